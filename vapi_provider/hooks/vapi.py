@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook: the only code of the package that speaks HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from vapi_provider.exceptions import VapiConfigurationError, VapiError
+from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from vapi_provider.hooks.arguments import check_call_id, check_instant, check_name, check_page_size
+from vapi_provider.hooks.paging import newest_first
+from vapi_provider.hooks.settings import VapiSettings, read_settings
+from vapi_provider.hooks.transport import VapiTransport, open_session
+from vapi_provider.models.call import Call
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow.providers.common.compat.sdk import Connection
+    from vapi_provider.hooks.answers import Answer
+
+
+class VapiHook(BaseHook):
+    """
+    Talks to Vapi's call API (https://docs.vapi.ai/api-reference/calls/list).
+
+    The connection, of type ``vapi``: ``password`` is the private API key; ``host`` the API's base URL, empty for
+    https://api.vapi.ai; ``extra`` may hold ``timeout`` (the seconds that one request may take in all, 30 by default)
+    and ``max_retries`` (4 by default). It is looked up when it is first needed, never when a DAG is parsed.
+
+    A request that does no harm when repeated is sent again after a passing error, within 75 seconds in all. Whatever
+    else is not the wanted answer is a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a later
+    try may work.
+
+    :param vapi_conn_id: the connection's id
+    """
+
+    conn_name_attr = "vapi_conn_id"
+    default_conn_name = "vapi_default"
+    conn_type = CONN_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(self, vapi_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.vapi_conn_id = vapi_conn_id
+        self._connection: Connection | None = None
+
+    @classmethod
+    def from_connection(cls, conn: Connection) -> VapiHook:
+        """
+        Make a hook over a connection that was read before, so that it asks Airflow for nothing.
+
+        It is for threads that may not ask, such as those of a triggerer.
+
+        :param conn: the connection
+        :return: the hook
+        """
+        hook = cls(str(conn.conn_id))
+        hook._connection = conn
+        return hook
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """
+        Say how the connection form of Airflow 3.0 and 3.1 shows Airflow's own fields.
+
+        :return: hidden fields, labels and placeholders
+        """
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """
+        Make the connection form's own fields for Airflow 3.0 and 3.1.
+
+        :return: a wtforms field by name; nothing where wtforms is not installed, as the form needs none then
+        """
+        try:
+            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+            from wtforms import IntegerField, StringField
+            from wtforms.validators import Optional
+        except ImportError:
+            return {}
+        kinds = {"integer": IntegerField, "number": StringField}
+        return {
+            name: kinds[field["schema"]["type"][0]](
+                field["label"],
+                widget=BS3TextFieldWidget(),
+                description=field["description"],
+                validators=[Optional()],
+            )
+            for name, field in CONN_FIELDS.items()
+        }
+
+    @cached_property
+    def _settings(self) -> VapiSettings:
+        return read_settings(self._connection or self._look_up())
+
+    def _look_up(self) -> Connection:
+        try:
+            return self.get_connection(self.vapi_conn_id)
+        except AirflowNotFoundException:
+            pass
+        raise VapiConfigurationError(
+            f"There is no connection {self.vapi_conn_id!r}. Create it on Airflow's Connections page (type Vapi), or set "
+            f"AIRFLOW_CONN_{self.vapi_conn_id.upper()}. Nothing was sent."
+        )
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        return open_session(self._settings)
+
+    @cached_property
+    def _transport(self) -> VapiTransport:
+        return VapiTransport(self._settings, self._session, self.log)
+
+    def get_conn(self) -> requests.Session:
+        """
+        Return the session that the hook sends its requests over, for requests that it has no method for.
+
+        It adds the API key to requests for the API's own origin and to no others, and has the connection's time
+        limit; it neither retries nor checks answers.
+
+        :raises VapiConfigurationError: when the connection is missing or unusable
+        :return: the session, the same one each time
+        """
+        return self._session
+
+    def get_call(self, call_id: str) -> Call:
+        """
+        Read a call (https://docs.vapi.ai/api-reference/calls/get).
+
+        :param call_id: the call's id
+        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
+        :raises VapiCallNotFoundError: when Vapi knows no such call
+        :raises VapiTransientError: for a passing trouble that outlived all tries
+        :raises VapiPermanentError: when Vapi refuses
+        :return: the call
+        """
+        checked_id = check_call_id(call_id)
+        return self._transport.send("GET", f"/call/{checked_id}", _expect_call(checked_id))
+
+    def update_call(self, call_id: str, *, name: str) -> Call:
+        """
+        Set a call's name, the one thing of a call that Vapi lets be changed.
+
+        https://docs.vapi.ai/api-reference/calls/update
+
+        :param call_id: the call's id
+        :param name: the new name, 1 to 40 characters
+        :raises VapiConfigurationError: when id, name or connection is unusable; nothing is sent then
+        :raises VapiCallNotFoundError: when Vapi knows no such call
+        :raises VapiTransientError: for a passing trouble that outlived all tries; the name may have been set
+        :raises VapiPermanentError: when Vapi refuses
+        :return: the call as it is after the change
+        """
+        checked_id = check_call_id(call_id)
+        body = {"name": check_name(name, call_id=checked_id)}
+        return self._transport.send("PATCH", f"/call/{checked_id}", _expect_call(checked_id), json=body)
+
+    def list_calls(
+        self,
+        *,
+        assistant_id: str | None = None,
+        phone_number_id: str | None = None,
+        created_at_ge: datetime | str | None = None,
+        created_at_lt: datetime | str | None = None,
+        updated_at_ge: datetime | str | None = None,
+        updated_at_lt: datetime | str | None = None,
+        page_size: int = 100,
+    ) -> Iterator[Call]:
+        """
+        List calls, newest first, each once (https://docs.vapi.ai/api-reference/calls/list).
+
+        Pages are asked for as the iterator gets there, and one is held at a time. Each call is whole, so that a page
+        of 100 can be megabytes.
+
+        :param assistant_id: only calls of this assistant
+        :param phone_number_id: only calls over this number of yours
+        :param created_at_ge: only calls created at this instant or later; a datetime with a time zone, or ISO 8601
+        :param created_at_lt: only calls created before this instant
+        :param updated_at_ge: only calls changed at this instant or later
+        :param updated_at_lt: only calls changed before this instant
+        :param page_size: how many calls to ask for at once, 1 to 1000
+        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
+        :raises VapiTransientError: for a passing trouble, and for a list that cannot be paged without a gap
+        :raises VapiPermanentError: when Vapi refuses
+        :return: an iterator over the calls
+        """
+        filters = {
+            "assistantId": assistant_id and check_call_id(assistant_id, parameter="assistant_id"),
+            "phoneNumberId": phone_number_id and check_call_id(phone_number_id, parameter="phone_number_id"),
+            "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
+            "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
+            "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),
+            "updatedAtLt": check_instant(updated_at_lt, parameter="updated_at_lt"),
+        }
+        given = {name: value for name, value in filters.items() if value is not None}
+        return newest_first(lambda page: self._page({**given, **page}), check_page_size(page_size))
+
+    def _page(self, params: dict[str, Any]) -> list[Call]:
+        return self._transport.send("GET", "/call", _read_calls, params=params)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Try the connection with one read of at most one call, which changes nothing; for the Test button.
+
+        :return: whether it works, and a sentence that says so or what is wrong
+        """
+        try:
+            self._transport.send("GET", "/call", _read_calls, params={"limit": 1}, max_retries=0)
+        except VapiError as error:
+            return False, str(error)
+        return True, f"{self._settings.base_url} accepts the API key."
+
+
+def _read_call(answer: Answer, body: Any) -> Call:
+    if not isinstance(body, dict):
+        raise answer.unreadable(f"{'a list' if isinstance(body, list) else 'something'} in place of a call")
+    try:
+        call = Call.model_validate(body)
+    except ValidationError:
+        raise answer.unreadable("a call without an id") from None
+    call._answered_at = answer.answered_at
+    return call
+
+
+def _read_calls(answer: Answer) -> list[Call]:
+    body = answer.json()
+    if not isinstance(body, list):
+        raise answer.unreadable("something in place of a list of calls")
+    return [_read_call(answer, row) for row in body]
+
+
+class _expect_call:
+    """Reads an answer that must be the call of the given id."""
+
+    def __init__(self, call_id: str) -> None:
+        self._call_id = call_id
+
+    def __call__(self, answer: Answer) -> Call:
+        call = _read_call(answer, answer.json())
+        if call.id.strip().lower() != self._call_id:
+            raise answer.unreadable("another call")
+        return call

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vapi's Call, read openly: what is new, null, missing or of another type than documented is never refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from vapi_provider.models.outcome import CallOutcome, outcome_of
+from vapi_provider.models.summary import clean_line, summarize
+
+
+class CallStatus:
+    """The statuses of a call that Vapi has today; a call may carry others."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RINGING = "ringing"
+    IN_PROGRESS = "in-progress"
+    FORWARDING = "forwarding"
+    ENDED = "ended"
+    NOT_FOUND = "not-found"
+    DELETION_FAILED = "deletion-failed"
+
+    LIVE = frozenset({SCHEDULED, QUEUED, RINGING, IN_PROGRESS, FORWARDING})
+    """Statuses that something still follows."""
+    TERMINAL = frozenset({ENDED, NOT_FOUND, DELETION_FAILED})
+    """Statuses that nothing follows; only the first means that a call took place."""
+
+
+_parse_instant = TypeAdapter(datetime).validate_strings
+
+
+def _instant(value: Any) -> datetime | None:
+    # A bare number would be read as seconds since 1970; Vapi writes ISO 8601, so a number is something else.
+    if not isinstance(value, str) or "-" not in value[1:]:
+        return None
+    try:
+        instant = _parse_instant(value)
+    except ValidationError:
+        return None
+    return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _only(kind: type) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, kind) else None
+
+
+_Text = Annotated[str | None, PlainValidator(_only(str))]
+_Object = Annotated[dict[str, Any] | None, PlainValidator(_only(dict))]
+_List = Annotated[list[Any] | None, PlainValidator(_only(list))]
+_Number = Annotated[float | None, PlainValidator(_finite)]
+_Instant = Annotated[datetime | None, PlainValidator(_instant)]
+
+
+class Call(BaseModel):
+    """
+    A call as Vapi's API answers it (https://docs.vapi.ai/api-reference/calls/get).
+
+    Only what the package uses is declared, under snake_case names; everything else is kept as it came, under Vapi's
+    own names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only
+    ``id`` must be there. It holds credentials, capability URLs and people's words: :meth:`summary` is what may be
+    stored, and ``repr`` shows the id and status alone.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=to_camel),
+        extra="allow",
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    id: str
+    status: _Text = None
+    type: _Text = None
+    name: _Text = None
+    ended_reason: _Text = None
+    created_at: _Instant = None
+    updated_at: _Instant = None
+    started_at: _Instant = None
+    ended_at: _Instant = None
+    cost: _Number = None
+    cost_breakdown: _Object = None
+    assistant_id: _Text = None
+    phone_number_id: _Text = None
+    customer: _Object = None
+    analysis: _Object = None
+    artifact: _Object = None
+    messages: _List = None
+    transcript: _Text = None
+    recording_url: _Text = None
+    stereo_recording_url: _Text = None
+
+    _answered_at: datetime | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean_keys(cls, body: Any) -> Any:
+        """Make unknown properties' names readable: pydantic refuses a lone surrogate in one."""
+        if not isinstance(body, dict) or "".join(body).isascii():
+            return body
+        return {clean_line(key): value for key, value in body.items()}
+
+    @model_validator(mode="after")
+    def _read_artifact(self) -> Call:
+        """Take what was said from ``artifact``, where it is today, or from the top, where it was in 2024."""
+        artifact = self.artifact or {}
+        self.messages = _only(list)(artifact.get("messages")) or self.messages
+        self.transcript = _only(str)(artifact.get("transcript")) or self.transcript
+        self.recording_url = _only(str)(artifact.get("recordingUrl")) or self.recording_url
+        self.stereo_recording_url = (
+            _only(str)(artifact.get("stereoRecordingUrl")) or self.stereo_recording_url
+        )
+        return self
+
+    @property
+    def structured_outputs(self) -> dict[str, Any] | None:
+        """The structured outputs that were extracted from the call, by their id."""
+        outputs: dict[str, Any] | None = _only(dict)((self.artifact or {}).get("structuredOutputs"))
+        return outputs
+
+    @property
+    def has_known_status(self) -> bool:
+        """Whether the status is one that this package knows."""
+        return self._status() in CallStatus.LIVE | CallStatus.TERMINAL
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows any more; an unknown status counts as the end once ``endedAt`` is set."""
+        if self.has_known_status:
+            return self._status() in CallStatus.TERMINAL
+        return self.status is not None and self.ended_at is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the call took its course, which ``not-found`` and ``deletion-failed`` do not mean."""
+        return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
+
+    @property
+    def has_analysis(self) -> bool:
+        """Whether any part of the analysis has arrived."""
+        return any(value not in (None, "", {}, []) for value in (self.analysis or {}).values())
+
+    @property
+    def outcome(self) -> CallOutcome | None:
+        """What the end of the call means; None before the end."""
+        return outcome_of(self.ended_reason) if self.is_terminal else None
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """The seconds from start to end; None when either is unknown."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When Vapi gave this answer, by Vapi's own clock; None when the call was not read by the hook."""
+        return self._answered_at
+
+    def summary(self, include: Iterable[str] = ()) -> dict[str, Any]:
+        """
+        Return the part of the call that is safe to store: no credential, no capability URL, no control character.
+
+        :param include: names of content to add: analysis, cost_breakdown, customer, messages, structured_outputs,
+            transcript
+        :raises ValueError: for an unknown name in ``include``
+        :return: id, status, type, name, ended_reason, outcome, created_at, started_at, ended_at (ISO strings),
+            duration_seconds, cost (US dollars), assistant_id, phone_number_id, and one key for each included name;
+            None for what is absent
+        """
+        return summarize(self, include)
+
+    def _status(self) -> str:
+        return (self.status or "").lower()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [("id", self.id), ("status", self.status)]
+
+    __str__ = BaseModel.__repr__

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sensors that wait for one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.links.call import VapiCallLink
+from vapi_provider.models.summary import check_include
+from vapi_provider.sensors.policy import WaitPolicy, check_fail_on
+from vapi_provider.sensors.wait import CallWait
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from vapi_provider.models.outcome import CallOutcome
+
+_REFUSED = {
+    "exponential_backoff": "a call's end would be noticed later the longer the call took; raise poke_interval instead",
+    "never_fail": "it would hide that a call could not be waited for; use soft_fail",
+    "silent_fail": "passing errors are waited out anyway, and others can not be",
+}
+"""Arguments of Airflow's sensors that this one does not take, and why."""
+
+
+class VapiCallSensor(BaseSensorOperator):
+    """
+    Wait for a call to end, and return its summary.
+
+    It reads ``GET /call/{id}`` (https://docs.vapi.ai/api-reference/calls/get) until the call's status is ``ended``. A
+    call that was erased or never took place, and anything that Vapi refuses, fails the task without retries; a passing
+    error fails the first look only, and later ones keep waiting.
+
+    :param call_id: the call's id. (templated)
+    :param vapi_conn_id: the connection's id. (templated)
+    :param fail_on: outcomes that fail the task without retries, such as ``["failed", "no_answer"]``; none by default
+    :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
+    :param analysis_timeout: how many seconds after the call's end to wait for the analysis; without one by then the
+        task succeeds with a warning
+    :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
+    :param poke_interval: the seconds between two looks
+    :param timeout: the seconds after which the task fails; Airflow's ``[sensors] default_timeout`` by default
+    :param soft_fail: skip the task where it would fail for good
+    :param mode: ``poke`` keeps a worker slot between two looks, ``reschedule`` gives it back
+    """
+
+    template_fields: Sequence[str] = ("call_id", "vapi_conn_id")
+    operator_extra_links = (VapiCallLink(),)
+    ui_color = "#d9f2ea"
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        vapi_conn_id: str = "vapi_default",
+        fail_on: Iterable[CallOutcome | str] = (),
+        wait_for_analysis: bool = False,
+        analysis_timeout: float | timedelta = 60,
+        include: Iterable[str] = (),
+        poke_interval: float | timedelta = 15,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self._check_arguments()
+        self.call_id = call_id
+        self.vapi_conn_id = vapi_conn_id
+        self.fail_on = check_fail_on(fail_on)
+        self.wait_for_analysis = wait_for_analysis
+        self.analysis_timeout = _seconds(analysis_timeout)
+        self.include = check_include(include)
+        self._wait: CallWait | None = None
+
+    def execute(self, context: Context) -> Any:
+        """
+        Wait for the end.
+
+        :param context: the context of the running task
+        :raises VapiConfigurationError: when id or connection is unusable; nothing is sent then
+        :raises VapiCallFailedError: when the call ended in a way that fails the task
+        :raises VapiError: when the call could not be read
+        :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
+        :raises AirflowSkipException: in place of the above, but for passing errors, with ``soft_fail``
+        :return: the call's summary
+        """
+        wait = self._begin(context)
+        try:
+            return super().execute(context)
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            if error is wait.verdict:
+                raise
+            if isinstance(error.__cause__, AirflowTaskTimeout):
+                # execution_timeout struck in the middle of a look: it fails the task as it does between two.
+                raise error.__cause__ from None
+        # Airflow's own words for a timeout name neither the call nor what became of it.
+        return wait.time_out()
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """
+        Look at the call once.
+
+        :param context: the context of the running task
+        :return: False to go on waiting, or the summary
+        """
+        wait = self._wait or self._begin(context)
+        summary = wait.look()
+        return False if summary is None else PokeReturnValue(is_done=True, xcom_value=summary)
+
+    def _begin(self, context: Context) -> CallWait:
+        from vapi_provider.hooks.arguments import check_call_id
+
+        policy = WaitPolicy(
+            fail_on=self.fail_on,
+            wait_for_analysis=self.wait_for_analysis,
+            analysis_timeout=self.analysis_timeout,
+            timeout=self.timeout,
+            soft_fail=self.soft_fail,
+        )
+        try:
+            call_id = check_call_id(self.call_id)
+        except VapiConfigurationError as error:
+            raise policy.refused(error) from None
+        VapiCallLink().persist(context, call_id)
+        self._wait = CallWait(
+            call_id=call_id,
+            policy=policy,
+            vapi_conn_id=self.vapi_conn_id,
+            include=self.include,
+            log=self.log,
+            waited_before=self._waited_before(context),
+            remembers=not self.reschedule,
+        )
+        return self._wait
+
+    def _waited_before(self, context: Context) -> float | None:
+        """Return for how long earlier processes of this task waited; None when this is the first."""
+        if not self.reschedule or context["task_reschedule_count"] == 0:
+            return None
+        first_reschedule: datetime | None = context["ti"].get_first_reschedule_date(context)
+        if first_reschedule is None:
+            return 0.0
+        return (datetime.now(timezone.utc) - first_reschedule).total_seconds()
+
+    def _check_arguments(self) -> None:
+        for argument, reason in _REFUSED.items():
+            if getattr(self, argument, False):
+                raise ValueError(f"{type(self).__name__} does not take {argument}: {reason}.")
+        if self.poke_interval <= 0:
+            raise ValueError("poke_interval must be above 0 seconds")
+
+
+def _seconds(span: float | timedelta) -> float:
+    seconds = span.total_seconds() if isinstance(span, timedelta) else span
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ValueError(f"analysis_timeout must be a timedelta or a number of seconds from 0; got {span!r}")
+    return seconds

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a wait for a call means, decided in one place for every way to wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from vapi_provider.exceptions import VapiCallFailedError
+from vapi_provider.links.call import dashboard_url
+from vapi_provider.models.outcome import CallOutcome
+from vapi_provider.models.summary import clean_line
+
+if TYPE_CHECKING:
+    from vapi_provider.exceptions import VapiPermanentError
+    from vapi_provider.models.call import Call
+
+_unknown_statuses: set[str] = set()
+"""Statuses that this process has told about."""
+
+
+def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
+    """
+    Check which outcomes count as a failure of the task.
+
+    :param fail_on: outcomes, or their values
+    :raises ValueError: for a name of no outcome, and for a lone string in place of a list
+    :return: the outcomes
+    """
+    try:
+        if not isinstance(fail_on, str):
+            return tuple(CallOutcome(outcome) for outcome in fail_on)
+    except ValueError:
+        pass
+    outcomes = ", ".join(outcome.value for outcome in CallOutcome)
+    raise ValueError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")
+
+
+@dataclass(frozen=True)
+class WaitPolicy:
+    """
+    Decides what a look at a call means for the task that waits for its end.
+
+    :param fail_on: outcomes that fail the task
+    :param wait_for_analysis: whether to go on until Vapi's analysis is there
+    :param analysis_timeout: how long after the call's end to wait for it, in seconds
+    :param timeout: how long the task waits in all, in seconds
+    :param soft_fail: whether the task is skipped where it would fail for good
+    """
+
+    fail_on: tuple[CallOutcome, ...]
+    wait_for_analysis: bool
+    analysis_timeout: float
+    timeout: float
+    soft_fail: bool
+
+    def is_over(self, call: Call) -> bool:
+        """
+        Say whether there is nothing more to wait for.
+
+        :param call: the call as it was just read
+        :raises VapiCallFailedError: when the call's end is a failure of the task
+        :return: whether the task may return the call's summary
+        """
+        if not call.is_terminal:
+            self._tell_unknown_status(call)
+            return False
+        self._check_end(call)
+        return not self._awaits_analysis(call)
+
+    def timed_out(self, call_id: str, last_status: str | None, last_error: Exception | None) -> Exception:
+        """
+        Build the exception for a wait that has reached its ``timeout``.
+
+        :param call_id: the call's id
+        :param last_status: the status at the last look that brought one
+        :param last_error: why the last look brought none
+        :return: the exception to raise
+        """
+        seen = f"its last status was {last_status!r}" if last_status else "its status was never seen"
+        error = f"; the last error was: {last_error}" if last_error else ""
+        message = (
+            f"Call {call_id} had not ended after {duration(self.timeout)} (timeout={self.timeout:g}): "
+            f"{seen}{error}. See {dashboard_url(call_id)}, or raise the timeout."
+        )
+        return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
+
+    def refused(self, error: VapiPermanentError) -> Exception:
+        """
+        Build the exception for an error that no retry will help.
+
+        :param error: the error
+        :return: the exception to raise: the error itself, or a skip with its message
+        """
+        return AirflowSkipException(str(error)) if self.soft_fail else error
+
+    def _check_end(self, call: Call) -> None:
+        status, reason = clean_line(call.status), clean_line(call.ended_reason)
+        problem = None
+        if not call.has_ended:
+            problem = f"has status {status!r}: it never took place or was erased, and will not end"
+        elif call.outcome in self.fail_on:
+            problem = (
+                f"ended with outcome {call.outcome} ({reason or 'no reason given'}), which is in fail_on"
+            )
+        if problem is not None:
+            raise VapiCallFailedError(f"Call {call.id} {problem}. See {dashboard_url(call.id)}")
+
+    def _awaits_analysis(self, call: Call) -> bool:
+        if not self.wait_for_analysis or call.has_analysis:
+            return False
+        # Both instants are Vapi's own, so that a clock of ours that is off does not count.
+        ended_at, now = call.ended_at or call.updated_at, call.answered_at
+        return (
+            ended_at is not None
+            and now is not None
+            and now - ended_at < timedelta(seconds=self.analysis_timeout)
+        )
+
+    def _tell_unknown_status(self, call: Call) -> None:
+        status = clean_line(call.status) or "(none)"
+        if call.has_known_status or status in _unknown_statuses:
+            return
+        _unknown_statuses.add(status)
+        logging.getLogger(__name__).warning(
+            "Call %s has status %s, which this version of the provider does not know; waiting goes on.",
+            call.id,
+            status,
+        )
+
+
+def duration(seconds: float) -> str:
+    """
+    Write a time span as a person would say it.
+
+    :param seconds: the span
+    :return: such as "1.5 s", "45 s", "2 min 5 s" or "3 h 0 min"
+    """
+    whole = int(seconds)
+    if seconds < 10:
+        return f"{seconds:.3g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One task's wait for one call: it looks, tells what it sees, and asks the policy what that means."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from vapi_provider.exceptions import VapiPermanentError, VapiTransientError
+from vapi_provider.models.summary import clean_line
+from vapi_provider.sensors.policy import WaitPolicy, duration
+
+if TYPE_CHECKING:
+    from vapi_provider.hooks.vapi import VapiHook
+    from vapi_provider.models.call import Call
+
+
+@dataclass
+class CallWait:
+    """
+    The wait of one process of a task.
+
+    :param call_id: the call's id, checked
+    :param policy: what the looks mean
+    :param vapi_conn_id: the connection's id
+    :param include: content to add to the summary
+    :param log: the task's log
+    :param waited_before: the seconds that earlier processes of the task waited; None when this is the first
+    :param remembers: whether this process makes all further looks, so that it need not tell each one
+    """
+
+    call_id: str
+    policy: WaitPolicy
+    vapi_conn_id: str
+    include: tuple[str, ...]
+    log: Any
+    waited_before: float | None = None
+    remembers: bool = True
+
+    verdict: Exception | None = field(default=None, init=False)
+    """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
+    _started: float = field(default_factory=time.monotonic, init=False)
+    _last_call: Call | None = field(default=None, init=False)
+    _last_error: Exception | None = field(default=None, init=False)
+    _looks: int = field(default=0, init=False)
+
+    @cached_property
+    def _hook(self) -> VapiHook:
+        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        from vapi_provider.hooks.vapi import VapiHook
+
+        return VapiHook(self.vapi_conn_id)
+
+    @property
+    def _waited(self) -> str:
+        return duration((self.waited_before or 0) + time.monotonic() - self._started)
+
+    def look(self) -> dict[str, Any] | None:
+        """
+        Look at the call once.
+
+        :raises VapiTransientError: for a passing error at the task's first look; later ones are waited out
+        :raises VapiPermanentError: when Vapi refuses, or the call's end fails the task
+        :raises AirflowSkipException: in place of that, with ``soft_fail``
+        :return: the call's summary when the wait is over, None when it goes on
+        """
+        self._looks += 1
+        try:
+            call = self._hook.get_call(self.call_id)
+            is_over = self.policy.is_over(call)
+        except VapiTransientError as error:
+            if self._looks == 1 and self.waited_before is None:
+                raise
+            self._last_error = error
+            self.log.warning("%s Waiting goes on, after %s.", error, self._waited)
+            return None
+        except VapiPermanentError as error:
+            self.verdict = self.policy.refused(error)
+            raise self.verdict from None
+        if is_over:
+            return self._finish(call)
+        self._tell(call)
+        self._last_call, self._last_error = call, None
+        return None
+
+    def time_out(self) -> dict[str, Any]:
+        """
+        End the wait at its ``timeout``.
+
+        :raises AirflowSensorTimeout: when the call has not ended
+        :raises AirflowSkipException: in place of that, with ``soft_fail``
+        :return: the call's summary, when it has ended and only the analysis is missing
+        """
+        call = self._last_call
+        if call is not None and call.has_ended:
+            return self._finish(call)
+        raise self.policy.timed_out(self.call_id, clean_line(call.status) if call else None, self._last_error)
+
+    def _tell(self, call: Call) -> None:
+        """Tell what is new; a process that makes only one look has nothing to compare it with, and tells that."""
+        status = clean_line(call.status)
+        if not self.remembers:
+            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, self._waited)
+        elif self._last_call is None:
+            self.log.info("Call %s is %s; waiting for its end.", self.call_id, status)
+        elif self._last_call.status != call.status:
+            self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, self._waited)
+
+    def _finish(self, call: Call) -> dict[str, Any]:
+        summary = call.summary(self.include)
+        self.log.info("Waited %s for call %s.", self._waited, self.call_id)
+        if self.policy.wait_for_analysis and not call.has_analysis:
+            self.log.warning(
+                "Vapi's analysis of call %s did not arrive in time, and may never come.", self.call_id
+            )
+        self.log.info(
+            "Call %s ended (%s): %s.",
+            self.call_id,
+            summary["ended_reason"] or "no reason given",
+            summary["outcome"],
+        )
+        return summary
