@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults on demand, as a caller sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+import requests
+
+from vapi_provider.simulator import Fault, VapiSimulator
+
+
+def raw_request(simulator, path="/call"):
+    """Send a request over a bare socket, to see each byte of the answer as it comes."""
+    host, port = simulator.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    key = f"Authorization: Bearer {simulator.api_key}"
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bare\r\n{key}\r\n\r\n"
+    connection.sendall(head.encode())
+    return connection
+
+
+def read_to_end(connection):
+    content = b""
+    while piece := connection.recv(65536):
+        content += piece
+    return content
+
+
+def test_a_status_is_answered_in_the_shape_of_the_api_and_once(simulator, api):
+    simulator.faults.add(Fault(status=429, headers={"Retry-After": "7"}))
+    answer = api("GET", "/call")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+    assert answer.json() == {"message": "Too Many Requests", "error": "Too Many Requests", "statusCode": 429}
+    assert "Date" in answer.headers
+    assert api("GET", "/call").status_code == 200
+
+
+def test_a_status_without_a_name_is_answered_too(simulator, api):
+    simulator.faults.add(Fault(status=520, times=2))
+    simulator.faults.add(Fault(status=520, drip=0))
+    for _ in range(3):
+        assert api("GET", "/call").json() == {"message": "Error", "error": "Error", "statusCode": 520}
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_that_has_no_body_gets_none(simulator, api, status):
+    simulator.faults.add(Fault(status=status, body="ignored"))
+    answer = api("GET", "/call")
+    assert (answer.status_code, answer.content) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "content", "content_type"),
+    [
+        (Fault(body=""), 200, b"", "application/json"),
+        (Fault(body=b"\xff\x00"), 200, b"\xff\x00", "application/json"),
+        (Fault(status=502, body="<h1>Bad</h1>", content_type="text/html"), 502, b"<h1>Bad</h1>", "text/html"),
+        (Fault(body="[]", headers={"content-type": "text/plain"}), 200, b"[]", "text/plain"),
+    ],
+)
+def test_any_answer_can_be_given(simulator, api, fault, status, content, content_type):
+    simulator.faults.add(fault)
+    answer = api("GET", "/call")
+    assert (answer.status_code, answer.content) == (status, content)
+    assert answer.headers["Content-Type"] == content_type
+
+
+def test_a_redirect(simulator, api):
+    simulator.faults.add(Fault(status=302, headers={"Location": "https://elsewhere.example.invalid/"}))
+    answer = api("GET", "/call")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "https://elsewhere.example.invalid/")
+
+
+def test_headers_alone_are_added_to_the_answer(simulator, api):
+    simulator.faults.add(Fault(headers={"Date": "Mon, 01 Jan 2024 00:00:00 GMT"}))
+    answer = api("GET", "/call")
+    assert (answer.json(), answer.headers["Date"]) == ([], "Mon, 01 Jan 2024 00:00:00 GMT")
+
+
+def test_a_fault_hits_only_what_it_matches(simulator, api):
+    call_id = simulator.add_call()
+    simulator.faults.add(Fault(method="GET", path=f"/call/{call_id}", times=None, status=500))
+    assert api("GET", "/call").status_code == 200
+    assert api("PATCH", f"/call/{call_id}", json={"name": "x"}).status_code == 200
+    assert api("GET", f"/call/{call_id}").status_code == 500
+    assert api("GET", f"/call/{call_id}").status_code == 500
+    assert len(simulator.faults) == 1
+    simulator.faults.clear()
+    assert api("GET", f"/call/{call_id}").status_code == 200
+    assert list(simulator.faults) == []
+
+
+def test_the_first_fault_that_matches_wins(simulator, api):
+    only_post, twice, last = Fault(method="POST", status=500), Fault(status=502, times=2), Fault(status=503)
+    for fault in (only_post, twice, last):
+        simulator.faults.add(fault)
+    assert [api("GET", "/call").status_code for _ in range(4)] == [502, 502, 503, 200]
+    assert list(simulator.faults) == [only_post]
+
+
+@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("kind", [{"status": 502}, {"body": "<html>"}, {"reset": "before"}])
+def test_a_request_takes_effect_or_not(simulator, api, request_body, effect, kind):
+    simulator.faults.add(Fault(**kind, effect=effect))
+    if "reset" in kind:
+        with pytest.raises(requests.ConnectionError):
+            api("POST", "/call", json=request_body)
+    else:
+        assert "id" not in api("POST", "/call", json=request_body).text
+    assert len(simulator.calls) == effect
+
+
+def test_a_reset_before_the_answer(simulator, api):
+    simulator.faults.add(Fault(reset="before"))
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        api("GET", "/call")
+    assert [(record.status, record.bytes_sent) for record in simulator.requests] == [(None, 0)]
+    assert api("GET", "/call").status_code == 200
+
+
+@pytest.mark.parametrize("length", [100, 30_000_000])
+def test_a_reset_midway(simulator, api, length):
+    call_id = simulator.add_call(body={"note": "x" * length})
+    simulator.faults.add(Fault(reset="midway"))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="reset by peer"):
+        api("GET", f"/call/{call_id}")
+    record = simulator.requests[-1]
+    assert record.status == 200
+    assert record.bytes_sent >= length // 2
+
+
+def test_a_caller_who_leaves_while_much_is_sent_does_not_disturb(simulator, api):
+    call_id = simulator.add_call(body={"note": "x" * 30_000_000})
+    simulator.faults.add(Fault(reset="midway"))
+    connection = raw_request(simulator, f"/call/{call_id}")
+    assert connection.recv(4)
+    connection.close()
+    assert api("GET", "/call?limit=0").status_code == 200
+
+
+def test_a_delay_comes_before_the_answer_and_after_the_effect(simulator, api, request_body):
+    simulator.faults.add(Fault(delay=0.2))
+    begin = time.monotonic()
+    assert api("GET", "/call").json() == []
+    assert time.monotonic() - begin >= 0.2
+    simulator.faults.add(Fault(delay=3600))
+    with pytest.raises(requests.ReadTimeout):
+        api("POST", "/call", json=request_body, timeout=0.1)
+    assert len(simulator.calls) == 1
+    assert simulator.requests[-1].status is None
+
+
+def test_a_delay_holds_up_nobody_else(simulator, api):
+    simulator.faults.add(Fault(delay=3600))
+    with raw_request(simulator):
+        assert api("GET", "/call", timeout=(20, 20)).status_code == 200
+        assert {record.status for record in simulator.requests} == {None, 200}
+
+
+def test_a_body_drips_after_its_headers(simulator):
+    simulator.faults.add(Fault(body="abc", drip=0.05))
+    with raw_request(simulator) as connection:
+        head = connection.recv(65536)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert head.endswith(b"\r\n\r\n")
+        assert [connection.recv(65536) for _ in range(4)] == [b"a", b"b", b"c", b""]
+    assert simulator.requests[-1].bytes_sent == 3
+
+
+def test_headers_drip_as_well(simulator):
+    simulator.faults.add(Fault(body="abc", drip=0.05, drip_headers=True))
+    with raw_request(simulator) as connection:
+        assert [connection.recv(65536) for _ in range(3)] == [b"H", b"T", b"T"]
+    simulator.faults.add(Fault(drip=0, drip_headers=True))
+    with raw_request(simulator) as connection:
+        assert read_to_end(connection).endswith(b"\r\n\r\n[]")
+
+
+def test_a_dripping_answer_is_whole_in_the_end(simulator, api):
+    call_id = simulator.add_call()
+    simulator.faults.add(Fault(drip=0, drip_headers=True))
+    answer = api("GET", f"/call/{call_id}")
+    assert answer.json() == simulator.get_call(call_id)
+    assert simulator.requests[-1].bytes_sent == len(answer.content)
+
+
+@pytest.mark.parametrize("fault", [Fault(drip=3600), Fault(drip=3600, drip_headers=True), Fault(delay=3600)])
+def test_stopping_waits_for_no_answer(fault):
+    simulator = VapiSimulator()
+    simulator.start()
+    simulator.faults.add(fault)
+    with raw_request(simulator) as connection:
+        while not simulator.requests:  # until the answer is under way
+            time.sleep(0.001)
+        begin = time.monotonic()
+        simulator.stop()
+        assert time.monotonic() - begin < 5
+        assert read_to_end(connection).find(b"[]") == -1
+
+
+def test_resets_need_the_own_server():
+    simulator = VapiSimulator()
+    simulator.faults.add(Fault(reset="before"))
+    scope = {"type": "http", "method": "GET", "path": "/call", "query_string": b"", "headers": []}
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    with pytest.raises(RuntimeError, match="own server"):
+        asyncio.run(simulator.app(scope, receive, send))

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""POST /call: single calls, batches, scheduled calls, limits, and whose phone rings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from vapi_provider.simulator import Timeline, VapiSimulator
+from vapi_provider.simulator.timestamps import read_timestamp, write_timestamp
+
+NUMBER, OTHER, THIRD = "+12025550143", "+12025550144", "+12025550145"
+KINDS = "exactly one of assistantId, assistant, squadId, squad, workflowId, workflow must be given"
+PARTY = "exactly one of customer, customers, customerId must be given"
+LINE = "a phone call needs either phoneNumberId or phoneNumber"
+
+
+def test_a_call_is_placed_and_echoes_its_request(simulator, api, request_body):
+    request_body |= {
+        "name": "Reminder",
+        "assistantVersion": "3",
+        "assistantOverrides": {"metadata": {"a": 1}, "variableValues": {"b": 2}},
+        "customer": {"number": NUMBER, "externalId": "x", "extension": "12", "email": "a@example.invalid"},
+    }
+    answer = api("POST", "/call", json=request_body)
+    assert answer.status_code == 201
+    call = answer.json()
+    assert call == api("GET", f"/call/{call['id']}").json() == simulator.get_call(call["id"])
+    assert {**call, **request_body} == call
+    assert (call["status"], call["type"]) == ("queued", "outboundPhoneCall")
+    assert call["monitor"]["controlUrl"].startswith(simulator.url)
+
+
+def test_a_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, request_body):
+    first = api("POST", "/call", json=request_body).json()["id"]
+    simulator.timeline = Timeline(
+        ringing=None, answered=None, ended=1, ended_reason="call.start.error-get-org"
+    )
+    second = api("POST", "/call", json=request_body).json()["id"]
+    clock.advance(20)
+    assert simulator.get_call(first)["endedReason"] == "customer-ended-call"
+    assert simulator.get_call(second)["endedReason"] == "call.start.error-get-org"
+    assert simulator.rings == {NUMBER: 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"assistantId": None, "assistant": {"model": {}}},
+        {"assistantId": None, "squadId": "squad-1", "squadOverrides": {"variableValues": {}}},
+        {"assistantId": None, "workflow": {"nodes": []}, "workflowOverrides": {}},
+        {"assistantVersion": None, "transport": {}},
+        {
+            "phoneNumberId": None,
+            "phoneNumber": {"twilioPhoneNumber": "+12025550199", "twilioAccountSid": "AC"},
+        },
+        {"customer": None, "customerId": "customer-1"},
+        {"customer": {"sipUri": "sip:someone@example.invalid"}},
+        {"customer": {"number": "0202 555", "numberE164CheckEnabled": False}},
+        {"schedulePlan": {"earliestAt": "2020-01-01T00:00:00Z", "latestAt": "2020-01-02T00:00:00+01:00"}},
+    ],
+)
+def test_other_calls_are_placed(api, request_body, change):
+    body = {name: value for name, value in (request_body | change).items() if value is not None}
+    answer = api("POST", "/call", json=body)
+    assert (answer.status_code, answer.json().get("status")) == (201, "queued"), answer.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"metadata": {}, "tries": 1},
+            ["property metadata should not exist", "property tries should not exist"],
+        ),
+        ({"name": "x" * 41}, ["name must be shorter than or equal to 40 characters"]),
+        ({"name": None}, ["name must be a string"]),
+        ({"assistantId": 1}, ["assistantId must be a string"]),
+        ({"assistantOverrides": []}, ["assistantOverrides must be an object"]),
+        ({"assistantOverrides": {"metadata": "x"}}, ["assistantOverrides.metadata must be an object"]),
+        ({"squadOverrides": {"variableValues": 1}}, ["squadOverrides.variableValues must be an object"]),
+        ({"assistant": {}}, [KINDS]),
+        ({"assistantId": ...}, [KINDS]),
+        (
+            {"assistantId": ..., "squadId": "s", "assistantVersion": "1"},
+            ["assistantVersion needs assistantId"],
+        ),
+        ({"customer": ...}, [PARTY]),
+        ({"customerId": "c"}, [PARTY]),
+        ({"customer": ..., "customers": []}, ["customers must not be empty"]),
+        ({"customers": {}}, ["customers must be an array"]),
+        ({"phoneNumberId": ...}, [LINE]),
+        (
+            {"phoneNumber": {"twilioPhoneNumber": 1, "twilioAccountSid": "AC"}},
+            [LINE, "phoneNumber.twilioPhoneNumber must be a string"],
+        ),
+        (
+            {"phoneNumberId": ..., "phoneNumber": {"twilioPhoneNumber": "+12025550199"}},
+            ["phoneNumber.twilioAccountSid must be a string"],
+        ),
+        ({"customer": NUMBER}, ["customer must be an object"]),
+        ({"customer": {"number": NUMBER, "age": 7}}, ["customer.property age should not exist"]),
+        ({"customer": {"number": 5}}, ["customer.number must be a string"]),
+        (
+            {"customer": {"number": NUMBER, "externalId": "x" * 41}},
+            ["customer.externalId must be shorter than or equal to 40 characters"],
+        ),
+        (
+            {"customer": {"number": "2025550143"}},
+            ["customer.number must be a valid phone number in the E.164 format"],
+        ),
+        (
+            {"customer": {"number": "+1", "numberE164CheckEnabled": False}},
+            ["customer.number must be longer than or equal to 3 characters"],
+        ),
+        ({"customer": {}}, ["customer.number or customer.sipUri must be given, and not both"]),
+        ({"customer": {"sipUri": "example.invalid"}}, ["customer.sipUri must be a valid SIP URI"]),
+        (
+            {"customer": {"number": NUMBER, "assistantOverrides": {"metadata": 1}}},
+            ["customer.assistantOverrides.metadata must be an object"],
+        ),
+        ({"schedulePlan": {}}, ["schedulePlan.earliestAt must be given"]),
+        (
+            {"schedulePlan": {"earliestAt": "2030-01-01T10:00:00"}},
+            ["schedulePlan.earliestAt must be a valid ISO 8601 date string with an offset"],
+        ),
+        (
+            {"schedulePlan": {"earliestAt": "2030-01-01T10:00:00Z", "latestAt": "later", "zone": "UTC"}},
+            [
+                "schedulePlan.property zone should not exist",
+                "schedulePlan.latestAt must be a valid ISO 8601 date string with an offset",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused(simulator, api, request_body, change, message):
+    body = {name: value for name, value in (request_body | change).items() if value is not ...}
+    answer = api("POST", "/call", json=body)
+    assert answer.status_code == 400
+    assert answer.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
+    assert simulator.calls == {}
+
+
+def test_a_body_that_is_not_json_is_refused(api):
+    assert api("POST", "/call", data="{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert api("POST", "/call", data={"name": "form"}).status_code == 400
+
+
+def test_a_batch_can_fail_in_part(simulator, api, clock, request_body):
+    del request_body["customer"]
+    customers = [{"number": NUMBER}, {"number": "12"}, "nobody", {"number": OTHER, "externalId": "o"}]
+    answer = api("POST", "/call", json={**request_body, "customers": customers})
+    assert answer.status_code == 201
+    batch = answer.json()
+    assert [call["customer"] for call in batch["results"]] == [customers[0], customers[3]]
+    assert all(call == simulator.get_call(call["id"]) for call in batch["results"])
+    assert all("customers" not in call for call in batch["results"])
+    assert [error["customer"] for error in batch["errors"]] == customers[1:3]
+    assert all(isinstance(error["error"], str) for error in batch["errors"])
+    assert batch["subscriptionLimits"] == {
+        "concurrencyBlocked": False,
+        "concurrencyLimit": 10,
+        "remainingConcurrentCalls": 8,
+    }
+    clock.advance(1)
+    assert simulator.rings == {NUMBER: 1, OTHER: 1}
+
+
+def test_a_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):
+    del request_body["customer"]
+    customers = [{"number": NUMBER}, {"number": OTHER}, {"number": THIRD}]
+    with VapiSimulator(clock=clock, concurrency_limit=2) as simulator:
+        answer = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
+    assert answer.status_code == 201
+    batch = answer.json()
+    assert [call["customer"] for call in batch["results"]] == customers[:2]
+    assert [error["customer"] for error in batch["errors"]] == customers[2:]
+    assert batch["subscriptionLimits"] == {
+        "concurrencyBlocked": True,
+        "concurrencyLimit": 2,
+        "remainingConcurrentCalls": 0,
+    }
+
+
+def test_a_single_call_over_the_limit_is_refused_until_a_line_is_free(clock, client, request_body):
+    with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
+        api = client(simulator)
+        assert api("POST", "/call", json=request_body).status_code == 201
+        answer = api("POST", "/call", json=request_body)
+        assert answer.status_code == 400
+        assert answer.json()["message"].startswith("Over Concurrency Limit")
+        clock.advance(10)
+        assert api("POST", "/call", json=request_body).status_code == 201
+
+
+def test_a_scheduled_call_waits_takes_no_line_and_then_goes_its_way(clock, client, request_body):
+    earliest = clock.now() + timedelta(hours=1)
+    request_body["schedulePlan"] = {"earliestAt": earliest.isoformat()}
+    with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
+        simulator.add_call()
+        answer = client(simulator)("POST", "/call", json=request_body)
+        assert (answer.status_code, answer.json()["status"]) == (201, "scheduled")
+        assert "monitor" not in answer.json()
+        call_id = answer.json()["id"]
+        clock.advance(3599.9)
+        assert simulator.get_call(call_id)["status"] == "scheduled"
+        clock.advance(0.1)
+        call = simulator.get_call(call_id)
+        assert (call["status"], call["updatedAt"]) == ("queued", write_timestamp(earliest))
+        assert simulator.rings == {}
+        clock.advance(12)
+        call = simulator.get_call(call_id)
+        assert call["analysis"]
+        assert (read_timestamp(call["endedAt"]) - earliest).total_seconds() == pytest.approx(10, abs=0.001)
+        assert simulator.rings == {NUMBER: 1}
+
+
+def test_a_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, request_body):
+    request_body["schedulePlan"] = {"earliestAt": write_timestamp(clock.now() + timedelta(hours=1))}
+    call_id = api("POST", "/call", json=request_body).json()["id"]
+    assert api("DELETE", f"/call/{call_id}", json={}).status_code == 200
+    clock.advance(10_000)
+    assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
+    assert simulator.rings == {}
+
+
+@pytest.mark.parametrize(
+    ("party", "person"),
+    [
+        ({"customer": {"number": NUMBER}}, NUMBER),
+        ({"customer": {"number": NUMBER, "extension": "12"}}, f"{NUMBER};ext=12"),
+        ({"customer": {"sipUri": "sip:a@example.invalid"}}, "sip:a@example.invalid"),
+        ({"customerId": "customer-1"}, "customer-1"),
+    ],
+)
+def test_a_phone_rings_once_a_call(simulator, api, clock, request_body, party, person):
+    del request_body["customer"]
+    for _ in range(2):
+        assert api("POST", "/call", json={**request_body, **party}).status_code == 201
+    assert simulator.rings == {}
+    clock.advance(1)
+    assert simulator.rings == {person: 2}
+    clock.advance(100)
+    assert simulator.rings == {person: 2}
+
+
+def test_rings_outlive_their_call(simulator, api, clock, request_body):
+    call_id = api("POST", "/call", json=request_body).json()["id"]
+    clock.advance(1)
+    api("DELETE", f"/call/{call_id}", json={})
+    assert simulator.rings == {NUMBER: 1}
+
+
+def test_calls_placed_elsewhere_and_calls_that_never_ring_are_not_counted(
+    simulator, api, clock, request_body
+):
+    simulator.add_call(timeline=Timeline())
+    simulator.timeline = Timeline(ringing=None)
+    api("POST", "/call", json=request_body)
+    clock.advance(100)
+    assert simulator.rings == {}

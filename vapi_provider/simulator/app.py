@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated API itself: its routes, behind the check of the bearer token."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from vapi_provider.simulator import bodies, validation
+from vapi_provider.simulator.errors import ApiError, error_body
+from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
+
+OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
+
+
+def create_app(store: CallStore, api_key: str) -> FastAPI:
+    """
+    Make the application.
+
+    :param store: the organization's calls.
+    :param api_key: the private key that every request to ``/call`` must bear.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(HTTPException, _answer_unknown_route)
+    app.include_router(_call_routes(store), dependencies=[Depends(_key_check(api_key))])
+    app.include_router(_control_routes(store))
+    return app
+
+
+def _call_routes(store: CallStore) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+
+    @router.get("/call")
+    async def list_calls(request: Request) -> Response:
+        matches, limit = validation.read_filters(request.query_params.multi_items())
+        return _json(store.search(matches, limit))
+
+    @router.post("/call")
+    async def create_call(request: Request) -> Response:
+        body = await _read_body(request)
+        validation.check_create(body)
+        if "customers" in body:
+            return _json(bodies.encode(_place_batch(store, body)), 201)
+        try:
+            return _json(store.place(body), 201)
+        except OverConcurrencyLimitError:
+            raise ApiError(400, OVER_LIMIT) from None
+
+    @router.get("/call/{call_id}")
+    async def get_call(call_id: str) -> Response:
+        validation.check_call_id(call_id)
+        return _found(store.find(call_id))
+
+    @router.patch("/call/{call_id}")
+    async def update_call(call_id: str, request: Request) -> Response:
+        validation.check_call_id(call_id)
+        body = await _read_body(request)
+        validation.check_update(body)
+        return _found(store.rename(call_id, body))
+
+    @router.delete("/call/{call_id}")
+    async def delete_call(call_id: str, request: Request) -> Response:
+        validation.check_call_id(call_id)
+        body = await _read_body(request)
+        validation.check_delete(body)
+        return _found(store.delete(body.get("ids", [call_id])))
+
+    return router
+
+
+def _control_routes(store: CallStore) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+
+    @router.post("/control/{token}")
+    async def control_call(token: str, request: Request) -> Response:
+        # The URL is the capability. Vapi would not mind a key, but it has no business here.
+        if "authorization" in request.headers:
+            raise ApiError(400, "A control URL must not be sent the private key")
+        if await _read_body(request) != {"type": "end-call"}:
+            raise ApiError(400, ["the simulator only understands the type end-call"])
+        if not store.hang_up(token):
+            raise ApiError(404, "No live call has this control URL")
+        return _json(b"{}")
+
+    return router
+
+
+def _place_batch(store: CallStore, body: dict[str, Any]) -> dict[str, Any]:
+    shared = {name: value for name, value in body.items() if name != "customers"}
+    results: list[Any] = []
+    errors: list[dict[str, Any]] = []
+    blocked = False
+    for customer in body["customers"]:
+        problems = validation.customer_errors(customer)
+        if not problems:
+            try:
+                results.append(json.loads(store.place({**shared, "customer": customer})))
+            except OverConcurrencyLimitError:
+                blocked = True
+                problems = [OVER_LIMIT]
+        if problems:
+            errors.append({"customer": customer, "error": "; ".join(problems)})
+    limits = {
+        "concurrencyBlocked": blocked,
+        "concurrencyLimit": store.concurrency_limit,
+        "remainingConcurrentCalls": store.free_lines(),
+    }
+    return {"results": results, "errors": errors, "subscriptionLimits": limits}
+
+
+def _key_check(api_key: str) -> Any:
+    expected = f"Bearer {api_key}".encode()
+
+    async def check_key(request: Request) -> None:
+        sent = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(sent, expected):
+            raise ApiError(401, "Invalid Key. This is not the private key of the simulated organization.")
+
+    return check_key
+
+
+async def _read_body(request: Request) -> dict[str, Any]:
+    return validation.read_object(request.headers.get("content-type", ""), await request.body())
+
+
+def _found(call: bytes | None) -> Response:
+    if call is None:
+        raise ApiError(404, "There is no call with this id")
+    return _json(call)
+
+
+def _json(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, media_type="application/json")
+
+
+async def _answer_api_error(request: Request, error: Any) -> Response:
+    return _json(bodies.encode(error_body(error.status, error.message)), error.status)
+
+
+async def _answer_unknown_route(request: Request, error: Exception) -> Response:
+    # A known path with another method is an unknown route as well.
+    message = f"Cannot {request.method} {request.url.path}"
+    return _json(bodies.encode(error_body(404, message)), 404)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults on demand: what can go wrong between a caller and Vapi."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    Something that goes wrong with the next requests that match.
+
+    Without ``status`` and ``body`` the request is answered as always, only late, slowly or not to
+    the end; with one of them that answer takes the place of the simulator's own.
+
+    :param method: the HTTP method it applies to; None for any.
+    :param path: the exact path it applies to, such as ``/call``; None for any.
+    :param times: to how many requests it happens; None for all until the faults are cleared.
+    :param status: the status to answer; 200 when only ``body`` is given.
+    :param headers: more headers for that answer, such as ``Retry-After`` or ``Location``.
+    :param body: the body to answer; by default the error JSON that belongs to the status.
+    :param content_type: the content type of ``body``.
+    :param effect: whether the request takes effect, and only its answer is lost.
+    :param delay: seconds of real time before the answer begins, after any effect.
+    :param drip: seconds of real time between the answer's bytes, which are sent one by one.
+    :param drip_headers: whether the status line and the headers drip as well.
+    :param reset: a connection reset (RST) instead of the answer (``before``), or after half of its
+        body (``midway``).
+    """
+
+    method: str | None = None
+    path: str | None = None
+    times: int | None = 1
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | bytes | None = None
+    content_type: str = "application/json"
+    effect: bool = False
+    delay: float = 0
+    drip: float | None = None
+    drip_headers: bool = False
+    reset: Literal["before", "midway"] | None = None
+
+    def matches(self, method: str, path: str) -> bool:
+        """Return whether a request with this method and path is concerned."""
+        return self.method in (None, method) and self.path in (None, path)
+
+    @property
+    def replaces_answer(self) -> bool:
+        """Whether the caller gets something else than the simulator's own answer."""
+        return self.status is not None or self.body is not None or self.reset == "before"
+
+    @property
+    def processes_request(self) -> bool:
+        """Whether the request reaches the simulated API at all."""
+        return self.effect or not self.replaces_answer
+
+
+class Faults:
+    """The faults that are still to happen; the first one that matches a request wins."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[Fault, int | None]] = []
+
+    def add(self, fault: Fault) -> None:
+        """
+        Let something go wrong.
+
+        :param fault: what, with which requests, and how often.
+        """
+        with self._lock:
+            self._waiting.append((fault, fault.times))
+
+    def clear(self) -> None:
+        """Take back all faults that did not happen yet."""
+        with self._lock:
+            self._waiting.clear()
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Return the fault for a request, or None; it has then happened once more."""
+        with self._lock:
+            for position, (fault, left) in enumerate(self._waiting):
+                if fault.matches(method, path):
+                    if left == 1:
+                        del self._waiting[position]
+                    elif left is not None:
+                        self._waiting[position] = (fault, left - 1)
+                    return fault
+            return None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Fault]:
+        with self._lock:
+            return iter([fault for fault, _ in self._waiting])

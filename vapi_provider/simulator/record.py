@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One simulated call: its current JSON, the versions before it, and the steps still to come."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vapi_provider.simulator import bodies
+from vapi_provider.simulator.timeline import NO_TIMELINE, Step, Timeline
+from vapi_provider.simulator.timestamps import read_timestamp, to_milliseconds, write_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress", "forwarding"})
+
+
+class Version(NamedTuple):
+    """A call as it was from one instant on; the body's values are never changed in place."""
+
+    since: datetime
+    body: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class CallRecord:
+    """
+    A call of the store; not thread safe, the store locks.
+
+    :param body: the call's first JSON.
+    :param now: when it was added, which is not always the ``createdAt`` of its body.
+    :param timeline: what it goes through by itself; None when it is driven by hand only.
+    :param starts_at: when the timeline begins; by default at the call's creation.
+    :param keeps_versions: whether earlier versions are kept, for a list that lags.
+    """
+
+    def __init__(
+        self,
+        body: dict[str, Any],
+        now: datetime,
+        *,
+        timeline: Timeline | None = None,
+        starts_at: datetime | None = None,
+        keeps_versions: bool = False,
+    ) -> None:
+        created_at = read_timestamp(body.get("createdAt")) or now
+        updated_at = read_timestamp(body.get("updatedAt")) or created_at
+        self.id = str(body["id"])
+        self.control_token = secrets.token_urlsafe(24)
+        self.encoded: bytes | None = None
+        self._timeline = timeline or NO_TIMELINE
+        self._keeps_versions = keeps_versions
+        self._versions = [Version(now, body, created_at, updated_at)]
+        self._pending: deque[tuple[datetime, Step]] = deque()
+        if self.status == "scheduled" and starts_at is not None:
+            self._pending.append((starts_at, "queued"))
+        for seconds, step in self._timeline.steps():
+            self._pending.append(((starts_at or created_at) + timedelta(seconds=seconds), step))
+
+    @property
+    def current(self) -> Version:
+        """The newest version."""
+        return self._versions[-1]
+
+    @property
+    def status(self) -> Any:
+        """The current status, whatever was put there."""
+        return self.current.body.get("status")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the call takes one of the organization's concurrent lines."""
+        return self.status in LIVE_STATUSES
+
+    @property
+    def person(self) -> str | None:
+        """Whose phone the call rings: a number or SIP URI with its extension, or a customer's id."""
+        customer = self.current.body.get("customer") or {}
+        person = customer.get("number") or customer.get("sipUri") or self.current.body.get("customerId")
+        extension = customer.get("extension")
+        return f"{person};ext={extension}" if person and extension else person
+
+    def version_at(self, instant: datetime) -> Version | None:
+        """Return the version of an earlier instant, or None when the call was not there yet."""
+        return next((version for version in reversed(self._versions) if version.since <= instant), None)
+
+    def change(self, at: datetime, fields: Mapping[str, Any], *, moves_updated_at: bool = True) -> None:
+        """Lay ``fields`` over the call's JSON at an instant."""
+        last = self.current
+        body, updated_at = {**last.body, **fields}, last.updated_at
+        if moves_updated_at:
+            updated_at = to_milliseconds(at)
+            body["updatedAt"] = write_timestamp(at)
+        if not self._keeps_versions:
+            self._versions.clear()
+        self._versions.append(Version(max(at, last.since), body, last.created_at, updated_at))
+        self.encoded = None
+
+    def advance(self, now: datetime) -> bool:
+        """Go through the steps that are due, each at its own instant; return whether it rang."""
+        rang = False
+        while self._pending and self._pending[0][0] <= now:
+            at, step = self._pending.popleft()
+            self._reach(step, at)
+            rang = rang or step == "ringing"
+        return rang
+
+    def leave_timeline(self) -> None:
+        """Forget the steps to come: from here on the call is driven by hand."""
+        self._pending.clear()
+
+    def set_status(self, at: datetime, status: str) -> None:
+        """Change the status, and ``startedAt`` when the call is answered."""
+        answered = status == "in-progress" and "startedAt" not in self.current.body
+        self.change(at, {"status": status, **({"startedAt": write_timestamp(at)} if answered else {})})
+
+    def end(self, at: datetime, ended_reason: str, extra: Mapping[str, Any] | None = None) -> None:
+        """End the call, with more fields when they are there at once."""
+        fields = {"status": "ended", "endedReason": ended_reason, "endedAt": write_timestamp(at)}
+        self.change(at, {**fields, **(extra or {})})
+
+    def hang_up(self, at: datetime, ended_reason: str) -> None:
+        """End the call before its time; what its timeline had after the end still follows."""
+        self.leave_timeline()
+        self.end(at, ended_reason)
+        lag = self._timeline.analysis_lag()
+        if lag is not None:
+            self._pending.append((at + timedelta(seconds=lag), "analysis"))
+
+    def _reach(self, step: Step, at: datetime) -> None:
+        if step == "ended":
+            self.end(at, self._timeline.ended_reason)
+        elif step == "analysis":
+            self.change(at, self._aftermath())
+        else:
+            self.set_status(at, step)
+
+    def _aftermath(self) -> dict[str, Any]:
+        timeline = self._timeline
+        return {
+            "analysis": {"summary": timeline.summary, "successEvaluation": timeline.success_evaluation},
+            "artifact": bodies.artifact(self.id, timeline.transcript, self.current.created_at),
+            **bodies.costs(timeline.cost),
+        }

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a simulated call: what happens to it, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Step = Literal["queued", "ringing", "in-progress", "ended", "analysis"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """
+    When a call reaches each step of its life, and what it leaves behind.
+
+    The times are seconds after the call's creation or, for a scheduled call, after its
+    ``schedulePlan.earliestAt``; None means that the step never comes.
+
+    :param ringing: when the phone begins to ring; None for a call that never gets that far.
+    :param answered: when the call is picked up and is in progress.
+    :param ended: when it ends; None for a call that stays live until someone ends it.
+    :param analysis: when analysis, artifact and cost arrive, which is after the end; None for
+        never, as with an organization that retains no data.
+    :param ended_reason: the ``endedReason`` of the end.
+    :param transcript: what was said, one ``AI: ...`` or ``User: ...`` a line; None for nothing.
+    :param summary: the summary in the analysis.
+    :param success_evaluation: the analysis' ``successEvaluation``.
+    :param cost: the cost of the call, in US dollars.
+    :raises ValueError: when a time is negative or earlier than that of the step before it.
+    """
+
+    ringing: float | None = 1
+    answered: float | None = 3
+    ended: float | None = 10
+    analysis: float | None = 12
+    ended_reason: str = "customer-ended-call"
+    transcript: str | None = (
+        "AI: Hello, this is Riley from the Lakeside clinic. Does Tuesday at ten still suit you?\n"
+        "User: Yes, Tuesday at ten is fine.\n"
+        "AI: Thank you, see you then. Goodbye.\n"
+    )
+    summary: str = "The customer confirmed the appointment on Tuesday at ten."
+    success_evaluation: str = "true"
+    cost: float = 0.0512
+
+    def __post_init__(self) -> None:
+        times = [t for t in (0, self.ringing, self.answered, self.ended, self.analysis) if t is not None]
+        if times != sorted(times):
+            raise ValueError("the steps of a timeline must follow one another in time")
+
+    def steps(self) -> list[tuple[float, Step]]:
+        """Return the steps that will come, each with its time in seconds, in their order."""
+        planned: list[tuple[float | None, Step]] = [
+            (self.ringing, "ringing"),
+            (self.answered, "in-progress"),
+            (self.ended, "ended"),
+            # Nothing is analysed before the end.
+            (None if self.ended is None else self.analysis, "analysis"),
+        ]
+        return [(seconds, step) for seconds, step in planned if seconds is not None]
+
+    def analysis_lag(self) -> float | None:
+        """Return how many seconds after the end the analysis arrives, or None when it never does."""
+        return None if self.analysis is None else self.analysis - (self.ended or 0)
+
+
+DEFAULT_TIMELINE = Timeline()
+NO_TIMELINE = Timeline(ringing=None, answered=None, ended=None, analysis=None)
