@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+#   make demo     the main example, with real Airflow and a simulated Vapi
+#   make test     tests/unit and tests/dag
+#   make lint     ruff and mypy
+#   make wheel    build wheel and sdist, and check them in a clean environment
+#   make bench    what importing and parsing cost, beside others
+#
+# Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints/airflow-3.3.txt
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint wheel bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.installed
+	@$(BIN)/python example_dags/demo.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed-lint
+	$(BIN)/python -m pytest tests/wheel
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.parse_call
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())'). Install one, or name one that is there: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv and pip (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
+	@echo "Installing into $(VENV); this is needed once ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) pip hatchling editables
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(INSTALL) --group test
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed-test
+	@$(INSTALL) --group lint
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	@$(INSTALL) --group bench
+	@touch $@

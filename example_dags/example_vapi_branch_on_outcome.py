@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Wait for one call and branch on its outcome.
+
+A call that reached the person goes one way, one that did not goes another, and one that failed for technical reasons
+fails the task. Trigger it with the id of a call: ``{"call_id": "..."}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+from vapi_provider.models.outcome import CallOutcome
+from vapi_provider.sensors.call import VapiCallSensor
+
+with DAG(
+    dag_id="example_vapi_branch_on_outcome",
+    schedule=None,
+    params={"call_id": Param(type="string", description="The id of a call", minLength=1)},
+    tags=["vapi", "example"],
+    doc_md=__doc__,
+) as dag:
+    wait = VapiCallSensor(
+        task_id="wait_for_call",
+        call_id="{{ params.call_id }}",
+        fail_on=[CallOutcome.FAILED],
+        wait_for_analysis=True,
+        include=["analysis"],
+        poke_interval=5,
+        timeout=60 * 60,
+    )
+
+    @task.branch
+    def choose(summary: dict[str, Any]) -> str:
+        return "store_answer" if summary["outcome"] == CallOutcome.COMPLETED else "call_again_later"
+
+    @task
+    def store_answer(summary: dict[str, Any]) -> str | None:
+        """Hand on what the person answered, as the assistant's analysis has it."""
+        return (summary["analysis"] or {}).get("summary")
+
+    @task
+    def call_again_later(summary: dict[str, Any]) -> str:
+        return f"{summary['id']}: {summary['outcome']} ({summary['ended_reason']})"
+
+    choose(wait.output) >> [store_answer(wait.output), call_again_later(wait.output)]

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Label yesterday's calls.
+
+Each night it lists the calls that were created within the data interval, and names each one that has ended after its
+outcome, one mapped task a call. Running it again for the same day sets the same names.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from airflow.sdk import DAG, task
+from vapi_provider.operators.call import VapiUpdateCallOperator
+
+with DAG(
+    dag_id="example_vapi_nightly_labels",
+    schedule="@daily",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    tags=["vapi", "example"],
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def calls_to_label(
+        data_interval_start: datetime.datetime, data_interval_end: datetime.datetime
+    ) -> list[dict[str, str]]:
+        from vapi_provider.hooks.vapi import VapiHook
+
+        calls = VapiHook().list_calls(created_at_ge=data_interval_start, created_at_lt=data_interval_end)
+        return [{"call_id": call.id, "name": f"Nightly: {call.outcome}"} for call in calls if call.outcome]
+
+    VapiUpdateCallOperator.partial(
+        task_id="label_call",
+        # However many calls a day brings, no more than this many requests are under way at once.
+        max_active_tis_per_dag=8,
+    ).expand_kwargs(calls_to_label())

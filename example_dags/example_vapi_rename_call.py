@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rename a call after its outcome.
+
+Waits until the call has ended, then sets its name, so that people find it in Vapi's dashboard: "completed",
+"no_answer", "cancelled" or "failed". Trigger it with the id of a call: ``{"call_id": "..."}``.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param
+from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+
+with DAG(
+    dag_id="example_vapi_rename_call",
+    schedule=None,
+    params={"call_id": Param(type="string", description="The id of a call", minLength=1)},
+    tags=["vapi", "example"],
+    doc_md=__doc__,
+) as dag:
+    wait = VapiCallSensor(
+        task_id="wait_for_call",
+        call_id="{{ params.call_id }}",
+        poke_interval=2,
+        timeout=60 * 60,
+    )
+    VapiUpdateCallOperator(
+        task_id="rename_call",
+        call_id="{{ params.call_id }}",
+        name="Reminder: {{ ti.xcom_pull(task_ids='wait_for_call')['outcome'] }}",
+    ).set_upstream(wait)
