@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow.sdk import Connection
+from vapi_provider.exceptions import VapiError
+from vapi_provider.hooks.settings import read_settings
+from vapi_provider.hooks.vapi import VapiHook
+from vapi_provider.models.call import Call
+from vapi_provider.models.outcome import CallOutcome, outcome_of
+from vapi_provider.models.summary import check_include
+from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.simulator import Fault, VapiSimulator
+
+pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
+
+
+def blocks(language: str) -> list[str]:
+    return [
+        re.sub(rf"^{indent}", "", block, flags=re.MULTILINE)
+        for indent, block in re.findall(rf"^( *)```{language}\n(.*?)^\1```", README, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def block_with(language: str, text: str) -> str:
+    [block] = [block for block in blocks(language) if text in block]
+    return block
+
+
+def table_rows(header: str) -> list[list[str]]:
+    table = README[README.index(header) :].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_front_pages_dag_is_the_example() -> None:
+    source = (ROOT / "example_dags" / "example_vapi_nightly_labels.py").read_text(encoding="utf-8")
+    assert block_with("python", "calls_to_label") == source.partition("\n")[2]
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_commands_are_there(target: str) -> None:
+    assert f"make {target}" in block_with("shell", "make demo")
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_connections_from_the_environment_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [shlex.split(line) for line in block_with("shell", "export").splitlines()]
+    read = []
+    for _, assignment in lines:
+        name, _, value = assignment.partition("=")
+        monkeypatch.setenv(name, value)
+        settings = read_settings(VapiHook.get_connection("vapi_default"))
+        read.append((settings.base_url, settings.api_key, settings.timeout))
+    assert read == [
+        ("https://api.vapi.ai", "YOUR_PRIVATE_KEY", 30),
+        ("https://api.vapi.ai", "YOUR_PRIVATE_KEY", 5),
+    ]
+
+
+def test_the_hooks_example_runs(vapi_simulator: VapiSimulator) -> None:
+    for _ in range(3):
+        vapi_simulator.end_call(vapi_simulator.add_call(), cost=0.5)
+    names: dict[str, Any] = {}
+    exec(block_with("python", "sum(call.cost"), names)
+    assert names["cost"] == 1.5
+
+
+def test_the_pytest_example_passes(tmp_path: Path) -> None:
+    (tmp_path / "test_example.py").write_text(block_with("python", "pytest_plugins"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-cov", tmp_path],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_summary_has_the_fields_that_are_shown() -> None:
+    shown = json.loads(block_with("json", "ended_reason"))
+    assert list(Call.model_validate({"id": CALL_ID}).summary()) == list(shown)
+
+
+def test_the_outcomes_and_their_examples_are_right() -> None:
+    rows = table_rows("| outcome | meaning")
+    assert {row[0].strip("`") for row in rows} == {outcome.value for outcome in CallOutcome}
+    for outcome, _, examples in rows:
+        for reason in re.findall(r"`([^`]+)`", examples):
+            assert outcome_of(reason) == outcome.strip("`")
+
+
+def test_the_sensors_arguments_and_their_defaults_are_those_of_the_code() -> None:
+    sensor = VapiCallSensor(task_id="wait", call_id=CALL_ID)
+    header = "| argument | meaning |\n|---|---|\n| `call_id` (templated) | the call's id, a UUID |\n"
+    table = README[README.index("**`VapiCallSensor`** waits") :]
+    names = re.findall(r"^\| `(\w+)`", table[: table.index("What ends the wait")], re.MULTILINE)
+    assert header in README
+    assert all(hasattr(sensor, name) for name in names)
+    assert (sensor.poke_interval, sensor.analysis_timeout, sensor.timeout) == (15, 60, 7 * 24 * 3600)
+    shown = re.search(r"`include` of the sensor adds content by name:(.*?)\.", README, re.DOTALL)
+    assert shown is not None
+    assert check_include(re.findall(r"`(\w+)`", shown[1]))
+
+
+def answered(**fault: Any) -> Callable[[VapiSimulator], Any]:
+    def read(simulator: VapiSimulator) -> Any:
+        simulator.faults.add(Fault(method="GET", **fault))
+        return VapiHook().get_call(CALL_ID)
+
+    return read
+
+
+def over(name: str, value: str) -> Callable[[VapiSimulator], Any]:
+    def connect(simulator: VapiSimulator) -> Any:
+        fields = {"conn_id": "vapi_default", "conn_type": "vapi", "password": "key", name: value}
+        return VapiHook.from_connection(Connection(**fields)).get_call(CALL_ID)
+
+    return connect
+
+
+def nest(message: str, status: int) -> str:
+    return json.dumps({"message": message, "error": "Error", "statusCode": status})
+
+
+MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
+    "password (API key) is empty": over("password", ""),
+    "holds the mask that Airflow shows in place of the key": over("password", "***"),
+    "an API key does not travel in the clear": over("host", "http://vapi.example"),
+    "was answered 401": answered(status=401),
+    "Use the private key, not the public one": answered(status=403, body=nest("Forbidden", 403)),
+    "refuses clients by their User-Agent": answered(
+        status=403, body="error code: 1010", content_type="text/plain"
+    ),
+    "not Vapi's own answer": answered(status=404, body="<html>", content_type="text/html"),
+    "so there is no call to work on": lambda simulator: VapiHook().get_call("None"),
+    "Vapi takes at most 40": lambda simulator: VapiHook().update_call(CALL_ID, name="x" * 41),
+    "Check the call's id, and that the call belongs to the organization": lambda simulator: VapiHook().get_call(
+        CALL_ID
+    ),
+    "The organization's rate limit is reached": answered(status=429, headers={"Retry-After": "3600"}),
+    "Redirects are not followed": answered(status=302, headers={"Location": "https://elsewhere.example/x"}),
+}
+# The others are the messages of tests of the sensor, of paging and of a missing connection.
+ELSEWHERE = {"There is no connection 'vapi_default'", "had not ended after", "which is in fail_on", "cannot go on"}
+
+
+def test_troubleshooting_lists_the_messages_that_are_checked_here() -> None:
+    listed = {row[0].strip("`") for row in table_rows("| message | what to do |") if row[0].startswith("`")}
+    assert listed == MESSAGES.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: VapiSimulator) -> None:
+    with pytest.raises(VapiError, match=re.escape(message)):
+        MESSAGES[message](vapi_simulator)
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The built package, installed into a clean environment that has Airflow already.
+
+It is run by ``make wheel``, since it needs the build tools and installs Airflow once more.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONSTRAINTS = ROOT / "constraints" / "airflow-3.3.txt"
+
+Run = Callable[..., str]
+
+
+def pinned(name: str) -> str:
+    lines = CONSTRAINTS.read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{name}=="))
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=tempfile_home(),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def tempfile_home() -> str:
+    """Run nothing from the checkout, where the package could be imported without being installed."""
+    return os.environ["AIRFLOW_HOME"]
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(dist: Path) -> Path:
+    [path] = dist.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Install the wheel beside Airflow and return how to run a program of that environment."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(folder, with_pip=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    run(*pip, "install", "--constraint", CONSTRAINTS, pinned("pip"), pinned("apache-airflow"))
+    before = run(*pip, "freeze").splitlines()
+    run(*pip, "install", wheel)
+    after = run(*pip, "freeze").splitlines()
+    changed = set(before) ^ set(after)
+    assert [line for line in changed if not line.startswith("airflow-provider-vapi")] == []
+
+    def run_installed(program: str, *arguments: str) -> str:
+        return run(folder / "bin" / program, *arguments, COLUMNS="300")
+
+    return run_installed
+
+
+def test_the_wheel_carries_types_and_licence_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "vapi_provider/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vapi_provider"}
+
+
+def test_the_wheels_metadata_tells_what_it_is(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
+    text = archive.read(name).decode()
+    for line in (
+        "Name: airflow-provider-vapi",
+        "License-Expression: Apache-2.0",
+        "Requires-Python: >=3.10",
+        "Requires-Dist: apache-airflow>=3.0.0",
+        "Classifier: Framework :: Apache Airflow :: Provider",
+    ):
+        assert line in text
+    assert "Project-URL: Changelog" in text
+
+
+def test_the_sdist_has_what_its_own_tests_need(dist: Path) -> None:
+    [path] = dist.glob("*.tar.gz")
+    names = {name.partition("/")[2] for name in tarfile.open(path).getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints/airflow-3.3.txt"} <= names
+    assert "tests/conftest.py" in names
+    assert "example_dags/example_vapi_rename_call.py" in names
+
+
+def test_airflow_lists_provider_hook_and_link(installed: Run) -> None:
+    assert "airflow-provider-vapi" in installed("airflow", "providers", "list")
+    assert "vapi_provider.hooks.vapi.VapiHook" in installed("airflow", "providers", "hooks")
+    assert "vapi_provider.links.call.VapiCallLink" in installed("airflow", "providers", "links")
+
+
+def test_the_installed_metadata_is_valid(installed: Run) -> None:
+    program = """
+import json, importlib.resources, jsonschema
+from vapi_provider.get_provider_info import get_provider_info
+def schema(name):
+    return json.loads(importlib.resources.files("airflow").joinpath(name).read_text())
+info = get_provider_info()
+jsonschema.validate(info, schema("provider_info.schema.json"))
+types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
+jsonschema.validate(info["connection-types"], types)
+print("valid")
+"""
+    assert installed("python", "-c", program).strip().endswith("valid")
+
+
+def test_a_connection_can_be_added_from_the_command_line(installed: Run) -> None:
+    installed("airflow", "db", "migrate")
+    installed(
+        "airflow",
+        "connections",
+        "add",
+        "vapi_default",
+        "--conn-type",
+        "vapi",
+        "--conn-password",
+        "key-for-the-test",
+        "--conn-extra",
+        '{"timeout": 5}',
+    )
+    program = """
+from vapi_provider.hooks.vapi import VapiHook
+from airflow.models.connection import Connection
+from airflow.utils.session import create_session
+with create_session() as session:
+    conn = session.query(Connection).filter_by(conn_id="vapi_default").one()
+    hook = VapiHook.from_connection(conn)
+    print(hook._settings)
+"""
+    settings = installed("python", "-c", program)
+    assert "base_url='https://api.vapi.ai'" in settings
+    assert "timeout=5.0" in settings
+    assert "key-for-the-test" not in settings
+
+
+def test_the_simulator_starts_from_the_installed_package(installed: Run) -> None:
+    assert "--port" in installed("python", "-m", "vapi_provider.simulator", "--help")
