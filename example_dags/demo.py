@@ -24,7 +24,10 @@ from vapi_provider.simulator import VapiSimulator
 DAGS_FOLDER = Path(__file__).resolve().parent
 SECONDS_PER_STATUS = 2.5
 NAME_BEFORE = "Appointment reminder"
-ANALYSIS = {"summary": "The customer confirmed the appointment on Tuesday at ten.", "successEvaluation": "true"}
+ANALYSIS = {
+    "summary": "The customer confirmed the appointment on Tuesday at ten.",
+    "successEvaluation": "true",
+}
 
 
 def say(line: str = "") -> None:

@@ -153,14 +153,19 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "not Vapi's own answer": answered(status=404, body="<html>", content_type="text/html"),
     "so there is no call to work on": lambda simulator: VapiHook().get_call("None"),
     "Vapi takes at most 40": lambda simulator: VapiHook().update_call(CALL_ID, name="x" * 41),
-    "Check the call's id, and that the call belongs to the organization": lambda simulator: VapiHook().get_call(
-        CALL_ID
+    "Check the call's id, and that the call belongs to the organization": lambda simulator: (
+        VapiHook().get_call(CALL_ID)
     ),
     "The organization's rate limit is reached": answered(status=429, headers={"Retry-After": "3600"}),
     "Redirects are not followed": answered(status=302, headers={"Location": "https://elsewhere.example/x"}),
 }
 # The others are the messages of tests of the sensor, of paging and of a missing connection.
-ELSEWHERE = {"There is no connection 'vapi_default'", "had not ended after", "which is in fail_on", "cannot go on"}
+ELSEWHERE = {
+    "There is no connection 'vapi_default'",
+    "had not ended after",
+    "which is in fail_on",
+    "cannot go on",
+}
 
 
 def test_troubleshooting_lists_the_messages_that_are_checked_here() -> None:

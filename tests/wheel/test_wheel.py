@@ -8,6 +8,8 @@ It is run by ``make wheel``, since it needs the build tools and installs Airflow
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -32,7 +34,8 @@ def pinned(name: str) -> str:
 def run(*command: str | Path, **environment: str) -> str:
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=tempfile_home(),
+        # Not in the checkout, where the package could be imported without being installed.
+        cwd=os.environ["AIRFLOW_HOME"],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -40,11 +43,6 @@ def run(*command: str | Path, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def tempfile_home() -> str:
-    """Run nothing from the checkout, where the package could be imported without being installed."""
-    return os.environ["AIRFLOW_HOME"]
 
 
 @pytest.fixture(scope="session")
@@ -132,18 +130,10 @@ print("valid")
 
 def test_a_connection_can_be_added_from_the_command_line(installed: Run) -> None:
     installed("airflow", "db", "migrate")
-    installed(
-        "airflow",
-        "connections",
-        "add",
-        "vapi_default",
-        "--conn-type",
-        "vapi",
-        "--conn-password",
-        "key-for-the-test",
-        "--conn-extra",
-        '{"timeout": 5}',
+    [command] = re.findall(
+        r"^ *airflow (connections add .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
     )
+    installed("airflow", *shlex.split(command), "--conn-extra", '{"timeout": 5}')
     program = """
 from vapi_provider.hooks.vapi import VapiHook
 from airflow.models.connection import Connection
@@ -151,12 +141,12 @@ from airflow.utils.session import create_session
 with create_session() as session:
     conn = session.query(Connection).filter_by(conn_id="vapi_default").one()
     hook = VapiHook.from_connection(conn)
-    print(hook._settings)
+    print(hook._settings, bool(hook.get_conn().auth))
 """
     settings = installed("python", "-c", program)
     assert "base_url='https://api.vapi.ai'" in settings
     assert "timeout=5.0" in settings
-    assert "key-for-the-test" not in settings
+    assert "YOUR_PRIVATE_KEY" not in settings
 
 
 def test_the_simulator_starts_from_the_installed_package(installed: Run) -> None:

@@ -218,7 +218,10 @@ class Answer:
             body = json.loads(self.body)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(body, dict) or body.get("statusCode") != self.status:
+        # A gateway's JSON has a message too, but nothing of the rest.
+        if not isinstance(body, dict) or not body.keys() & {"error", "statusCode"}:
+            return None
+        if body.get("statusCode", self.status) != self.status:
             return None
         message = body.get("message")
         if isinstance(message, list):

@@ -103,13 +103,18 @@ class VapiHook(BaseHook):
         return read_settings(self._connection or self._look_up())
 
     def _look_up(self) -> Connection:
+        conn_id = self.vapi_conn_id
+        if not isinstance(conn_id, str) or not conn_id.strip():
+            raise VapiConfigurationError(
+                f"vapi_conn_id is {conn_id!r}; it must be a connection's id. Nothing was sent."
+            )
         try:
-            return self.get_connection(self.vapi_conn_id)
+            return self.get_connection(conn_id)
         except AirflowNotFoundException:
             pass
         raise VapiConfigurationError(
-            f"There is no connection {self.vapi_conn_id!r}. Create it on Airflow's Connections page (type Vapi), or set "
-            f"AIRFLOW_CONN_{self.vapi_conn_id.upper()}. Nothing was sent."
+            f"There is no connection {conn_id!r} that Airflow can read. Create it on Airflow's Connections page (type "
+            f"{HOOK_NAME}), or set AIRFLOW_CONN_{conn_id.upper()} to JSON or a URI. Nothing was sent."
         )
 
     @cached_property

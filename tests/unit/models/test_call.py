@@ -145,7 +145,10 @@ def test_include_of_costs_holds_numbers_only() -> None:
     costs = Call.model_validate(SHAPE_OF_2024).summary(include=["cost_breakdown"])["cost_breakdown"]
     assert costs["transport"] == 0.1
     assert costs["analysis_cost_breakdown"]["summary"] == 0.01
-    assert call_of(costBreakdown={"total": "text"}).summary(["cost_breakdown"])["cost_breakdown"]["total"] is None
+    assert (
+        call_of(costBreakdown={"total": "text"}).summary(["cost_breakdown"])["cost_breakdown"]["total"]
+        is None
+    )
 
 
 def test_include_of_structured_outputs_takes_name_and_result() -> None:
