@@ -72,7 +72,10 @@ class Answer:
         :param api_key: the key to mask
         :return: the answer
         """
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = {
+            name.lower(): mask_key(value.encode("utf-8", "replace"), api_key).decode("utf-8", "replace")
+            for name, value in response.headers.items()
+        }
         return cls(method, path, response.status_code, headers, mask_key(response.content, api_key))
 
     @property

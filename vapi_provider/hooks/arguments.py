@@ -24,29 +24,48 @@ def _shown(value: Any) -> str:
     return f"{str(value)[:50]!r} ({type(value).__name__})"
 
 
-def check_call_id(call_id: Any, *, parameter: str = "call_id") -> str:
+def check_call_id(call_id: Any) -> str:
     """
     Check a call id before it becomes part of a path.
 
     :param call_id: a UUID of any version, in any case, with or without white space around it
-    :param parameter: the name to use in the error
     :raises VapiConfigurationError: for anything else
     :return: the id in lower case, without white space
     """
-    text = call_id.strip() if isinstance(call_id, str) else ""
-    if text in ("", _RENDERED_NOTHING):
+    if _renders_nothing(call_id):
         raise VapiConfigurationError(
-            f"{parameter} is {_shown(call_id)}, so there is no call to work on; nothing was sent. If it is a "
-            "template or comes from XCom, the task that it comes from returned nothing."
+            f"call_id is {_shown(call_id)}, so there is no call to work on; nothing was sent. If it is a template or "
+            "comes from XCom, the task that it comes from returned nothing."
         )
+    return _check_uuid(call_id, parameter="call_id", what="a call's id")
+
+
+def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
+    """
+    Check the id of a resource whose calls are asked for.
+
+    :param resource_id: a UUID like a call's, or None for no filter
+    :param parameter: the name to use in the error
+    :raises VapiConfigurationError: for anything else; an empty text is no request for the calls of everybody
+    :return: the id in lower case, without white space; None for no filter
+    """
+    return None if resource_id is None else _check_uuid(resource_id, parameter=parameter, what="an id")
+
+
+def _renders_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in ("", _RENDERED_NOTHING))
+
+
+def _check_uuid(value: Any, *, parameter: str, what: str) -> str:
+    text = value.strip().lower() if isinstance(value, str) else ""
     try:
-        if len(text) == 36 and str(uuid.UUID(text)) == text.lower():
-            return text.lower()
+        if len(text) == 36 and str(uuid.UUID(text)) == text:
+            return text
     except ValueError:
         pass
     raise VapiConfigurationError(
-        f"{parameter} must be a call's id, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got "
-        f"{_shown(call_id)}. Nothing was sent."
+        f"{parameter} must be {what}, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got {_shown(value)}. "
+        "Nothing was sent."
     )
 
 
@@ -62,7 +81,7 @@ def check_name(name: Any, *, call_id: str) -> str:
     problem = None
     if not isinstance(name, str):
         problem = f"must be a string, not {type(name).__name__}"
-    elif not name.strip() or name.strip() == _RENDERED_NOTHING:
+    elif _renders_nothing(name):
         problem = f"is {name[:MAX_NAME_LENGTH]!r}; if it is a template, it rendered to nothing"
     elif len(name) > MAX_NAME_LENGTH:
         problem = f"has {len(name)} characters; Vapi takes at most {MAX_NAME_LENGTH}"
@@ -88,10 +107,9 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
         parsed = (
             datetime.fromisoformat(instant.replace("Z", "+00:00")) if isinstance(instant, str) else instant
         )
-        if parsed.tzinfo is not None:
-            text: str = parsed.isoformat()
-            return text
-    except (AttributeError, ValueError):
+        if isinstance(parsed, datetime) and parsed.tzinfo is not None:
+            return parsed.isoformat()
+    except ValueError:
         pass
     raise VapiConfigurationError(
         f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got {_shown(instant)}. "

@@ -69,9 +69,11 @@ def _connect(conn: Any, connect: Callable[[], socket.socket]) -> socket.socket:
     ends_at = _ends_at.get()
     name = conn._dns_host
     failure: Exception = NewConnectionError(conn, "the host name has no address")
-    for address in _addresses(name, conn.port):
+    addresses = _addresses(name, conn.port)
+    for tried, address in enumerate(addresses):
         try:
-            conn.timeout = _time_left(ends_at)
+            # A share for each, so that one that swallows packets leaves time for the next.
+            conn.timeout = _time_left(ends_at) / (len(addresses) - tried)
             conn._dns_host = address
             sock = connect()
             sock.settimeout(_time_left(ends_at))

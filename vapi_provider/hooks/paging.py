@@ -22,10 +22,10 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[Call]], page_size
     Yield every call of a list that can only be bounded by ``createdAt``.
 
     Each page begins where the one before ended, with an overlap, and what was seen is dropped by its id. A short page
-    is not taken for the last one, since a server may answer with fewer than it was asked for; the last page is the
-    one that brings nothing new.
+    is not taken for the last one, since a server may answer with fewer than it was asked for; the last page is one
+    that brings nothing new and is shorter than the server's pages can be.
 
-    :param read_page: asks for one page, given the query's ``limit`` and ``createdAtLe``
+    :param read_page: asks for one page, given the query's ``limit`` and bound on ``createdAt``
     :param page_size: how many calls to ask for at once
     :raises VapiTransientError: when calls could be missed: more of them share one instant than a page can hold, or
         the list is not sorted
@@ -34,6 +34,8 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[Call]], page_size
     pager = _Pager(page_size)
     while not pager.is_done:
         yield from pager.take(read_page(pager.query()))
+        if pager.is_in_doubt:
+            pager.resolve(read_page(pager.query_older()))
 
 
 class _Pager:
@@ -41,71 +43,98 @@ class _Pager:
 
     def __init__(self, page_size: int) -> None:
         self.is_done = False
+        self.is_in_doubt = False
+        """Whether the last page may have been cut by the server, within one instant."""
         self._limit = page_size
-        self._bound: datetime | None = None
+        self._oldest: datetime | None = None
         self._seen: dict[str, datetime | None] = {}
-        self._short_page: int | None = None
-        self._server_cap: int | None = None
+        self._longest_page = 0
+        self._last_was_short = False
+        self._last_was_unsorted = False
+        self._server_has_cap = False
 
     def query(self) -> dict[str, Any]:
+        """Ask for the next page."""
         query: dict[str, Any] = {"limit": self._limit}
-        if self._bound is not None:
-            query["createdAtLe"] = self._bound.isoformat()
+        if self._oldest is not None:
+            query["createdAtLe"] = _later(self._oldest).isoformat()
         return query
+
+    def query_older(self) -> dict[str, Any]:
+        """Ask whether anything lies before the oldest call."""
+        return {"limit": 1, "createdAtLt": self._oldest and self._oldest.isoformat()}
 
     def take(self, page: list[Call]) -> list[Call]:
         """Note what a page brings and return what is new of it."""
         new = {call.id: call for call in page if call.id not in self._seen}
-        if new and self._short_page is not None:
-            # Something followed a page that was shorter than asked for: the server has a limit of its own.
-            self._server_cap = max(self._short_page, self._server_cap or 0)
-        is_full = len(page) >= min(self._limit, self._server_cap or self._limit)
-        if is_full:
-            self._check_order(page)
+        is_short = len(page) < self._limit
+        # Something followed a page that was shorter than asked for: the server has a limit of its own.
+        self._server_has_cap |= bool(new) and self._last_was_short
+        is_unsorted = not _is_sorted(page)
+        if new and (self._last_was_unsorted or (is_unsorted and not is_short)):
+            raise self._error(
+                "lists calls in no order, so a page may hide others and the list cannot be walked without a gap. Ask "
+                f"for a time range of fewer than {self._limit} calls."
+            )
         if new:
-            self._short_page = None if is_full else len(page)
             self._advance(list(new.values()))
-        elif is_full:
+        elif not is_short:
             self._widen()
         else:
-            self.is_done = True
+            self.is_in_doubt = self._oldest is not None and len(page) >= self._longest_page
+            self.is_done = not self.is_in_doubt
+        self._last_was_short, self._last_was_unsorted = is_short, is_unsorted
+        self._longest_page = max(self._longest_page, len(page))
         return sorted(new.values(), key=_age)
 
-    def _check_order(self, page: list[Call]) -> None:
-        instants = [call.created_at for call in page if call.created_at is not None]
-        if any(later > earlier for earlier, later in zip(instants, instants[1:], strict=False)):
-            raise VapiTransientError(
-                "GET /call lists calls in no order, so a page may hide others and the list cannot be walked without a "
-                f"gap. Ask for a time range of fewer than {self._limit} calls.",
-                method="GET",
-                path="/call",
-            )
+    def resolve(self, older: list[Call]) -> None:
+        """
+        Decide whether a page that brought nothing new, and is as long as any was, is the last one.
+
+        It is, when nothing older is there and nothing speaks for a limit of the server's own.
+        """
+        if older or self._server_has_cap:
+            raise self._stuck()
+        self.is_in_doubt, self.is_done = False, True
 
     def _advance(self, new: list[Call]) -> None:
         instants = [call.created_at for call in new if call.created_at is not None]
-        if instants:
-            oldest = min(instants) + _OVERLAP
-            self._bound = oldest if self._bound is None else min(oldest, self._bound)
+        if self._oldest is not None:
+            instants.append(self._oldest)
+        self._oldest = min(instants, default=None)
         self._seen.update({call.id: call.created_at for call in new})
-        # Only what lies at or before the bound can come again, and what has no instant to tell.
-        self._seen = {
-            call_id: at
-            for call_id, at in self._seen.items()
-            if at is None or self._bound is None or at <= self._bound
-        }
+        if self._oldest is not None:
+            # Only what lies at or before the bound can come again, and what has no instant to tell.
+            bound = _later(self._oldest)
+            self._seen = {call_id: at for call_id, at in self._seen.items() if at is None or at <= bound}
 
     def _widen(self) -> None:
         """Ask for more at once, when a whole page lies within one instant."""
-        if self._limit >= MAX_PAGE_SIZE or self._server_cap is not None:
-            instant = "the same instant" if self._bound is None else (self._bound - _OVERLAP).isoformat()
-            raise VapiTransientError(
-                f"GET /call cannot go on: {len(self._seen)} or more calls were created at {instant}, and Vapi does not "
-                "list more than that at once. The calls created before it are not listed; ask for them with "
-                "created_at_lt.",
-                method="GET",
-                path="/call",
-            )
+        if self._limit >= MAX_PAGE_SIZE:
+            raise self._stuck()
         self._limit = min(MAX_PAGE_SIZE, self._limit * 4)
+
+    def _stuck(self) -> VapiTransientError:
+        instant = "the same instant" if self._oldest is None else self._oldest.isoformat()
+        return self._error(
+            f"cannot go on: {len(self._seen)} or more calls were created at {instant}, and Vapi does not list more "
+            "than that at once. The calls created before it are not listed; ask for them with created_at_lt."
+        )
+
+    def _error(self, what: str) -> VapiTransientError:
+        return VapiTransientError(f"GET /call {what}", method="GET", path="/call")
+
+
+def _is_sorted(page: list[Call]) -> bool:
+    instants = [call.created_at for call in page if call.created_at is not None]
+    return all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
+
+
+def _later(instant: datetime) -> datetime:
+    try:
+        return instant + _OVERLAP
+    except OverflowError:
+        return instant
 
 
 def _age(call: Call) -> float:

@@ -116,7 +116,7 @@ class _ConnectionReader:
         parts = self._split(host)
         if parts.username or parts.password or "@" in parts.netloc:
             raise self._wrong("host (API base URL)", "must not hold a user name or a password")
-        if parts.query or parts.fragment or not host.isprintable() or " " in host:
+        if "?" in host or "#" in host or not host.isprintable() or " " in host:
             raise self._wrong("host (API base URL)", f"must be no more than a URL such as {DEFAULT_HOST}")
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             raise self._wrong(
@@ -129,6 +129,8 @@ class _ConnectionReader:
         try:
             parts = urlsplit(host)
             complete = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+            # Fails, with a UnicodeError, for a name with an empty part or one that is too long.
+            (parts.hostname or "").encode("idna")
         except ValueError:
             complete = False
         if not complete:

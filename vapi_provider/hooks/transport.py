@@ -65,6 +65,20 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
+class _Session(requests.Session):
+    """Where its user follows redirects, the key goes along within the API's origin and nothing goes elsewhere."""
+
+    def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Any:
+        # Where none is to be followed, requests would prepare the next request all the same, and fail for a target
+        # that makes no sense.
+        return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        # In place of requests' own, which would take credentials from a .netrc.
+        prepared_request.headers.pop("Authorization", None)
+        prepared_request.prepare_auth(self.auth)
+
+
 def open_session(settings: VapiSettings) -> requests.Session:
     """
     Open a session that is authenticated, names itself and ends every request in time.
@@ -72,7 +86,7 @@ def open_session(settings: VapiSettings) -> requests.Session:
     :param settings: the connection
     :return: the session
     """
-    session = requests.Session()
+    session = _Session()
     session.auth = _BearerAuth(settings)
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
     for scheme in ("https://", "http://"):
@@ -185,23 +199,22 @@ class VapiTransport:
                 timeout=limit,
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except OSError as error:
+            # What requests raises is one, too; a file of certificates that is not there raises a plain one.
             failure = self._unanswered(method, path, error, limit)
         else:
             return Answer.of(response, method=method, path=path, api_key=self._settings.api_key)
         raise failure
 
-    def _unanswered(
-        self, method: str, path: str, error: requests.RequestException, limit: float
-    ) -> Exception:
+    def _unanswered(self, method: str, path: str, error: OSError, limit: float) -> Exception:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
-        is_refused_certificate = isinstance(error, requests.exceptions.SSLError)
+        is_about_certificates = "certificate" in repr(error).lower()
         failure = VapiTransientError(
             f"{method} {path} got no answer from {self._settings.base_url}: {_reason(error, limit)}. "
             + (
                 f"Check the host of connection {self._settings.conn_id!r}, and the certificates of this machine and "
                 "of proxies on the way."
-                if is_refused_certificate
+                if is_about_certificates
                 else "Check the network, the proxies on the way and the host of connection "
                 f"{self._settings.conn_id!r}; a later try may work."
             ),
@@ -209,7 +222,7 @@ class VapiTransport:
             path=path,
         )
         # A certificate does not become valid within a minute.
-        return failure if is_refused_certificate else _RepeatableError(failure)
+        return failure if is_about_certificates else _RepeatableError(failure)
 
     def _tell(self, state: RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
@@ -238,12 +251,14 @@ def _pause(state: RetryCallState) -> float:
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
 
 
-def _reason(error: requests.RequestException, limit: float) -> str:
+def _reason(error: OSError, limit: float) -> str:
     """Say in a few words why there was no answer; the error's own text can hold URLs and headers."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the TLS connection could not be made or trusted"
     text = repr(error)
     for sign, reason in (
+        (
+            "certificate bundle",
+            "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there",
+        ),
         ("NameResolutionError", "the host name could not be resolved"),
         ("gaierror", "the host name could not be resolved"),
         ("Connection refused", "the connection was refused"),
@@ -253,6 +268,7 @@ def _reason(error: requests.RequestException, limit: float) -> str:
         ("Connection reset", "the connection was reset"),
         ("RemoteDisconnected", "the connection was closed before the answer"),
         ("IncompleteRead", "the answer was cut off"),
+        ("SSLError", "the TLS connection could not be made or trusted"),
         ("ProxyError", "the proxy did not let the request through"),
     ):
         if sign in text:

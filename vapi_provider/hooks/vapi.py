@@ -13,7 +13,13 @@ from pydantic import ValidationError
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from vapi_provider.exceptions import VapiConfigurationError, VapiError
 from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from vapi_provider.hooks.arguments import check_call_id, check_instant, check_name, check_page_size
+from vapi_provider.hooks.arguments import (
+    check_call_id,
+    check_filter_id,
+    check_instant,
+    check_name,
+    check_page_size,
+)
 from vapi_provider.hooks.paging import newest_first
 from vapi_provider.hooks.settings import VapiSettings, read_settings
 from vapi_provider.hooks.transport import VapiTransport, open_session
@@ -198,9 +204,9 @@ class VapiHook(BaseHook):
         :raises VapiPermanentError: when Vapi refuses
         :return: an iterator over the calls
         """
-        filters = {
-            "assistantId": assistant_id and check_call_id(assistant_id, parameter="assistant_id"),
-            "phoneNumberId": phone_number_id and check_call_id(phone_number_id, parameter="phone_number_id"),
+        filters: dict[str, str | None] = {
+            "assistantId": check_filter_id(assistant_id, parameter="assistant_id"),
+            "phoneNumberId": check_filter_id(phone_number_id, parameter="phone_number_id"),
             "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
             "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
             "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),

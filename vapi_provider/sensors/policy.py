@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
@@ -81,11 +80,11 @@ class WaitPolicy:
         :param last_error: why the last look brought none
         :return: the exception to raise
         """
-        seen = f"its last status was {last_status!r}" if last_status else "its status was never seen"
-        error = f"; the last error was: {last_error}" if last_error else ""
+        seen = f"its last status was {last_status!r}." if last_status else "the last look brought no status."
+        error = f" The last error was: {last_error}" if last_error else ""
         message = (
             f"Call {call_id} had not ended after {duration(self.timeout)} (timeout={self.timeout:g}): "
-            f"{seen}{error}. See {dashboard_url(call_id)}, or raise the timeout."
+            f"{seen}{error} See {dashboard_url(call_id)}, or raise the timeout."
         )
         return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
 
@@ -118,7 +117,7 @@ class WaitPolicy:
         return (
             ended_at is not None
             and now is not None
-            and now - ended_at < timedelta(seconds=self.analysis_timeout)
+            and (now - ended_at).total_seconds() < self.analysis_timeout
         )
 
     def _tell_unknown_status(self, call: Call) -> None:
@@ -142,7 +141,7 @@ def duration(seconds: float) -> str:
     """
     whole = int(seconds)
     if seconds < 10:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

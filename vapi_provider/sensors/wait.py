@@ -104,7 +104,8 @@ class CallWait:
         if not self.remembers:
             self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, self._waited)
         elif self._last_call is None:
-            self.log.info("Call %s is %s; waiting for its end.", self.call_id, status)
+            awaited = "analysis" if call.has_ended else "end"
+            self.log.info("Call %s is %s; waiting for its %s.", self.call_id, status, awaited)
         elif self._last_call.status != call.status:
             self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, self._waited)
 
