@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
@@ -45,4 +45,6 @@ class VapiCallLink(BaseOperatorLink):
         :param ti_key: the task instance
         :return: the URL; empty before the task knew its call
         """
+        from airflow.providers.common.compat.sdk import XCom
+
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from vapi_provider.models.call import Call
 
 # Control characters and lone surrogates: PostgreSQL refuses NUL, UTF-8 refuses the surrogates, and a log or terminal
-# obeys the rest. Line breaks and tabs are part of what people said, but not of a name or an id.
-_UNSAFE_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_UNSAFE_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# obeys the rest. Line breaks and tabs are part of what people said, but not of a name or an id. (As text, which re
+# compiles and keeps at first use: a DAG file imports this module and needs no pattern.)
+_UNSAFE_IN_LINE = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+_UNSAFE_IN_TEXT = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
 
 # Airflow and json go down recursively; nobody's structured data is this deep.
 _MAX_DEPTH = 50
@@ -55,13 +56,13 @@ def clean_line(value: str | None) -> str | None:
     :param value: the string as Vapi sent it; None stays None
     :return: the string without control characters and lone surrogates
     """
-    return None if value is None else _UNSAFE_IN_LINE.sub("", value)
+    return None if value is None else re.sub(_UNSAFE_IN_LINE, "", value)
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
     """Copy JSON so that Airflow can store it; what is too deep or not a JSON value becomes None."""
     if isinstance(value, str):
-        return _UNSAFE_IN_TEXT.sub("", value)
+        return re.sub(_UNSAFE_IN_TEXT, "", value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int)):
@@ -69,7 +70,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
     if depth == _MAX_DEPTH:
         return None
     if isinstance(value, Mapping):
-        return {_UNSAFE_IN_TEXT.sub("", str(key)): _clean(item, depth + 1) for key, item in value.items()}
+        return {re.sub(_UNSAFE_IN_TEXT, "", str(key)): _clean(item, depth + 1) for key, item in value.items()}
     return [_clean(item, depth + 1) for item in value] if isinstance(value, list) else None
 
 

@@ -14,15 +14,13 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     PokeReturnValue,
 )
-from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.models.outcome import CallOutcome, check_fail_on
 from vapi_provider.models.summary import check_include
-from vapi_provider.sensors.policy import WaitPolicy, check_fail_on
-from vapi_provider.sensors.wait import CallWait
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.sensors.wait import CallWait
 
 _REFUSED = {
     "exponential_backoff": "a call's end would be noticed later the longer the call took; raise poke_interval instead",
@@ -115,7 +113,11 @@ class VapiCallSensor(BaseSensorOperator):
         return False if summary is None else PokeReturnValue(is_done=True, xcom_value=summary)
 
     def _begin(self, context: Context) -> CallWait:
+        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.arguments import check_call_id
+        from vapi_provider.sensors.policy import WaitPolicy
+        from vapi_provider.sensors.wait import CallWait
 
         policy = WaitPolicy(
             fail_on=self.fail_on,

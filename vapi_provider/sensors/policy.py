@@ -4,39 +4,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from vapi_provider.exceptions import VapiCallFailedError
 from vapi_provider.links.call import dashboard_url
-from vapi_provider.models.outcome import CallOutcome
 from vapi_provider.models.summary import clean_line
 
 if TYPE_CHECKING:
     from vapi_provider.exceptions import VapiPermanentError
     from vapi_provider.models.call import Call
+    from vapi_provider.models.outcome import CallOutcome
 
 _unknown_statuses: set[str] = set()
 """Statuses that this process has told about."""
-
-
-def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
-    """
-    Check which outcomes count as a failure of the task.
-
-    :param fail_on: outcomes, or their values
-    :raises ValueError: for a name of no outcome, and for a lone string in place of a list
-    :return: the outcomes
-    """
-    try:
-        if not isinstance(fail_on, str):
-            return tuple(CallOutcome(outcome) for outcome in fail_on)
-    except ValueError:
-        pass
-    outcomes = ", ".join(outcome.value for outcome in CallOutcome)
-    raise ValueError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")
 
 
 @dataclass(frozen=True)
