@@ -11,11 +11,13 @@ from __future__ import annotations
 import datetime
 
 from airflow.sdk import DAG, task
+from airflow.timetables.interval import CronDataIntervalTimetable
 from vapi_provider.operators.call import VapiUpdateCallOperator
 
 with DAG(
     dag_id="example_vapi_nightly_labels",
-    schedule="@daily",
+    # A plain "@daily" has data intervals of no length in Airflow 3; this one's are the day that is over.
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
     catchup=False,
     tags=["vapi", "example"],

@@ -189,9 +189,10 @@ class Answer:
                 "the proxies on the way.",
             )
         if self.status == 429:
+            pause = "" if self.retry_after is None else f" (it asks for a pause of {self.retry_after:.0f} s)"
             return (
                 VapiRateLimitError,
-                "The organization's rate limit is reached: poll less often, or run fewer tasks at once "
+                f"The organization's rate limit is reached{pause}: poll less often, or run fewer tasks at once "
                 "(pool, max_active_tis_per_dag).",
             )
         if 300 <= self.status < 400:
@@ -257,7 +258,7 @@ def mask_key(text: bytes, api_key: str) -> bytes:
 def _tidy(text: str | None) -> str:
     """Make one short line of a text, without control characters."""
     line = _UNPRINTABLE.sub(" ", text or "").strip()
-    return line if len(line) <= _MAX_DETAIL else f"{line[:_MAX_DETAIL]}... ({len(line)} characters)"
+    return line if len(line) <= _MAX_DETAIL else f"{line[:_MAX_DETAIL]}..."
 
 
 def _colon(detail: str) -> str:

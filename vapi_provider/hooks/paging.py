@@ -34,8 +34,8 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[Call]], page_size
     pager = _Pager(page_size)
     while not pager.is_done:
         yield from pager.take(read_page(pager.query()))
-        if pager.is_in_doubt:
-            pager.resolve(read_page(pager.query_older()))
+        if pager.probe is not None:
+            pager.judge(read_page(pager.probe))
 
 
 class _Pager:
@@ -43,14 +43,14 @@ class _Pager:
 
     def __init__(self, page_size: int) -> None:
         self.is_done = False
-        self.is_in_doubt = False
-        """Whether the last page may have been cut by the server, within one instant."""
+        self.probe: dict[str, Any] | None = None
+        """The query whose answer tells whether the last page hides anything, where that is in doubt."""
         self._limit = page_size
         self._oldest: datetime | None = None
         self._seen: dict[str, datetime | None] = {}
         self._longest_page = 0
+        self._last_ids: set[str] = set()
         self._last_was_short = False
-        self._last_was_unsorted = False
         self._server_has_cap = False
 
     def query(self) -> dict[str, Any]:
@@ -60,42 +60,52 @@ class _Pager:
             query["createdAtLe"] = _later(self._oldest).isoformat()
         return query
 
-    def query_older(self) -> dict[str, Any]:
-        """Ask whether anything lies before the oldest call."""
-        return {"limit": 1, "createdAtLt": self._oldest and self._oldest.isoformat()}
-
     def take(self, page: list[Call]) -> list[Call]:
         """Note what a page brings and return what is new of it."""
+        query = self.query()
         new = {call.id: call for call in page if call.id not in self._seen}
         is_short = len(page) < self._limit
-        # Something followed a page that was shorter than asked for: the server has a limit of its own.
-        self._server_has_cap |= bool(new) and self._last_was_short
-        is_unsorted = not _is_sorted(page)
-        if new and (self._last_was_unsorted or (is_unsorted and not is_short)):
-            raise self._error(
-                "lists calls in no order, so a page may hide others and the list cannot be walked without a gap. Ask "
-                f"for a time range of fewer than {self._limit} calls."
-            )
         if new:
+            self._check_order(page, query)
+            # Something followed a page that was shorter than asked for: the server has a limit of its own.
+            self._server_has_cap |= self._last_was_short
             self._advance(list(new.values()))
         elif not is_short:
             self._widen()
+        elif self._oldest is not None and len(page) >= self._longest_page:
+            # As long as any page was: it may have been cut, in the middle of one instant.
+            self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
         else:
-            self.is_in_doubt = self._oldest is not None and len(page) >= self._longest_page
-            self.is_done = not self.is_in_doubt
-        self._last_was_short, self._last_was_unsorted = is_short, is_unsorted
+            self.is_done = True
+        self._last_ids, self._last_was_short = {call.id for call in page}, is_short
         self._longest_page = max(self._longest_page, len(page))
         return sorted(new.values(), key=_age)
 
-    def resolve(self, older: list[Call]) -> None:
+    def judge(self, rows: list[Call]) -> None:
         """
-        Decide whether a page that brought nothing new, and is as long as any was, is the last one.
+        Decide what the answer to the probe means.
 
-        It is, when nothing older is there and nothing speaks for a limit of the server's own.
+        :param rows: the calls that it brought
+        :raises VapiTransientError: when the last page hides calls that no other page would bring
         """
-        if older or self._server_has_cap:
+        is_about_order = self.probe is not None and "createdAtGt" in self.probe
+        self.probe = None
+        if is_about_order:
+            if {call.id for call in rows} - self._last_ids:
+                raise self._unsorted()
+        elif rows or self._server_has_cap:
             raise self._stuck()
-        self.is_in_doubt, self.is_done = False, True
+        else:
+            self.is_done = True
+
+    def _check_order(self, page: list[Call], query: dict[str, Any]) -> None:
+        """See whether a page is sorted: one that is not may hide newer calls, unless it is the whole list."""
+        instants = [call.created_at for call in page if call.created_at is not None]
+        if all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False)):
+            return
+        if len(page) >= self._limit:
+            raise self._unsorted()
+        self.probe = {**query, "createdAtGt": min(instants).isoformat()}
 
     def _advance(self, new: list[Call]) -> None:
         instants = [call.created_at for call in new if call.created_at is not None]
@@ -116,18 +126,20 @@ class _Pager:
 
     def _stuck(self) -> VapiTransientError:
         instant = "the same instant" if self._oldest is None else self._oldest.isoformat()
-        return self._error(
+        return _error(
             f"cannot go on: {len(self._seen)} or more calls were created at {instant}, and Vapi does not list more "
             "than that at once. The calls created before it are not listed; ask for them with created_at_lt."
         )
 
-    def _error(self, what: str) -> VapiTransientError:
-        return VapiTransientError(f"GET /call {what}", method="GET", path="/call")
+    def _unsorted(self) -> VapiTransientError:
+        return _error(
+            "lists calls in no order, so a page may hide others and the list cannot be walked without a gap. Ask for "
+            f"a time range of fewer than {self._limit} calls."
+        )
 
 
-def _is_sorted(page: list[Call]) -> bool:
-    instants = [call.created_at for call in page if call.created_at is not None]
-    return all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
+def _error(what: str) -> VapiTransientError:
+    return VapiTransientError(f"GET /call {what}", method="GET", path="/call")
 
 
 def _later(instant: datetime) -> datetime:

@@ -199,14 +199,15 @@ class VapiTransport:
                 timeout=limit,
                 allow_redirects=False,
             )
-        except OSError as error:
-            # What requests raises is one, too; a file of certificates that is not there raises a plain one.
+        except (OSError, ValueError) as error:
+            # What requests raises is an OSError. A file of certificates that is not there raises a plain one, and a
+            # proxy whose name cannot be one a ValueError.
             failure = self._unanswered(method, path, error, limit)
         else:
             return Answer.of(response, method=method, path=path, api_key=self._settings.api_key)
         raise failure
 
-    def _unanswered(self, method: str, path: str, error: OSError, limit: float) -> Exception:
+    def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> Exception:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
         is_about_certificates = "certificate" in repr(error).lower()
         failure = VapiTransientError(
@@ -251,7 +252,7 @@ def _pause(state: RetryCallState) -> float:
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
 
 
-def _reason(error: OSError, limit: float) -> str:
+def _reason(error: Exception, limit: float) -> str:
     """Say in a few words why there was no answer; the error's own text can hold URLs and headers."""
     text = repr(error)
     for sign, reason in (
@@ -269,6 +270,7 @@ def _reason(error: OSError, limit: float) -> str:
         ("RemoteDisconnected", "the connection was closed before the answer"),
         ("IncompleteRead", "the answer was cut off"),
         ("SSLError", "the TLS connection could not be made or trusted"),
+        ("LocationParseError", "the address of the proxy makes no sense"),
         ("ProxyError", "the proxy did not let the request through"),
     ):
         if sign in text:

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DAG runs in this process, over a database of their own and against a simulated Vapi."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vapi_provider.simulator import VapiSimulator
+
+DAGS_FOLDER = Path(__file__).parent / "dags"
+EXAMPLES_FOLDER = Path(__file__).parents[2] / "example_dags"
+# For DAG files that tests write.
+WRITTEN_FOLDER = Path(os.environ["AIRFLOW_HOME"]) / "dags"
+WRITTEN_FOLDER.mkdir(exist_ok=True)
+
+# ``dag.test()`` runs only what lies in a bundle of DAGs; said before Airflow is imported for the first time.
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS_FOLDER)
+os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(
+    [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(path)},
+        }
+        for name, path in (("tests", DAGS_FOLDER), ("examples", EXAMPLES_FOLDER), ("written", WRITTEN_FOLDER))
+    ]
+)
+
+LINK = "_link_VapiCallLink"
+
+
+class DagRun:
+    """What a person sees of a run that is over."""
+
+    def __init__(self, run: Any, failures: list[BaseException]) -> None:
+        self.state = str(run.state)
+        self.task_instances = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
+        self.failures = [f"{type(failure).__name__}: {failure}" for failure in failures]
+        self.xcoms = _xcoms(run.run_id)
+
+    def states(self, task_id: str) -> list[str]:
+        """Return the state of a task, or of each of its mapped instances."""
+        return [str(self.task_instances[key].state) for key in self._keys(task_id)]
+
+    def tries(self, task_id: str) -> list[int]:
+        return [self.task_instances[key].try_number for key in self._keys(task_id)]
+
+    def results(self, task_id: str) -> list[Any]:
+        return [self.xcoms.get((*key, "return_value")) for key in self._keys(task_id)]
+
+    def links(self, task_id: str) -> list[Any]:
+        return [self.xcoms.get((*key, LINK)) or None for key in self._keys(task_id)]
+
+    def _keys(self, task_id: str) -> list[tuple[str, int]]:
+        return sorted(key for key in self.task_instances if key[0] == task_id)
+
+
+def _xcoms(run_id: str) -> dict[tuple[str, int, str], Any]:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        rows = session.query(XComModel).filter(XComModel.run_id == run_id)
+        return {(row.task_id, row.map_index, row.key): _decoded(row.value) for row in rows}
+
+
+def _decoded(value: Any) -> Any:
+    """Read an XCom's value, which some versions of Airflow store as JSON within JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+@pytest.fixture(scope="session")
+def database() -> Path:
+    """Make the database, once for all DAG runs."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+
+
+@pytest.fixture(scope="session")
+def dag_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("vapi_test_dags", DAGS_FOLDER / "vapi_test_dags.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+    """A simulator behind ``vapi_default``; the hook asks once, so that one fault is one failed look."""
+    with VapiSimulator() as running:
+        connection = {**json.loads(running.connection), "extra": {"max_retries": 0}}
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
+        yield running
+
+
+@pytest.fixture
+def run_dag(database: Path, dag_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DagRun]:
+    """Run a DAG of the folder ``dags`` to its end: ``run_dag(dag_id, **configuration)``."""
+    sleep = time.sleep
+    # ``dag.test()`` looks once a second whether a task can go on.
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+
+    def run(dag_id: str, /, **conf: Any) -> DagRun:
+        dag_module.failures.clear()
+        dag = next(dag for dag in dag_module.dags if dag.dag_id == dag_id)
+        return DagRun(dag.test(run_conf=conf), dag_module.failures)
+
+    return run

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small DAGs, of the kind that users write; the run's configuration says with which calls."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, task
+from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+
+CALL_ID = "{{ dag_run.conf['call_id'] }}"
+INCLUDES = ["analysis", "cost_breakdown", "customer", "messages", "structured_outputs", "transcript"]
+
+failures: list[BaseException] = []
+"""What tasks of this run failed with."""
+
+
+def note_failure(context: Any) -> None:
+    failures.append(context["exception"])
+
+
+def new_dag(dag_id: str, **arguments: Any) -> DAG:
+    default_args = {
+        "on_failure_callback": note_failure,
+        "retries": 2,
+        "retry_delay": timedelta(0),
+        "poke_interval": 0.01,
+    }
+    return DAG(dag_id, schedule=None, default_args=default_args, **arguments)
+
+
+@task
+def configured(key: str, dag_run: Any = None) -> list[Any]:
+    values: list[Any] = dag_run.conf[key]
+    return values
+
+
+def wait_for_each(mode: str, soft_fail: bool) -> DAG:
+    with new_dag(f"wait_{mode}_{'soft' if soft_fail else 'hard'}") as dag:
+        VapiCallSensor.partial(
+            task_id="wait", mode=mode, soft_fail=soft_fail, fail_on=["no_answer"]
+        ).expand_kwargs(configured("waits"))
+    return dag
+
+
+def wait_then_rename() -> DAG:
+    with new_dag("wait_then_rename", params={"call_id": "", "name": "Reached"}) as dag:
+        wait = VapiCallSensor(task_id="wait", call_id="{{ params.call_id }}", mode="reschedule")
+        rename = VapiUpdateCallOperator(
+            task_id="rename",
+            call_id="{{ ti.xcom_pull(task_ids='wait')['id'] }}",
+            name="{{ params.name }}: {{ ti.xcom_pull(task_ids='wait')['outcome'] }}",
+        )
+        wait >> rename
+    return dag
+
+
+def rename_each() -> DAG:
+    with new_dag("rename_each") as dag:
+        VapiUpdateCallOperator.partial(task_id="same_name", name="Reminder").expand(
+            call_id=configured.override(task_id="call_ids")("call_ids")
+        )
+        VapiUpdateCallOperator.partial(task_id="own_names").expand_kwargs(
+            configured.override(task_id="renames")("renames")
+        )
+    return dag
+
+
+def wait_for_list() -> DAG:
+    with new_dag("wait_for_list") as dag:
+        wait = VapiCallSensor.partial(task_id="wait").expand(call_id=configured("call_ids"))
+
+        @task
+        def reached(summaries: Any) -> list[str]:
+            return [summary["id"] for summary in summaries if summary["outcome"] == "completed"]
+
+        reached(wait.output)
+    return dag
+
+
+def empty_templates(kind: str) -> DAG:
+    """Templates that render to nothing; natively, some of them render to an object that is no string."""
+    nothing = "{{ ti.xcom_pull(task_ids='nobody') }}"
+    with new_dag(f"empty_templates_{kind}", render_template_as_native_obj=kind == "native") as dag:
+        for task_id, call_id, name in (
+            ("none_id", nothing, "Reminder"),
+            ("empty_id", "{{ '' }}", "Reminder"),
+            ("none_name", CALL_ID, nothing),
+            ("empty_name", CALL_ID, "{{ '' }}"),
+            ("number_name", CALL_ID, "{{ 42 }}"),
+            ("good", CALL_ID, "{{ dag_run.conf['name'] }}"),
+        ):
+            VapiUpdateCallOperator(task_id=task_id, call_id=call_id, name=name)
+        for task_id, call_id, conn_id in (
+            ("wait_none_id", nothing, "vapi_default"),
+            ("wait_empty_id", "{{ '' }}", "vapi_default"),
+            ("wait_none_connection", CALL_ID, nothing),
+        ):
+            VapiCallSensor(task_id=task_id, call_id=call_id, vapi_conn_id=conn_id)
+    return dag
+
+
+def branch_on_outcome() -> DAG:
+    with new_dag("branch_on_outcome") as dag:
+        wait = VapiCallSensor(task_id="wait", call_id=CALL_ID)
+
+        @task.branch
+        def by_outcome(summary: Any) -> str:
+            return "thank" if summary["outcome"] == "completed" else "call_again"
+
+        thank = VapiUpdateCallOperator(task_id="thank", call_id=CALL_ID, name="Thank")
+        call_again = VapiUpdateCallOperator(task_id="call_again", call_id=CALL_ID, name="Call again")
+        by_outcome(wait.output) >> [thank, call_again]
+    return dag
+
+
+def everything_included() -> DAG:
+    with new_dag("everything_included") as dag:
+        wait = VapiCallSensor(
+            task_id="wait", call_id=CALL_ID, wait_for_analysis=True, include=INCLUDES, retries=0
+        )
+        rename = VapiUpdateCallOperator(
+            task_id="rename", call_id=CALL_ID, name="Reached", retries=0, trigger_rule="all_done"
+        )
+        wait >> rename
+    return dag
+
+
+dags = [
+    *(wait_for_each(mode, soft_fail) for mode in ("poke", "reschedule") for soft_fail in (False, True)),
+    wait_then_rename(),
+    rename_each(),
+    wait_for_list(),
+    empty_templates("text"),
+    empty_templates("native"),
+    branch_on_outcome(),
+    everything_included(),
+]

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples, and the README's shortest DAG, do what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vapi_provider.simulator import Timeline, VapiSimulator
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "example_dags").glob("example_*.py"))
+README_DAGS = Path(os.environ["AIRFLOW_HOME"]) / "dags"
+
+Runner = Callable[..., tuple[str, dict[str, list[str]], Any]]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_example(database: Path, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Run an example to its end; return the run's state, the states of its tasks and the run."""
+    sleep = time.sleep
+    # ``dag.test()`` and the sensors sleep for whole seconds, or minutes.
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+
+    def run(example: str | Path, **arguments: Any) -> tuple[str, dict[str, list[str]], Any]:
+        named = ROOT / "example_dags" / f"example_vapi_{example}.py"
+        dag = load(example if isinstance(example, Path) else named).dag
+        for task in dag.tasks:
+            if hasattr(task, "poke_interval"):
+                # ``dag.test()`` waits for the next look of a rescheduled task as long as Airflow does.
+                task.poke_interval = 0.01
+        finished = dag.test(**arguments)
+        states: dict[str, list[str]] = {}
+        for ti in finished.get_task_instances():
+            states.setdefault(ti.task_id, []).append(str(ti.state))
+        return str(finished.state), states, finished
+
+    return run
+
+
+def result(run: Any, task_id: str) -> Any:
+    return run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_holds_no_number_and_no_secret(path: Path) -> None:
+    assert not re.search(r"\+\d{6,}|password|api_key", path.read_text(encoding="utf-8"))
+
+
+def test_the_examples_need_no_simulator() -> None:
+    program = f"""
+import runpy, sys
+for path in {[str(path) for path in EXAMPLES]!r}:
+    runpy.run_path(path)
+print("vapi_provider.simulator" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_rename_call_waits_and_names_it_after_its_outcome(
+    run_example: Runner, simulator: VapiSimulator
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ringing=0.1, answered=0.2, ended=0.5, analysis=None))
+    state, _, run = run_example("rename_call", run_conf={"call_id": call_id})
+    assert state == "success"
+    assert simulator.get_call(call_id)["name"] == "Reminder: completed"
+    assert result(run, "rename_call")["name"] == "Reminder: completed"
+
+
+@pytest.mark.parametrize(
+    ("reason", "taken", "skipped"),
+    [
+        ("customer-ended-call", "store_answer", "call_again_later"),
+        ("customer-did-not-answer", "call_again_later", "store_answer"),
+    ],
+)
+def test_branch_on_outcome_goes_the_way_of_the_outcome(
+    run_example: Runner, simulator: VapiSimulator, reason: str, taken: str, skipped: str
+) -> None:
+    call_id = simulator.add_call()
+    simulator.end_call(call_id, reason, analysis={"summary": "Tuesday suits."})
+    state, states, run = run_example("branch_on_outcome", run_conf={"call_id": call_id})
+    assert state == "success"
+    assert (states[taken], states[skipped]) == (["success"], ["skipped"])
+    if taken == "store_answer":
+        assert result(run, taken) == "Tuesday suits."
+
+
+def test_branch_on_outcome_fails_for_a_call_that_the_machinery_broke(
+    run_example: Runner, simulator: VapiSimulator
+) -> None:
+    call_id = simulator.add_call()
+    simulator.end_call(call_id, "pipeline-error-openai-llm-failed")
+    state, states, _ = run_example("branch_on_outcome", run_conf={"call_id": call_id})
+    assert state == "failed"
+    assert states["wait_for_call"] == ["failed"]
+
+
+def test_nightly_labels_names_the_ended_calls_of_the_day_and_no_others(
+    run_example: Runner, simulator: VapiSimulator
+) -> None:
+    def call(created_at: str, reason: str | None) -> str:
+        call_id = simulator.add_call(body={"createdAt": created_at, "updatedAt": created_at})
+        if reason:
+            simulator.end_call(call_id, reason)
+        return call_id
+
+    reached = call("2026-03-10T09:00:00.000Z", "customer-ended-call")
+    missed = call("2026-03-10T23:59:59.999Z", "voicemail")
+    still_live = call("2026-03-10T12:00:00.000Z", None)
+    day_before = call("2026-03-09T23:59:59.999Z", "customer-ended-call")
+    day_after = call("2026-03-11T00:00:00.000Z", "customer-ended-call")
+    night = {"logical_date": datetime(2026, 3, 11, tzinfo=timezone.utc)}
+    for _ in range(2):
+        # The second time is somebody's clear: it does the same again.
+        state, states, _ = run_example("nightly_labels", **night)
+        assert state == "success"
+        assert states["label_call"] == ["success", "success"]
+        names = {call_id: body.get("name") for call_id, body in simulator.calls.items()}
+        assert names == {
+            reached: "Nightly: completed",
+            missed: "Nightly: no_answer",
+            still_live: None,
+            day_before: None,
+            day_after: None,
+        }
+
+
+def test_scheduled_call_is_waited_for_between_looks(run_example: Runner, simulator: VapiSimulator) -> None:
+    call_id = simulator.add_call(status="scheduled")
+
+    def let_it_happen() -> None:
+        while not simulator.requests:
+            threading.Event().wait(0.01)
+        simulator.end_call(call_id)
+
+    leader = threading.Thread(target=let_it_happen)
+    leader.start()
+    state, states, run = run_example("scheduled_call", run_conf={"call_id": call_id})
+    leader.join()
+    assert state == "success"
+    assert states["wait_for_call"] == ["success"]
+    assert "US dollars" in result(run, "report")
+
+
+def test_scheduled_call_that_was_cancelled_alarms_nobody(
+    run_example: Runner, simulator: VapiSimulator
+) -> None:
+    call_id = simulator.add_call(status="scheduled")
+    simulator.end_call(call_id, "scheduled-call-deleted")
+    _, states, _ = run_example("scheduled_call", run_conf={"call_id": call_id})
+    assert states == {"wait_for_call": ["skipped"], "report": ["skipped"]}
+
+
+def test_the_readmes_shortest_dag_waits_and_renames(run_example: Runner, simulator: VapiSimulator) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(
+        r"^```python\n((?:(?!```).)*?wait_and_rename.*?)^```", readme, re.DOTALL | re.MULTILINE
+    )
+    path = README_DAGS / "readme_dag.py"
+    path.write_text(block, encoding="utf-8")
+    call_id = simulator.add_call()
+    simulator.end_call(call_id, "voicemail")
+    state, _, _ = run_example(path, run_conf={"call_id": call_id})
+    assert state == "success"
+    assert simulator.get_call(call_id)["name"] == "no_answer"

@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers that are not the wanted one: which error they become, what it says, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from hook_helpers import (
+    API,
+    CALL,
+    CALL_ID,
+    CALL_URL,
+    CONN_ID,
+    KEY,
+    OTHER_ID,
+    PATH,
+    RawServer,
+    answer_of,
+    failure,
+    make_hook,
+    say,
+)
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiCallNotFoundError,
+    VapiError,
+    VapiPermanentError,
+    VapiRateLimitError,
+    VapiTransientError,
+)
+from vapi_provider.simulator import Fault, VapiSimulator
+
+if TYPE_CHECKING:
+    import requests_mock
+
+HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>Bad gateway</h1></body></html>"
+KEYS_PAGE = "https://dashboard.vapi.ai/org/api-keys"
+
+
+def vapi_says(status: int, message: Any) -> str:
+    return json.dumps({"message": message, "error": "Some Error", "statusCode": status})
+
+
+REFUSALS: dict[str, tuple[int, str, type[VapiError], list[str]]] = {
+    "400 with a message": (400, vapi_says(400, "name is odd"), VapiPermanentError, ["name is odd."]),
+    "400 with a list of messages": (
+        400,
+        vapi_says(400, ["property x should not exist", "name must be a string"]),
+        VapiPermanentError,
+        ["property x should not exist; name must be a string."],
+    ),
+    "400 with a list of objects": (
+        400,
+        vapi_says(400, [{"property": "name"}]),
+        VapiPermanentError,
+        ["property"],
+    ),
+    "400 with an empty list": (400, vapi_says(400, []), VapiPermanentError, ["400"]),
+    "400 without a body": (400, "", VapiPermanentError, ["400"]),
+    "400 in another shape": (400, '{"oops": true}', VapiPermanentError, ["400"]),
+    "400 nested too deep to read": (400, "[" * 100_000, VapiPermanentError, ["400"]),
+    "401": (
+        401,
+        vapi_says(401, "Invalid Key"),
+        VapiAuthenticationError,
+        ["Invalid Key.", "private API key", KEYS_PAGE, CONN_ID],
+    ),
+    "401 as plain text": (401, "no", VapiAuthenticationError, ["private API key", KEYS_PAGE, CONN_ID]),
+    "402": (402, vapi_says(402, "Out of credits!"), VapiPermanentError, ["Out of credits!"]),
+    "403": (
+        403,
+        vapi_says(403, "Forbidden"),
+        VapiAuthenticationError,
+        ["may not do this", "private key, not the public one", KEYS_PAGE, CONN_ID],
+    ),
+    "403 as HTML": (
+        403,
+        "<html><head><title>Sign in &mdash; Proxy</title>",
+        VapiTransientError,
+        ["not Vapi's own answer", CONN_ID, "prox"],
+    ),
+    "403 of Cloudflare": (
+        403,
+        "error code: 1010",
+        VapiTransientError,
+        ["Cloudflare", "User-Agent", "the API key is not the cause"],
+    ),
+    "404": (
+        404,
+        vapi_says(404, "No such call"),
+        VapiCallNotFoundError,
+        ["No such call.", "call's id", "organization", CONN_ID],
+    ),
+    "404 as HTML": (
+        404,
+        "<html><title>Not here</title>",
+        VapiTransientError,
+        ["Not here", "not Vapi's own answer", CONN_ID],
+    ),
+    "404 of Vapi without the status": (
+        404,
+        '{"message": "No such call", "error": "Not Found"}',
+        VapiCallNotFoundError,
+        ["No such call.", CONN_ID],
+    ),
+    "404 of a gateway": (
+        404,
+        '{"message": "no Route matched with those values"}',
+        VapiTransientError,
+        ["not Vapi's own answer", CONN_ID],
+    ),
+    "403 of a gateway": (
+        403,
+        '{"message": "Forbidden"}',
+        VapiTransientError,
+        ["not Vapi's own answer", CONN_ID],
+    ),
+    "404 in another JSON": (404, '{"error": "x"}', VapiTransientError, ["not Vapi's own answer", CONN_ID]),
+    "404 that says another status": (
+        404,
+        vapi_says(200, "x"),
+        VapiTransientError,
+        ["not Vapi's own answer", CONN_ID],
+    ),
+    "404 without a body": (404, "", VapiTransientError, ["not Vapi's own answer", CONN_ID]),
+    "405": (405, "Method Not Allowed", VapiPermanentError, ["Method Not Allowed"]),
+    "409": (409, vapi_says(409, "Conflict"), VapiPermanentError, ["Conflict."]),
+    "422": (422, vapi_says(422, ["name is too long"]), VapiPermanentError, ["name is too long"]),
+    "429": (
+        429,
+        vapi_says(429, "Rate limit exceeded"),
+        VapiRateLimitError,
+        ["Rate limit exceeded.", "rate limit", "poll less often", "max_active_tis_per_dag"],
+    ),
+    "429 as HTML": (429, HTML, VapiRateLimitError, ["rate limit", "poll less often"]),
+    **{
+        f"{status} as HTML": (status, HTML, VapiTransientError, ["502 Bad Gateway", "later try"])
+        for status in (500, 501, 502, 503, 504, 520, 521, 522, 523, 524, 529, 599)
+    },
+    "500 in the shape of Vapi": (500, vapi_says(500, "Oh"), VapiTransientError, ["Oh.", "later try"]),
+    "408": (408, "", VapiTransientError, ["later try"]),
+    "425": (425, "", VapiTransientError, ["later try"]),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "says"), REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_refusal_has_the_right_class_and_says_what_to_do(
+    api: requests_mock.Mocker, method: str, status: int, body: str, kind: type[VapiError], says: list[str]
+) -> None:
+    api.register_uri(method, CALL_URL, status_code=status, text=body)
+    hook = make_hook(max_retries=0)
+    error = failure(
+        kind,
+        lambda: hook.get_call(CALL_ID) if method == "GET" else hook.update_call(CALL_ID, name="Reminder"),
+    )
+    assert str(error).startswith(f"{method} {PATH} was answered {status}")
+    for words in says:
+        assert words in str(error)
+    assert "<" not in str(error)
+    assert (error.status_code, error.method, error.path) == (status, method, PATH)
+    # What Airflow does about it: fail at once, or retry.
+    assert isinstance(error, AirflowFailException) is issubclass(kind, VapiPermanentError)
+    assert api.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (401, vapi_says(401, "Invalid Key"), VapiAuthenticationError),
+        (404, vapi_says(404, "Cannot GET /call"), VapiPermanentError),
+        (404, HTML, VapiTransientError),
+        (400, vapi_says(400, ["limit must not be greater than 1000"]), VapiPermanentError),
+    ],
+)
+def test_a_refused_list_is_an_error_and_not_an_empty_list(
+    api: requests_mock.Mocker, status: int, body: str, kind: type[VapiError]
+) -> None:
+    api.get(f"{API}/call", status_code=status, text=body)
+    error = failure(kind, lambda: list(make_hook(max_retries=0).list_calls()))
+    assert (error.status_code, error.method, error.path) == (status, "GET", "/call")
+
+
+def test_what_vapi_said_can_be_read_by_itself(api: requests_mock.Mocker) -> None:
+    api.get(CALL_URL, status_code=400, text=vapi_says(400, ["a", "b"]))
+    assert failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID)).detail == "a; b"
+    api.get(CALL_URL, status_code=400, text="")
+    assert failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID)).detail is None
+
+
+def test_the_simulated_api_refuses_with_the_classes_that_the_real_one_does(simulator: VapiSimulator) -> None:
+    hook = make_hook(simulator.url, password=simulator.api_key)
+    failure(VapiCallNotFoundError, lambda: hook.get_call(OTHER_ID))
+    failure(VapiCallNotFoundError, lambda: hook.update_call(OTHER_ID, name="Reminder"))
+    failure(VapiAuthenticationError, lambda: make_hook(simulator.url).get_call(OTHER_ID))
+
+
+# The key, as a server can echo it.
+
+# Whatever is printable ASCII may be a key.
+ODD_KEY = 'k"e\\y/+&=%<~>'
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "in Vapi's message": lambda key: vapi_says(400, f"Invalid key {key}"),
+    "in a list of messages": lambda key: vapi_says(400, ["x", f"key {key} is unknown"]),
+    "in an object in the message": lambda key: vapi_says(400, [{"authorization": f"Bearer {key}"}]),
+    "in plain text": lambda key: f"your request: Authorization: Bearer {key}",
+    "in a title": lambda key: f"<html><title>Bearer {key}</title>",
+    "quoted for a URL": lambda key: f"see /login?token={quote(key, safe='')}&x",
+    "twice": lambda key: f"{key}{key}",
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES.keys())
+@pytest.mark.parametrize("key", [KEY, ODD_KEY], ids=["plain key", "odd key"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 429, 502])
+def test_an_echoed_key_is_masked(
+    api: requests_mock.Mocker, status: int, key: str, echo: Callable[[str], str]
+) -> None:
+    body = echo(key).replace('"statusCode": 400', f'"statusCode": {status}')
+    api.get(CALL_URL, status_code=status, text=body)
+    with pytest.raises(VapiError) as caught:
+        make_hook(password=key, max_retries=0).get_call(CALL_ID)
+    kind = next(k for k in type(caught.value).__mro__ if k.__module__ == "vapi_provider.exceptions")
+    error = failure(kind, lambda: make_hook(password=key, max_retries=0).get_call(CALL_ID), secret=key)
+    assert "***" in (error.detail or "")
+    assert quote(key, safe="") not in str(error)
+    assert json.dumps(key)[1:-1] not in str(error)
+
+
+def test_an_echoed_key_is_masked_in_what_the_hook_returns(api: requests_mock.Mocker) -> None:
+    api.get(CALL_URL, json={**CALL, "name": f"as {KEY}", "metadata": {KEY: [KEY]}})
+    call = make_hook().get_call(CALL_ID)
+    assert call.name == "as ***"
+    assert KEY not in str(call.model_dump())
+
+
+def test_the_key_is_masked_before_a_long_text_is_cut(api: requests_mock.Mocker) -> None:
+    # Around every length at which a text may be cut, with a key that lies across it.
+    for before in [*range(450, 520), *range(960, 1040), *range(1950, 2050), *range(4060, 4100)]:
+        api.get(CALL_URL, status_code=409, text="x" * before + KEY + "y" * 5000)
+        error = failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID))
+        assert len(str(error)) < 800
+        assert KEY[:6] not in str(error)
+
+
+def test_two_megabytes_of_text_are_cut(api: requests_mock.Mocker) -> None:
+    api.get(CALL_URL, status_code=409, text="é" * 490 + KEY + "z" * 2_000_000)
+    error = failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID))
+    assert len(str(error)) < 800
+    assert "é***z" in str(error)
+    assert KEY[:8] not in str(error)
+
+
+@pytest.mark.parametrize("message", ["m" * 5000, ["m" * 200] * 100])
+def test_a_long_message_of_vapi_is_cut(api: requests_mock.Mocker, message: Any) -> None:
+    api.get(CALL_URL, status_code=400, text=vapi_says(400, message))
+    error = failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID))
+    assert 500 < len(str(error)) < 800
+
+
+@pytest.mark.parametrize("text", ["a\x00b\x1b[31mc\r\nd\x7fe\x85f\u2028g", "\ud800 half \udfff"])
+@pytest.mark.parametrize("in_vapis_shape", [True, False])
+def test_control_characters_are_removed(api: requests_mock.Mocker, text: str, in_vapis_shape: bool) -> None:
+    body = vapi_says(400, text).encode() if in_vapis_shape else text.encode("utf-8", "surrogatepass")
+    api.get(CALL_URL, status_code=400, content=body)
+    error = failure(VapiPermanentError, lambda: make_hook().get_call(CALL_ID))
+    str(error).encode("utf-8")
+    assert "\n" not in str(error)
+    assert all(char.isprintable() for char in str(error))
+
+
+# Redirects.
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_redirect_is_never_followed(
+    simulator: VapiSimulator, raw_server: Callable[..., RawServer], method: str, status: int
+) -> None:
+    other = raw_server(say(answer_of(json.dumps(CALL).encode())))
+    location = f"{other.url}/signed?signature=hush-hush#hush-hush"
+    simulator.faults.add(Fault(status=status, headers={"Location": location}, times=None))
+    hook = make_hook(simulator.url, password=simulator.api_key)
+    error = failure(
+        VapiTransientError,
+        lambda: hook.get_call(CALL_ID) if method == "GET" else hook.update_call(CALL_ID, name="Reminder"),
+        secret=simulator.api_key,
+    )
+    assert str(error).startswith(f"{method} {PATH} was answered {status}")
+    assert "Redirects are not followed" in str(error)
+    assert "http://127.0.0.1" in str(error)
+    assert CONN_ID in str(error)
+    assert "hush-hush" not in str(error)
+    assert len(simulator.requests) == 1
+    assert other.heads == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        None,
+        "",
+        "/login",
+        "//",
+        "http://[",
+        "https://exa mple.org/",
+        "https://example.org:port/",
+        "/caf\xe9",
+        "https://user:hush-hush@example.org/",
+        "mailto:someone",
+        f"https://{KEY}.example.org/{KEY}",
+        f"https://example.org/{'x' * 5000}",
+    ],
+)
+def test_a_redirect_to_nowhere_is_an_error_like_any_other(
+    raw_server: Callable[..., RawServer], location: str | None
+) -> None:
+    header = "" if location is None else f"Location: {location}\r\n"
+    head = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n{header}Connection: close\r\n\r\n"
+    server = raw_server(say(head.encode("latin-1")))
+    error = failure(VapiTransientError, lambda: make_hook(server.url, max_retries=0).get_call(CALL_ID))
+    assert "was answered 302" in str(error)
+    assert "Redirects are not followed" in str(error)
+    assert "hush-hush" not in str(error)
+    assert len(str(error)) < 500
+
+
+# A success that is none.
+
+
+UNREADABLE = {
+    "HTML": (HTML, "not JSON"),
+    "plain text": ("OK", "not JSON"),
+    "null": ("null", "in place of a call"),
+    "a string": ('"call"', "in place of a call"),
+    "a number": ("7", "in place of a call"),
+    "true": ("true", "in place of a call"),
+    "a list": (f"[{json.dumps(CALL)}]", "a list in place of a call"),
+    "an empty list": ("[]", "a list in place of a call"),
+    "an empty object": ("{}", "without an id"),
+    "an error under a 200": (vapi_says(500, "Oh"), "without an id"),
+    "an id that is null": ('{"id": null}', "without an id"),
+    "an id that is a number": ('{"id": 7}', "without an id"),
+    "an empty id": ('{"id": ""}', "another call"),
+    "another call": (json.dumps({**CALL, "id": OTHER_ID}), "another call"),
+}
+
+
+@pytest.mark.parametrize(("body", "says"), UNREADABLE.values(), ids=UNREADABLE.keys())
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_success_that_is_no_such_call_is_an_error_and_not_sent_again(
+    api: requests_mock.Mocker, method: str, body: str, says: str
+) -> None:
+    api.register_uri(method, CALL_URL, text=body)
+    hook = make_hook()
+    error = failure(
+        VapiTransientError,
+        lambda: hook.get_call(CALL_ID) if method == "GET" else hook.update_call(CALL_ID, name="Reminder"),
+    )
+    assert str(error).startswith(f"{method} {PATH} was answered 200 with ")
+    assert says in str(error)
+    assert "later try" in str(error)
+    assert "Bad gateway" not in str(error)
+    assert (error.status_code, error.method, error.path) == (200, method, PATH)
+    assert api.call_count == 1
+
+
+CUT_OFF = {
+    "nothing": b"",
+    "white space": b" \r\n",
+    "half an object": json.dumps(CALL).encode()[:-9],
+    "a brace": b"{",
+    "half a letter": json.dumps({**CALL, "name": "é"}, ensure_ascii=False).encode().partition(b"\xa9")[0],
+}
+
+
+@pytest.mark.parametrize("body", CUT_OFF.values(), ids=CUT_OFF.keys())
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_success_that_is_cut_off_is_sent_again(api: requests_mock.Mocker, method: str, body: bytes) -> None:
+    def ask() -> Any:
+        hook = make_hook(max_retries=2)
+        return hook.get_call(CALL_ID) if method == "GET" else hook.update_call(CALL_ID, name="Reminder")
+
+    api.register_uri(method, CALL_URL, [{"content": body}, {"json": CALL}])
+    assert ask().name == "Reminder"
+    assert api.call_count == 2
+    api.register_uri(method, CALL_URL, content=body)
+    error = failure(VapiTransientError, ask)
+    assert "was answered 200 with" in str(error)
+    assert api.call_count == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "tries"),
+    [
+        ("", "empty body", 2),
+        ("[", "ends too early", 2),
+        (HTML, "not JSON", 1),
+        ("null", "in place of a list", 1),
+        (json.dumps(CALL), "in place of a list", 1),
+        ('[{"id": "x"}, null]', "in place of a call", 1),
+        ('[{"name": "x"}]', "without an id", 1),
+    ],
+)
+def test_a_list_that_is_none_is_an_error(api: requests_mock.Mocker, body: str, says: str, tries: int) -> None:
+    api.get(f"{API}/call", text=body)
+    error = failure(VapiTransientError, lambda: list(make_hook(max_retries=1).list_calls()))
+    assert says in str(error)
+    assert api.call_count == tries
+
+
+# What is odd and fine.
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+ODD_CALLS = {
+    "a cost that is not a number": ('"cost": NaN', {"cost": None}),
+    "an infinite cost": ('"cost": Infinity', {"cost": None}),
+    "a cost beyond all floats": ('"cost": 1' + "0" * 400, {"cost": None}),
+    "a cost that is text": ('"cost": "1.5"', {"cost": None}),
+    "a cost that is a whole number": ('"cost": 2', {"cost": 2.0}),
+    "fields of the wrong type": (
+        '"status": 5, "endedReason": [], "createdAt": 17, "endedAt": {}, "customer": "x", "messages": {}',
+        {"status": None, "ended_reason": None, "created_at": None, "ended_at": None, "customer": None},
+    ),
+    "null everywhere": (
+        '"status": null, "cost": null, "createdAt": null, "artifact": null',
+        {"status": None},
+    ),
+    "300 levels of lists": (f'"metadata": {nested(300)}', {}),
+    "a NUL in the name": ('"name": "a\\u0000b"', {"name": "a\0b"}),
+    "a lone surrogate in the name": ('"name": "a\\ud83d"', {"name": "a\ud83d"}),
+    "a lone surrogate in a property's name": ('"\\ud83d": 1', {}),
+    "a property twice": ('"name": "a", "name": "b"', {"name": "b"}),
+    "an unknown status": ('"status": "on-hold"', {"status": "on-hold"}),
+    "an instant that is none": ('"createdAt": "yesterday"', {"created_at": None}),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), ODD_CALLS.values(), ids=ODD_CALLS.keys())
+def test_an_odd_call_is_read_nevertheless(
+    api: requests_mock.Mocker, fields: str, expected: dict[str, Any]
+) -> None:
+    api.get(CALL_URL, text=f'{{"id": "{CALL_ID}", {fields}}}')
+    call = make_hook().get_call(CALL_ID)
+    assert {name: getattr(call, name) for name in expected} == expected
+    # It goes through XCom: plain JSON, in UTF-8.
+    json.dumps(call.summary(), allow_nan=False, ensure_ascii=False).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "text/plain"}, json.dumps(CALL).encode()),
+        ({}, b"\xef\xbb\xbf" + json.dumps(CALL).encode()),
+        ({}, b"\n\n" + json.dumps(CALL).encode() + b"\n"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(json.dumps(CALL).encode())),
+    ],
+    ids=["another content type", "a byte order mark", "white space", "gzip"],
+)
+def test_a_call_in_an_unusual_wrapping_is_read(
+    simulator: VapiSimulator, headers: dict[str, str], body: bytes
+) -> None:
+    simulator.faults.add(Fault(body=body, headers=headers))
+    assert make_hook(simulator.url, password=simulator.api_key).get_call(CALL_ID).name == "Reminder"
+
+
+# What is hardly HTTP.
+
+GARBAGE = {
+    "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "random bytes": bytes(range(256)),
+    "no status": b"HTTP/1.1\r\n\r\n",
+    "a status that is none": b"HTTP/1.1 abc OK\r\n\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+    "a thousand headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n{}",
+    "a length that is none": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    "less than promised": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+    "a chunk that is none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+    "chunks without an end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    "gzip that is none": answer_of(json.dumps(CALL).encode(), headers="Content-Encoding: gzip\r\n"),
+    "a header in another encoding": answer_of(b"", headers="Retry-After: \u00e9\r\nDate: \u00ff\r\n"),
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
+def test_garbage_is_a_passing_trouble_of_the_network(
+    raw_server: Callable[..., RawServer], content: bytes
+) -> None:
+    server = raw_server(say(content))
+    error = failure(
+        VapiTransientError, lambda: make_hook(server.url, max_retries=1, timeout=5).get_call(CALL_ID)
+    )
+    assert str(error).startswith(f"GET {PATH} ")
+    assert (error.method, error.path) == ("GET", PATH)
+    assert len(str(error)) < 500
+    assert len(server.heads) == 2

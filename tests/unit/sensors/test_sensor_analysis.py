@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the analysis, which arrives some time after the end or never, by Vapi's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from vapi_provider.exceptions import VapiCallFailedError
+from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
+
+MISSING = "analysis of call {} did not arrive in time"
+ANALYSIS = {"summary": "Confirmed."}
+
+
+vapis_clock_is_off = pytest.mark.parametrize(
+    "clock", [-365, 0, 365], ids=["vapi-a-year-behind", "same-time", "vapi-a-year-ahead"], indirect=True
+)
+
+
+@pytest.fixture
+def wait(worker: Any, mode: str) -> Callable[..., Any]:
+    def run(call_id: str, **arguments: Any) -> Any:
+        defaults = {"mode": mode, "wait_for_analysis": True, "include": ["analysis"], "poke_interval": 10}
+        return worker.run(call_id=call_id, **{**defaults, **arguments})
+
+    return run
+
+
+@vapis_clock_is_off
+def test_a_late_analysis_is_waited_for(
+    simulator: VapiSimulator, worker: Any, wait: Any, warnings: Callable[[], list[str]]
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45, summary="Confirmed."))
+    assert wait(call_id)["analysis"]["summary"] == "Confirmed."
+    assert worker.slept == 50
+    assert warnings() == []
+
+
+def test_without_asking_for_it_the_end_is_enough(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45))
+    assert wait(call_id, wait_for_analysis=False)["analysis"] is None
+    assert worker.slept == 20
+
+
+@vapis_clock_is_off
+@pytest.mark.parametrize("analysis_timeout", [60, timedelta(minutes=1)], ids=["seconds", "span"])
+def test_an_analysis_that_never_comes_ends_in_success_and_a_warning(
+    simulator: VapiSimulator, worker: Any, wait: Any, analysis_timeout: Any, warnings: Callable[[], list[str]]
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
+    summary = wait(call_id, analysis_timeout=analysis_timeout)
+    assert summary["status"] == "ended"
+    assert summary["analysis"] is None
+    assert worker.slept == 80
+    assert [MISSING.format(call_id) in warning for warning in warnings()] == [True]
+
+
+@vapis_clock_is_off
+def test_the_time_for_the_analysis_counts_from_the_end_not_from_the_first_look(
+    simulator: VapiSimulator, worker: Any, wait: Any, clock: ManualClock
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
+    clock.advance(3600)
+    assert wait(call_id)["analysis"] is None
+    assert worker.pauses == 0
+
+
+def test_an_end_whose_time_is_unknown_does_not_wait_for_ever(
+    simulator: VapiSimulator, worker: Any, wait: Any
+) -> None:
+    body = {"endedAt": None, "updatedAt": "some day", "startedAt": None}
+    call_id = simulator.add_call(status="ended", body=body)
+    assert wait(call_id)["status"] == "ended"
+    assert worker.pauses == 0
+
+
+def test_an_analysis_without_anything_in_it_is_none_yet(
+    simulator: VapiSimulator, worker: Any, wait: Any
+) -> None:
+    call_id = simulator.add_call(status="ringing")
+
+    def end() -> None:
+        simulator.end_call(call_id, analysis={"summary": ""})
+
+    def analyse() -> None:
+        simulator.add_analysis(call_id, ANALYSIS, moves_updated_at=False)
+
+    assert wait(call_id, then=[end, lambda: None, analyse])["analysis"]["summary"] == "Confirmed."
+    assert worker.pauses == 3
+
+
+def test_a_passing_error_meanwhile_is_waited_out(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45))
+    then = [lambda: None, lambda: None, lambda: simulator.faults.add(Fault(status=503))]
+    assert wait(call_id, then=then)["analysis"]
+    assert worker.slept == 50
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_timeout_while_only_the_analysis_is_missing_is_success_with_a_warning(
+    simulator: VapiSimulator, worker: Any, wait: Any, soft_fail: bool, warnings: Callable[[], list[str]]
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
+    summary = wait(call_id, analysis_timeout=3600, timeout=40, soft_fail=soft_fail)
+    assert summary["status"] == "ended"
+    assert worker.slept == 40
+    assert [MISSING.format(call_id) in warning for warning in warnings()] == [True]
+
+
+@pytest.mark.parametrize("mode", ["poke"])
+def test_a_timeout_in_an_outage_while_only_the_analysis_is_missing_is_success_for_whoever_remembers_the_end(
+    simulator: VapiSimulator, wait: Any
+) -> None:
+    call_id = simulator.add_call(status="ringing")
+    then = [lambda: simulator.end_call(call_id), lambda: simulator.faults.add(Fault(status=502, times=None))]
+    assert wait(call_id, analysis_timeout=3600, timeout=40, then=then)["status"] == "ended"
+
+
+def test_an_outcome_in_fail_on_fails_without_waiting_for_the_analysis(
+    simulator: VapiSimulator, worker: Any, wait: Any
+) -> None:
+    call_id = simulator.add_call(status="ended", body={"endedReason": "voicemail"})
+    with pytest.raises(VapiCallFailedError, match="voicemail"):
+        wait(call_id, fail_on=["no_answer"])
+    with pytest.raises(AirflowSkipException, match="voicemail"):
+        wait(call_id, fail_on=["no_answer"], soft_fail=True)
+    assert worker.pauses == 0
+
+
+@pytest.mark.parametrize("analysis_timeout", [float("inf"), timedelta.max], ids=["inf", "max"])
+def test_the_analysis_may_be_waited_for_as_long_as_the_sensor_runs(
+    simulator: VapiSimulator, worker: Any, wait: Any, analysis_timeout: Any
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=200))
+    assert wait(call_id, analysis_timeout=analysis_timeout)["analysis"]
+    assert worker.slept == 200
+
+
+def test_no_time_for_the_analysis_takes_it_only_if_it_is_there(
+    simulator: VapiSimulator, worker: Any, wait: Any
+) -> None:
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=25))
+    assert wait(call_id, analysis_timeout=0)["analysis"] is None
+    assert worker.slept == 20
