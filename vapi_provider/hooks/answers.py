@@ -146,11 +146,7 @@ class Answer:
         detail = self._plain_text() if said is None else said
         kind, advice = self._kind_and_advice(settings, in_vapis_shape=said is not None)
         return kind(
-            " ".join(
-                part
-                for part in (f"{self.method} {self.path} was answered {self.status}{_colon(detail)}", advice)
-                if part
-            ),
+            f"{self.method} {self.path} was answered {self.status}{_colon(detail)} {advice}",
             status_code=self.status,
             method=self.method,
             path=self.path,
@@ -229,7 +225,7 @@ class Answer:
             return None
         message = body.get("message")
         if isinstance(message, list):
-            message = "; ".join(str(part) for part in message)
+            message = "; ".join(part for part in message if isinstance(part, str))
         return _tidy(message) if isinstance(message, str) else None
 
     def _plain_text(self) -> str:
@@ -249,7 +245,8 @@ def mask_key(text: bytes, api_key: str) -> bytes:
     :param api_key: the key
     :return: the text with ``***`` in place of the key
     """
-    spellings = (api_key, json.dumps(api_key)[1:-1], quote(api_key, safe=""))
+    in_json = json.dumps(api_key)[1:-1]
+    spellings = (api_key, in_json, in_json.replace("/", "\\/"), quote(api_key, safe=""))
     for spelling in dict.fromkeys(spellings):
         text = text.replace(spelling.encode(), _MASK.encode())
     return text

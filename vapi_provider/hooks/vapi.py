@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -227,7 +228,9 @@ class VapiHook(BaseHook):
         try:
             self._transport.send("GET", "/call", _read_calls, params={"limit": 1}, max_retries=0)
         except VapiError as error:
-            return False, str(error)
+            # While the form is open the connection has an id that Airflow made up for the test.
+            conn = f"connection {self.vapi_conn_id!r}"
+            return False, re.sub(rf"\b(of|in|into) {re.escape(conn)}", r"\1 this connection", str(error))
         return True, f"{self._settings.base_url} accepts the API key."
 
 

@@ -100,7 +100,7 @@ def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ..
     try:
         if not isinstance(fail_on, str):
             return tuple(CallOutcome(outcome) for outcome in fail_on)
-    except ValueError:
+    except (TypeError, ValueError):
         pass
     outcomes = ", ".join(outcome.value for outcome in CallOutcome)
     raise ValueError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")

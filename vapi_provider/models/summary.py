@@ -155,8 +155,8 @@ def check_include(include: Iterable[str]) -> tuple[str, ...]:
     :raises ValueError: for a name of no such part, and for a lone string in place of a list
     :return: the names
     """
-    names = None if isinstance(include, str) else tuple(include)
-    if names is None or not set(names) <= _INCLUDES.keys():
+    names = None if isinstance(include, str) or not isinstance(include, Iterable) else tuple(include)
+    if names is None or any(name not in tuple(_INCLUDES) for name in names):
         raise ValueError(f"include must be a list of names among {', '.join(_INCLUDES)}; got {include!r}")
     return names
 

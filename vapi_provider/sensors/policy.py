@@ -65,7 +65,7 @@ class WaitPolicy:
         seen = f"its last status was {last_status!r}." if last_status else "the last look brought no status."
         error = f" The last error was: {last_error}" if last_error else ""
         message = (
-            f"Call {call_id} had not ended after {duration(self.timeout)} (timeout={self.timeout:g}): "
+            f"Call {call_id} had not ended after {duration(self.timeout)} (timeout={self.timeout:.15g}): "
             f"{seen}{error} See {dashboard_url(call_id)}, or raise the timeout."
         )
         return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)

@@ -294,7 +294,7 @@ def test_testing_with_a_wrong_key_says_where_the_right_one_is(simulator: VapiSim
     assert "401" in sentence
     assert "private API key" in sentence
     assert "https://dashboard.vapi.ai/org/api-keys" in sentence
-    assert repr(CONN_ID) in sentence
+    assert "into this connection" in sentence
     assert KEY not in sentence
     assert len(simulator.requests) == 1
 
