@@ -31,10 +31,10 @@ with DAG(
         from vapi_provider.hooks.vapi import VapiHook
 
         calls = VapiHook().list_calls(created_at_ge=data_interval_start, created_at_lt=data_interval_end)
-        return [{"call_id": call.id, "name": f"Nightly: {call.outcome}"} for call in calls if call.outcome]
+        return [{"call_id": call.id, "name": f"Nightly: {call.outcome}"} for call in calls if call.has_ended]
 
     VapiUpdateCallOperator.partial(
         task_id="label_call",
-        # However many calls a day brings, no more than this many requests are under way at once.
+        # No more than this many requests at once. Airflow maps up to 1,024 calls; [core] max_map_length allows more.
         max_active_tis_per_dag=8,
     ).expand_kwargs(calls_to_label())

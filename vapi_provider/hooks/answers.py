@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 _MASK = "***"
 _MAX_DETAIL = 500
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_MAX_HEAD = 4096
+_SHORTEST_KEY = 8
+_A_DAY = 86_400
+# Control characters, lone surrogates, and the marks that turn the direction of a text around.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
 
@@ -46,13 +50,14 @@ class UnreadableAnswerError(VapiTransientError):
 @dataclass(frozen=True)
 class Answer:
     """
-    An answer without the API key in it, wherever the server may have echoed that.
+    An answer, out of which nothing comes with the API key in it, wherever the server may have echoed that.
 
     :param method: the method of the request
     :param path: the path of the request, without the query
     :param status: the HTTP status
     :param headers: the headers, their names in lower case
     :param body: the body's bytes
+    :param mask: takes the key out of texts
     """
 
     method: str
@@ -60,6 +65,7 @@ class Answer:
     status: int
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    mask: KeyMask = field(repr=False)
 
     @classmethod
     def of(cls, response: Response, *, method: str, path: str, api_key: str) -> Answer:
@@ -72,11 +78,8 @@ class Answer:
         :param api_key: the key to mask
         :return: the answer
         """
-        headers = {
-            name.lower(): mask_key(value.encode("utf-8", "replace"), api_key).decode("utf-8", "replace")
-            for name, value in response.headers.items()
-        }
-        return cls(method, path, response.status_code, headers, mask_key(response.content, api_key))
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return cls(method, path, response.status_code, headers, response.content, KeyMask(api_key))
 
     @property
     def is_success(self) -> bool:
@@ -110,13 +113,24 @@ class Answer:
         """
         if not self.body.strip():
             raise self.unreadable("an empty body", cut_off=True)
+        cut_off = False
         try:
-            return json.loads(self.body)
+            text = self._json_text()
+            return self.mask.in_json(json.loads(text), text)
+        except UnicodeDecodeError as error:
+            cut_off = error.reason == "unexpected end of data"
+        except json.JSONDecodeError as error:
+            cut_off = _is_cut_off(error)
         except (ValueError, RecursionError):
-            # What begins like Vapi's JSON and does not parse was cut off on its way; a proxy's page begins otherwise.
-            looks_cut_off = self.body.lstrip()[:1] in (b"{", b"[")
-            what = "JSON that ends too early" if looks_cut_off else "a page that is not JSON"
-            raise self.unreadable(what, cut_off=looks_cut_off) from None
+            pass
+        # Out of the handlers: their errors hold the whole body.
+        raise self.unreadable(
+            "JSON that ends too early" if cut_off else "a body that is not JSON", cut_off=cut_off
+        )
+
+    def _json_text(self) -> str:
+        # A lone surrogate is for the models to deal with.
+        return self.body.decode(json.detect_encoding(self.body), "surrogatepass")
 
     def unreadable(self, what: str, *, cut_off: bool = False) -> UnreadableAnswerError:
         """
@@ -142,9 +156,9 @@ class Answer:
         :param settings: the connection, to be named in the advice
         :return: the error, of the class that says whether a later try may work
         """
-        said = self._vapi_message()
-        detail = self._plain_text() if said is None else said
-        kind, advice = self._kind_and_advice(settings, in_vapis_shape=said is not None)
+        said, in_vapis_shape = self._said()
+        detail = _tidy(self.mask.in_text(self._plain_text() if said is None else said))
+        kind, advice = self._kind_and_advice(settings, in_vapis_shape=in_vapis_shape)
         return kind(
             f"{self.method} {self.path} was answered {self.status}{_colon(detail)} {advice}",
             status_code=self.status,
@@ -156,7 +170,7 @@ class Answer:
     def _kind_and_advice(
         self, settings: VapiSettings, *, in_vapis_shape: bool
     ) -> tuple[type[VapiError], str]:
-        conn = f"connection {settings.conn_id!r}"
+        conn = settings.label
         if self.status == 401:
             return (
                 VapiAuthenticationError,
@@ -185,7 +199,8 @@ class Answer:
                 "the proxies on the way.",
             )
         if self.status == 429:
-            pause = "" if self.retry_after is None else f" (it asks for a pause of {self.retry_after:.0f} s)"
+            asked = self.retry_after
+            pause = f" (it asks for a pause of {asked:.0f} s)" if asked and asked < _A_DAY else ""
             return (
                 VapiRateLimitError,
                 f"The organization's rate limit is reached{pause}: poll less often, or run fewer tasks at once "
@@ -203,7 +218,7 @@ class Answer:
     def _target(self) -> str:
         """Name where a redirect leads, as far as that holds no secret."""
         try:
-            parts = urlsplit(self.headers.get("location", ""))
+            parts = urlsplit(self.mask.in_text(self.headers.get("location", "")))
             return (
                 f" (this one leads to {_tidy(parts.scheme)}://{_tidy(parts.hostname)})"
                 if parts.hostname
@@ -212,44 +227,79 @@ class Answer:
         except ValueError:
             return ""
 
-    def _vapi_message(self) -> str | None:
-        """Return what Vapi says in an error body of its own shape; None for a body of another shape."""
+    def _said(self) -> tuple[str | None, bool]:
+        """Return the message of an error body, None without one, and whether the body has the shape of Vapi's own."""
         try:
-            body = json.loads(self.body)
+            body = json.loads(self._json_text())
         except (ValueError, RecursionError):
-            return None
-        # A gateway's JSON has a message too, but nothing of the rest.
-        if not isinstance(body, dict) or not body.keys() & {"error", "statusCode"}:
-            return None
-        if body.get("statusCode", self.status) != self.status:
-            return None
-        message = body.get("message")
+            return None, False
+        message = body.get("message") if isinstance(body, dict) else None
         if isinstance(message, list):
             message = "; ".join(part for part in message if isinstance(part, str))
-        return _tidy(message) if isinstance(message, str) else None
+        if not isinstance(message, str):
+            return None, False
+        # A gateway's JSON has a message too, but nothing of the rest.
+        has_shape = bool(body.keys() & {"error", "statusCode"})
+        return message, has_shape and body.get("statusCode", self.status) == self.status
 
     def _plain_text(self) -> str:
-        """Return the beginning of a plain text; of HTML only its title tells a person anything."""
-        text = self.body[: 4 * _MAX_DETAIL].decode("utf-8", errors="replace")
-        if text.lstrip()[:1] in ("<", "{", "["):
-            title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-            text = title[1] if title else ""
-        return _tidy(text)
+        """Return a plain text; of HTML only its title tells a person anything, of other JSON nothing."""
+        text = self.body.decode("utf-8", "replace")
+        if text.lstrip()[:1] not in ("<", "{", "["):
+            return text
+        title = re.search(r"<title[^>]*>(.*?)</title", text[:_MAX_HEAD], re.IGNORECASE | re.DOTALL)
+        return title[1] if title else ""
 
 
-def mask_key(text: bytes, api_key: str) -> bytes:
+class KeyMask:
     """
-    Take the API key out of what a server sent, in every spelling that JSON and URLs have for it.
+    Takes the API key out of what a server sent.
 
-    :param text: what was sent
     :param api_key: the key
-    :return: the text with ``***`` in place of the key
     """
-    in_json = json.dumps(api_key)[1:-1]
-    spellings = (api_key, in_json, in_json.replace("/", "\\/"), quote(api_key, safe=""))
-    for spelling in dict.fromkeys(spellings):
-        text = text.replace(spelling.encode(), _MASK.encode())
-    return text
+
+    def __init__(self, api_key: str) -> None:
+        spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
+        self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
+        # No real key is this short, and one such as "test" would tear up what people said.
+        self._is_plausible = len(api_key) >= _SHORTEST_KEY
+
+    def in_text(self, text: str) -> str:
+        """Return a text with ``***`` in place of the key."""
+        return self._pattern.sub(_MASK, text)
+
+    def in_json(self, value: Any, text: str) -> Any:
+        """
+        Mask the key in every string of a JSON value, in place.
+
+        :param value: the value
+        :param text: what it was read from, to see whether the work is needed
+        :return: the value
+        """
+        # Within JSON the key can also be written with escapes.
+        may_hold_key = "\\u" in text or "\\/" in text or self._pattern.search(text)
+        waiting = [value] if self._is_plausible and may_hold_key and isinstance(value, (dict, list)) else []
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                for key in [key for key in node if self._pattern.search(key)]:
+                    node[self.in_text(key)] = node.pop(key)
+            for place, item in list(node.items() if isinstance(node, dict) else enumerate(node)):
+                if isinstance(item, str):
+                    node[place] = self.in_text(item)
+                elif isinstance(item, (dict, list)):
+                    waiting.append(item)
+        return value
+
+
+def _is_cut_off(error: json.JSONDecodeError) -> bool:
+    """Tell whether JSON is fine as far as it goes; what begins otherwise is no JSON but somebody's page."""
+    begins_well = error.doc.lstrip()[:1] in ("{", "[")
+    # A literal such as "tru" is reported where it begins.
+    ends_there = len(error.doc.rstrip()) - error.pos < len("false")
+    return begins_well and (
+        error.msg.startswith("Unterminated") or (ends_there and error.msg != "Extra data")
+    )
 
 
 def _tidy(text: str | None) -> str:

@@ -37,36 +37,43 @@ def check_call_id(call_id: Any) -> str:
             f"call_id is {_shown(call_id)}, so there is no call to work on; nothing was sent. If it is a template or "
             "comes from XCom, the task that it comes from returned nothing."
         )
-    return _check_uuid(call_id, parameter="call_id", what="a call's id")
+    checked = _uuid(call_id.strip()) if isinstance(call_id, str) else None
+    if checked is not None:
+        return checked
+    raise VapiConfigurationError(
+        f"call_id must be a call's id, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got {_shown(call_id)}. "
+        "Nothing was sent."
+    )
 
 
 def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     """
     Check the id of a resource whose calls are asked for.
 
-    :param resource_id: a UUID like a call's, or None for no filter
+    :param resource_id: the id, or None for no filter
     :param parameter: the name to use in the error
     :raises VapiConfigurationError: for anything else; an empty text is no request for the calls of everybody
-    :return: the id in lower case, without white space; None for no filter
+    :return: the id without white space around it, a UUID in lower case; None for no filter
     """
-    return None if resource_id is None else _check_uuid(resource_id, parameter=parameter, what="an id")
+    if resource_id is None:
+        return None
+    if not isinstance(resource_id, str) or _renders_nothing(resource_id):
+        raise VapiConfigurationError(
+            f"{parameter} must be an id; got {_shown(resource_id)}. Nothing was sent."
+        )
+    return _uuid(resource_id.strip()) or resource_id.strip()
+
+
+def _uuid(text: str) -> str | None:
+    """Return a UUID in lower case; None for anything that is not one written in full."""
+    try:
+        return text.lower() if len(text) == 36 and str(uuid.UUID(text)) == text.lower() else None
+    except ValueError:
+        return None
 
 
 def _renders_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in ("", _RENDERED_NOTHING))
-
-
-def _check_uuid(value: Any, *, parameter: str, what: str) -> str:
-    text = value.strip().lower() if isinstance(value, str) else ""
-    try:
-        if len(text) == 36 and str(uuid.UUID(text)) == text:
-            return text
-    except ValueError:
-        pass
-    raise VapiConfigurationError(
-        f"{parameter} must be {what}, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got {_shown(value)}. "
-        "Nothing was sent."
-    )
 
 
 def check_name(name: Any, *, call_id: str) -> str:

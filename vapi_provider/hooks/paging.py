@@ -63,7 +63,7 @@ class _Pager:
     def take(self, page: list[Call]) -> list[Call]:
         """Note what a page brings and return what is new of it."""
         query = self.query()
-        new = {call.id: call for call in page if call.id not in self._seen}
+        new = {call.id: call for call in page if call.id not in self._seen and not self._is_passed(call)}
         is_short = len(page) < self._limit
         if new:
             self._check_order(page, query)
@@ -93,10 +93,21 @@ class _Pager:
         if is_about_order:
             if {call.id for call in rows} - self._last_ids:
                 raise self._unsorted()
-        elif rows or self._server_has_cap:
+        elif self._server_has_cap or any(self._is_older(call) for call in rows):
             raise self._stuck()
         else:
             self.is_done = True
+
+    def _is_passed(self, call: Call) -> bool:
+        """Say whether a call lies above the bound; a server that ignores the bound sends it again and again."""
+        return (
+            self._oldest is not None
+            and call.created_at is not None
+            and call.created_at > _later(self._oldest)
+        )
+
+    def _is_older(self, call: Call) -> bool:
+        return self._oldest is None or call.created_at is None or call.created_at < self._oldest
 
     def _check_order(self, page: list[Call], query: dict[str, Any]) -> None:
         """See whether a page is sorted: one that is not may hide newer calls, unless it is the whole list."""

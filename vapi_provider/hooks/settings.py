@@ -18,7 +18,6 @@ from vapi_provider.get_provider_info import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     MAX_MAX_RETRIES,
-    MAX_TIMEOUT,
 )
 
 if TYPE_CHECKING:
@@ -33,14 +32,14 @@ class VapiSettings:
     """
     A checked connection.
 
-    :param conn_id: the connection's id, for messages
+    :param label: what messages call the connection
     :param base_url: the API's base URL, without a slash at its end
     :param api_key: the private API key; not part of the repr
     :param timeout: the seconds that one request may take in all
     :param max_retries: how often a request that is safe to repeat is sent again
     """
 
-    conn_id: str
+    label: str
     base_url: str
     api_key: str = field(repr=False)
     timeout: float
@@ -59,7 +58,7 @@ def read_settings(conn: Connection) -> VapiSettings:
     """
     reader = _ConnectionReader(conn)
     return VapiSettings(
-        conn_id=reader.conn_id,
+        label=f"connection {reader.conn_id!r}",
         base_url=reader.base_url(),
         api_key=reader.api_key(),
         timeout=reader.timeout(),
@@ -142,10 +141,8 @@ class _ConnectionReader:
 
     def timeout(self) -> float:
         value = self._number("timeout", DEFAULT_TIMEOUT)
-        if not 0 < value <= MAX_TIMEOUT:
-            raise self._wrong(
-                "extra field timeout", f"must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}"
-            )
+        if value <= 0:
+            raise self._wrong("extra field timeout", "must be a number of seconds above 0")
         return value
 
     def max_retries(self) -> int:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import random
+import socket
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http.client import RemoteDisconnected
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +21,13 @@ from tenacity import (
     stop_after_attempt,
     stop_before_delay,
     wait_random_exponential,
+)
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    IncompleteRead,
+    LocationParseError,
+    NameResolutionError,
+    ReadTimeoutError,
 )
 
 from vapi_provider import __version__
@@ -72,6 +82,13 @@ class _Session(requests.Session):
         # Where none is to be followed, requests would prepare the next request all the same, and fail for a target
         # that makes no sense.
         return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
+
+    def merge_environment_settings(self, url: Any, proxies: Any, *args: Any) -> Any:
+        settings = super().merge_environment_settings(url, proxies, *args)
+        if urlsplit(str(url)).scheme == "http":
+            # Only a loopback address may have it, and a proxy would read the key on the way there.
+            settings["proxies"] = {}
+        return settings
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         # In place of requests' own, which would take credentials from a .netrc.
@@ -209,15 +226,18 @@ class VapiTransport:
 
     def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> Exception:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
-        is_about_certificates = "certificate" in repr(error).lower()
+        causes = list(_causes(error))
+        is_about_certificates = _is_bundle_missing(error) or any(
+            isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
+        )
         failure = VapiTransientError(
-            f"{method} {path} got no answer from {self._settings.base_url}: {_reason(error, limit)}. "
+            f"{method} {path} got no answer from {self._settings.base_url}: {_reason(error, causes, limit)}. "
             + (
-                f"Check the host of connection {self._settings.conn_id!r}, and the certificates of this machine and "
+                f"Check the host of {self._settings.label}, and the certificates of this machine and "
                 "of proxies on the way."
                 if is_about_certificates
-                else "Check the network, the proxies on the way and the host of connection "
-                f"{self._settings.conn_id!r}; a later try may work."
+                else "Check the network, the proxies on the way and the host of "
+                f"{self._settings.label}; a later try may work."
             ),
             method=method,
             path=path,
@@ -252,27 +272,40 @@ def _pause(state: RetryCallState) -> float:
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
 
 
-def _reason(error: Exception, limit: float) -> str:
-    """Say in a few words why there was no answer; the error's own text can hold URLs and headers."""
-    text = repr(error)
-    for sign, reason in (
-        (
-            "certificate bundle",
-            "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there",
-        ),
-        ("NameResolutionError", "the host name could not be resolved"),
-        ("gaierror", "the host name could not be resolved"),
-        ("Connection refused", "the connection was refused"),
-        ("ConnectTimeout", f"no connection within {limit:g} s"),
-        ("imed out", f"no complete answer within {limit:g} s"),
-        ("time limit", f"no complete answer within {limit:g} s"),
-        ("Connection reset", "the connection was reset"),
-        ("RemoteDisconnected", "the connection was closed before the answer"),
-        ("IncompleteRead", "the answer was cut off"),
-        ("SSLError", "the TLS connection could not be made or trusted"),
-        ("LocationParseError", "the address of the proxy makes no sense"),
-        ("ProxyError", "the proxy did not let the request through"),
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk from what requests raised to what really happened; urllib3 keeps that in arguments and ``reason``."""
+    waiting, met = [error], set()
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) not in met:
+            met.add(id(cause))
+            yield cause
+            linked = (*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__)
+            waiting.extend(link for link in linked if isinstance(link, BaseException))
+
+
+def _is_bundle_missing(error: Exception) -> bool:
+    # The only plain OSError that comes out of requests.
+    return type(error) is OSError
+
+
+def _reason(error: Exception, causes: list[BaseException], limit: float) -> str:
+    """Say in a few words why there was no answer; an error's own text can hold URLs and headers."""
+    if _is_bundle_missing(error):
+        return "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there"
+    for kind, reason in (
+        (socket.gaierror, "the host name could not be resolved"),
+        (NameResolutionError, "the host name could not be resolved"),
+        (ConnectionRefusedError, "the connection was refused"),
+        (ConnectTimeoutError, f"no connection within {limit:g} s"),
+        ((ReadTimeoutError, TimeoutError), f"no complete answer within {limit:g} s"),
+        (RemoteDisconnected, "the connection was closed before the answer"),
+        (ConnectionResetError, "the connection was reset"),
+        (IncompleteRead, "the answer was cut off"),
+        (ssl.SSLError, "the TLS connection could not be made or trusted"),
+        (LocationParseError, "the address of the proxy makes no sense"),
+        (requests.exceptions.ProxyError, "the proxy did not let the request through"),
     ):
-        if sign in text:
+        if any(isinstance(cause, kind) for cause in causes):
             return reason
     return type(error).__name__

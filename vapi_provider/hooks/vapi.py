@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -156,7 +156,7 @@ class VapiHook(BaseHook):
         :return: the call
         """
         checked_id = check_call_id(call_id)
-        return self._transport.send("GET", f"/call/{checked_id}", _expect_call(checked_id))
+        return self._send_about(checked_id, "GET")
 
     def update_call(self, call_id: str, *, name: str) -> Call:
         """
@@ -174,7 +174,15 @@ class VapiHook(BaseHook):
         """
         checked_id = check_call_id(call_id)
         body = {"name": check_name(name, call_id=checked_id)}
-        return self._transport.send("PATCH", f"/call/{checked_id}", _expect_call(checked_id), json=body)
+        return self._send_about(checked_id, "PATCH", json=body)
+
+    def _send_about(self, call_id: str, method: str, json: dict[str, Any] | None = None) -> Call:
+        """Send a request about one call; an unusable connection is told with the call that it was needed for."""
+        try:
+            transport = self._transport
+        except VapiConfigurationError as error:
+            raise VapiConfigurationError(f"Call {call_id}: {error}") from None
+        return transport.send(method, f"/call/{call_id}", _expect_call(call_id), json=json)
 
     def list_calls(
         self,
@@ -226,21 +234,36 @@ class VapiHook(BaseHook):
         :return: whether it works, and a sentence that says so or what is wrong
         """
         try:
-            self._transport.send("GET", "/call", _read_calls, params={"limit": 1}, max_retries=0)
+            # Airflow makes up an id for a connection that is being tested; no message should show it.
+            settings = dataclasses.replace(self._settings, label="this connection")
+            transport = VapiTransport(settings, self._session, self.log)
+            transport.send("GET", "/call", _read_calls, params={"limit": 1}, max_retries=0)
         except VapiError as error:
-            # While the form is open the connection has an id that Airflow made up for the test.
-            conn = f"connection {self.vapi_conn_id!r}"
-            return False, re.sub(rf"\b(of|in|into) {re.escape(conn)}", r"\1 this connection", str(error))
+            return False, str(error)
         return True, f"{self._settings.base_url} accepts the API key."
+
+
+_JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def _read_call(answer: Answer, body: Any) -> Call:
     if not isinstance(body, dict):
-        raise answer.unreadable(f"{'a list' if isinstance(body, list) else 'something'} in place of a call")
+        raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a call")
     try:
         call = Call.model_validate(body)
     except ValidationError:
-        raise answer.unreadable("a call without an id") from None
+        call = None
+    if call is None:
+        # Out of the handler: its error holds the body.
+        raise answer.unreadable("a call without an id")
     call._answered_at = answer.answered_at
     return call
 
@@ -248,7 +271,7 @@ def _read_call(answer: Answer, body: Any) -> Call:
 def _read_calls(answer: Answer) -> list[Call]:
     body = answer.json()
     if not isinstance(body, list):
-        raise answer.unreadable("something in place of a list of calls")
+        raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a list of calls")
     return [_read_call(answer, row) for row in body]
 
 

@@ -35,7 +35,9 @@ class VapiCallLink(BaseOperatorLink):
         :param context: the context of the running task
         :param call_id: the call's id, checked
         """
-        context["ti"].xcom_push(key=self.xcom_key, value=dashboard_url(call_id))
+        # Whoever tries an operator by hand has no task instance to show a button on.
+        if ti := context.get("ti"):
+            ti.xcom_push(key=self.xcom_key, value=dashboard_url(call_id))
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from pydantic import (
     AliasGenerator,
     BaseModel,
     ConfigDict,
+    PlainSerializer,
     PlainValidator,
     PrivateAttr,
     TypeAdapter,
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from vapi_provider.models.outcome import CallOutcome, outcome_of
-from vapi_provider.models.summary import clean_line, summarize
+from vapi_provider.models.summary import clean_line, finite_number, summarize
 
 
 class CallStatus:
@@ -56,16 +56,6 @@ def _instant(value: Any) -> datetime | None:
     return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
 
-def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _only(kind: type) -> Callable[[Any], Any]:
     return lambda value: value if isinstance(value, kind) else None
 
@@ -73,8 +63,12 @@ def _only(kind: type) -> Callable[[Any], Any]:
 _Text = Annotated[str | None, PlainValidator(_only(str))]
 _Object = Annotated[dict[str, Any] | None, PlainValidator(_only(dict))]
 _List = Annotated[list[Any] | None, PlainValidator(_only(list))]
-_Number = Annotated[float | None, PlainValidator(_finite)]
-_Instant = Annotated[datetime | None, PlainValidator(_instant)]
+_Number = Annotated[float | None, PlainValidator(finite_number)]
+_Instant = Annotated[
+    datetime | None,
+    PlainValidator(_instant),
+    PlainSerializer(lambda instant: instant and instant.isoformat(), when_used="json"),
+]
 
 
 class Call(BaseModel):

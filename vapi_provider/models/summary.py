@@ -84,15 +84,26 @@ def _pick(source: Any, names: Iterable[str]) -> dict[str, Any] | None:
     return {_snake_case(name): _clean(source.get(name)) for name in names}
 
 
-def _number(value: Any) -> float | int | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
+def finite_number(value: Any) -> float | None:
+    """
+    Read a number as Vapi writes it, as an int or a float.
+
+    :param value: what stands in the place of a number
+    :return: the number; None for anything else, and for one that is not finite or too large
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _pick_numbers(source: Any, names: Iterable[str]) -> dict[str, Any] | None:
     if not isinstance(source, Mapping):
         return None
-    return {_snake_case(name): _number(source.get(name)) for name in names}
+    return {_snake_case(name): finite_number(source.get(name)) for name in names}
 
 
 def _analysis(call: Call) -> dict[str, Any] | None:

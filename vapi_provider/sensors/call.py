@@ -144,7 +144,7 @@ class VapiCallSensor(BaseSensorOperator):
 
     def _waited_before(self, context: Context) -> float | None:
         """Return for how long earlier processes of this task waited; None when this is the first."""
-        if not self.reschedule or context["task_reschedule_count"] == 0:
+        if not self.reschedule or context.get("task_reschedule_count", 0) == 0:
             return None
         first_reschedule: datetime | None = context["ti"].get_first_reschedule_date(context)
         if first_reschedule is None:

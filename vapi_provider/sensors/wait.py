@@ -100,7 +100,7 @@ class CallWait:
 
     def _tell(self, call: Call) -> None:
         """Tell what is new; a process that makes only one look has nothing to compare it with, and tells that."""
-        status = clean_line(call.status)
+        status = clean_line(call.status) or "without a status"
         if not self.remembers:
             self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, self._waited)
         elif self._last_call is None:

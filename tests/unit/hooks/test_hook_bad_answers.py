@@ -514,3 +514,46 @@ def test_garbage_is_a_passing_trouble_of_the_network(
     assert (error.method, error.path) == ("GET", PATH)
     assert len(str(error)) < 500
     assert len(server.heads) == 2
+
+
+def escaped(key: str) -> str:
+    return "".join(f"\\u{ord(letter):04x}" for letter in key)
+
+
+SPELLINGS: dict[str, Callable[[str], bytes]] = {
+    "escapes": lambda text: text.replace(KEY, escaped(KEY)).encode(),
+    "one escape": lambda text: text.replace(KEY, KEY.replace("-", "\\u002d")).encode(),
+    "capitals": lambda text: text.replace(KEY, KEY.upper()).encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_key_is_masked_however_it_is_written(api: requests_mock.Mocker, spelling: str) -> None:
+    spell = SPELLINGS[spelling]
+    api.get(CALL_URL, status_code=401, content=spell(vapi_says(401, f"no {KEY}")))
+    error = failure(VapiAuthenticationError, lambda: make_hook().get_call(CALL_ID))
+    assert error.detail == "no ***"
+    body = json.dumps({**CALL, "name": f"as {KEY}", "metadata": {KEY: [[KEY]]}})
+    api.get(CALL_URL, content=spell(body))
+    call = make_hook().get_call(CALL_ID)
+    assert call.name == "as ***"
+    assert KEY.lower() not in str(call.model_dump()).lower()
+
+
+@pytest.mark.parametrize("key", ["id", "ended", "test", "a"])
+def test_a_key_that_is_a_word_tears_up_no_answer(api: requests_mock.Mocker, key: str) -> None:
+    api.get(CALL_URL, json={**CALL, "status": "ended", "name": "a test"})
+    call = make_hook(password=key).get_call(CALL_ID)
+    assert (call.status, call.name) == ("ended", "a test")
+
+
+def test_an_error_holds_no_body_even_behind_its_cause(api: requests_mock.Mocker) -> None:
+    for body in (b'{"secret": "hush-hush"', b'{"secret": "hush-hush\xff"}', b'{"secret": "hush-hush"}'):
+        api.get(CALL_URL, content=body)
+        error: BaseException | None = failure(
+            VapiTransientError, lambda: make_hook(max_retries=0).get_call(CALL_ID)
+        )
+        while error is not None:
+            assert "hush-hush" not in f"{error!r} {vars(error)}"
+            error = error.__context__

@@ -75,7 +75,6 @@ UNUSABLE = {
         for text in (
             "0",
             "-1",
-            "75.5",
             "NaN",
             "Infinity",
             "1e999",
@@ -102,14 +101,14 @@ def test_an_unusable_connection_is_named_with_its_field_and_nothing_is_sent(
     hook = VapiHook.from_connection(make_connection(**fields))
     error = failure(VapiConfigurationError, lambda: hook.get_call(CALL_ID))
     message = str(error)
-    assert message.startswith(f"Connection {CONN_ID!r}: {where}")
+    assert message.startswith(f"Call {CALL_ID}: Connection {CONN_ID!r}: {where}")
     assert says in message
     assert "Nothing was sent" in message
     assert SECRET not in message
     assert (error.method, error.path, error.status_code) == (None, None, None)
     assert not api.called
     failure(VapiConfigurationError, hook.get_conn, secret=SECRET)
-    assert hook.test_connection() == (False, message)
+    assert hook.test_connection() == (False, message.removeprefix(f"Call {CALL_ID}: "))
     assert not api.called
 
 
@@ -125,7 +124,7 @@ def test_a_missing_connection_is_named_with_what_to_do(api: requests_mock.Mocker
 @pytest.mark.parametrize("conn_id", [None, "", " ", 7])
 def test_an_id_that_names_no_connection_is_refused(api: requests_mock.Mocker, conn_id: Any) -> None:
     error = failure(VapiConfigurationError, lambda: VapiHook(conn_id).get_call(CALL_ID))
-    assert str(error).startswith(f"vapi_conn_id is {conn_id!r}")
+    assert str(error).startswith(f"Call {CALL_ID}: vapi_conn_id is {conn_id!r}")
     assert "Nothing was sent" in str(error)
     assert not api.called
 

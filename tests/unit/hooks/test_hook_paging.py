@@ -420,3 +420,19 @@ def test_a_capped_list_is_whole_or_an_error(api: requests_mock.Mocker, seed: int
         server = ListServer(api, instants, cap=cap)
         page_size = chance.choice([cap, cap + 1, 2 * cap, 1000])
         assert_whole_or_error(make_hook().list_calls(page_size=page_size), server)
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 100])
+@pytest.mark.parametrize("instants", [[20, 10], [10, 20], [10, 10], [10]], ids=str)
+def test_a_server_that_ignores_the_bound_does_not_make_the_list_endless(
+    api: requests_mock.Mocker, instants: list[int], page_size: int
+) -> None:
+    rows = page_of(*((f"call-{position}", ms(instant)) for position, instant in enumerate(instants)))
+    api.get(f"{API}/call", json=rows[:page_size])
+    try:
+        listed = [call.id for call in make_hook().list_calls(page_size=page_size)]
+    except VapiTransientError:
+        # Whoever also gets fewer than there are cannot know; but it ends.
+        listed = sorted({row["id"] for row in rows[:page_size]})
+    assert sorted(listed) == sorted(row["id"] for row in rows[:page_size])
+    assert api.call_count < 10

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests_mock
-from hook_helpers import API, CALL, CALL_ID, CALL_URL, KEY, PATH, make_hook
+from hook_helpers import API, CALL, CALL_ID, CALL_URL, KEY, PATH, RawServer, make_hook, say
 
 from vapi_provider import __version__
 
@@ -168,3 +169,15 @@ def test_a_redirect_that_the_user_follows_does_not_take_the_key_along(
     first, second = api.request_history
     assert first.headers["Authorization"] == f"Bearer {KEY}"
     assert KEY not in str(second.headers)
+
+
+def test_a_proxy_does_not_see_the_key_on_its_way_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, raw_server: Callable[..., RawServer]
+) -> None:
+    proxy = raw_server(say(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"))
+    api = raw_server(say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    assert make_hook(api.url, max_retries=0).test_connection()[0] is True
+    assert proxy.heads == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -96,7 +97,7 @@ def test_a_lasting_status_is_sent_once(
 
 def test_a_refused_certificate_is_not_tried_again(api: requests_mock.Mocker) -> None:
     refused = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
-    api.get(CALL_URL, exc=requests.exceptions.SSLError(refused))
+    api.get(CALL_URL, exc=requests.exceptions.SSLError(ssl.SSLCertVerificationError(refused)))
     error = failure(VapiTransientError, lambda: GET(make_hook()))
     assert "certificates" in str(error)
     assert api.call_count == 1

@@ -309,3 +309,16 @@ def test_structured_data_of_absurd_depth_is_cut_rather_than_failing_the_task() -
         deep = {"down": deep}
     summary = call_of(analysis={"structuredData": deep}).summary(include=["analysis"])
     assert json.dumps(summary).count("down") == 50
+
+
+def test_costs_of_absurd_size_are_none() -> None:
+    call = call_of(costBreakdown={"total": 10**400, "analysisCostBreakdown": {"summary": 10**400}})
+    costs = call.summary(["cost_breakdown"])["cost_breakdown"]
+    assert costs["total"] is None
+    assert costs["analysis_cost_breakdown"]["summary"] is None
+
+
+def test_a_call_can_be_dumped_as_json_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    dumped = json.loads(Call.model_validate(SHAPE_OF_2024).model_dump_json())
+    assert dumped["ended_at"] == "2024-03-01T08:01:40.500000+00:00"
+    assert len(recwarn) == 0

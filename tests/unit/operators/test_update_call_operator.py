@@ -218,3 +218,9 @@ def test_an_outage_leaves_the_rest_to_airflows_retries(simulator: VapiSimulator,
 
 def test_call_name_and_connection_are_templated() -> None:
     assert set(VapiUpdateCallOperator.template_fields) == {"call_id", "name", "vapi_conn_id"}
+
+
+def test_it_can_be_tried_by_hand_without_a_task_instance(simulator: VapiSimulator) -> None:
+    call_id = simulator.add_call()
+    operator = VapiUpdateCallOperator(task_id="rename", call_id=call_id, name="Reminder")
+    assert operator.execute({})["name"] == "Reminder"
