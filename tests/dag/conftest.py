@@ -91,13 +91,23 @@ def database() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dag_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vapi_test_dags", DAGS_FOLDER / "vapi_test_dags.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def load_dag_file() -> Callable[[Path], ModuleType]:
+    """Run a DAG file, as Airflow does, and return its module."""
+
+    def load(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def dag_module(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_dag_file(DAGS_FOLDER / "vapi_test_dags.py")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -27,17 +26,13 @@ README_DAGS = Path(os.environ["AIRFLOW_HOME"]) / "dags"
 Runner = Callable[..., tuple[str, dict[str, list[str]], Any]]
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run_example(database: Path, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Runner:
+def run_example(
+    database: Path,
+    load_dag_file: Callable[[Path], ModuleType],
+    simulator: VapiSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Runner:
     """Run an example to its end; return the run's state, the states of its tasks and the run."""
     sleep = time.sleep
     # ``dag.test()`` and the sensors sleep for whole seconds, or minutes.
@@ -45,7 +40,7 @@ def run_example(database: Path, simulator: VapiSimulator, monkeypatch: pytest.Mo
 
     def run(example: str | Path, **arguments: Any) -> tuple[str, dict[str, list[str]], Any]:
         named = ROOT / "example_dags" / f"example_vapi_{example}.py"
-        dag = load(example if isinstance(example, Path) else named).dag
+        dag = load_dag_file(example if isinstance(example, Path) else named).dag
         for task in dag.tasks:
             if hasattr(task, "poke_interval"):
                 # ``dag.test()`` waits for the next look of a rescheduled task as long as Airflow does.
