@@ -26,7 +26,6 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     IncompleteRead,
     LocationParseError,
-    NameResolutionError,
     ReadTimeoutError,
 )
 
@@ -295,7 +294,6 @@ def _reason(error: Exception, causes: list[BaseException], limit: float) -> str:
         return "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there"
     for kind, reason in (
         (socket.gaierror, "the host name could not be resolved"),
-        (NameResolutionError, "the host name could not be resolved"),
         (ConnectionRefusedError, "the connection was refused"),
         (ConnectTimeoutError, f"no connection within {limit:g} s"),
         ((ReadTimeoutError, TimeoutError), f"no complete answer within {limit:g} s"),
