@@ -39,6 +39,9 @@ class VapiError(Exception):
 class VapiTransientError(VapiError):
     """A passing trouble (network, overload, a proxy's page): Airflow's retries apply."""
 
+    retry_after: float | None = None
+    """The seconds to wait before the next try that the server asked for; None when it asked for nothing."""
+
 
 class VapiRateLimitError(VapiTransientError):
     """Vapi answered 429 and went on doing so, or asked for a longer pause than a task should sit out."""

@@ -47,6 +47,10 @@ class UnreadableAnswerError(VapiTransientError):
         self.cut_off = cut_off
 
 
+class OversizedAnswerError(VapiTransientError):
+    """An answer that is larger than whoever asked is able to take in."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """
@@ -68,18 +72,19 @@ class Answer:
     mask: KeyMask = field(repr=False)
 
     @classmethod
-    def of(cls, response: Response, *, method: str, path: str, api_key: str) -> Answer:
+    def of(cls, response: Response, body: bytes, *, method: str, path: str, api_key: str) -> Answer:
         """
         Take what is needed from a response.
 
-        :param response: the response, its body read
+        :param response: the response
+        :param body: its body
         :param method: the method of the request
         :param path: the path of the request
         :param api_key: the key to mask
         :return: the answer
         """
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return cls(method, path, response.status_code, headers, response.content, KeyMask(api_key))
+        return cls(method, path, response.status_code, headers, body, KeyMask(api_key))
 
     @property
     def is_success(self) -> bool:
@@ -159,13 +164,16 @@ class Answer:
         said, in_vapis_shape = self._said()
         detail = _tidy(self.mask.in_text(self._plain_text() if said is None else said))
         kind, advice = self._kind_and_advice(settings, in_vapis_shape=in_vapis_shape)
-        return kind(
+        error = kind(
             f"{self.method} {self.path} was answered {self.status}{_colon(detail)} {advice}",
             status_code=self.status,
             method=self.method,
             path=self.path,
             detail=detail or None,
         )
+        if isinstance(error, VapiTransientError):
+            error.retry_after = self.retry_after
+        return error
 
     def _kind_and_advice(
         self, settings: VapiSettings, *, in_vapis_shape: bool

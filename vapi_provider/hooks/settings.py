@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -37,6 +37,7 @@ class VapiSettings:
     :param api_key: the private API key; not part of the repr
     :param timeout: the seconds that one request may take in all
     :param max_retries: how often a request that is safe to repeat is sent again
+    :param max_answer_bytes: the most bytes that are read of an answer
     """
 
     label: str
@@ -44,6 +45,36 @@ class VapiSettings:
     api_key: str = field(repr=False)
     timeout: float
     max_retries: int
+    max_answer_bytes: float = math.inf
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """
+    What a user of the hook allows a request, where that is less than what the connection says.
+
+    :param timeout: the seconds that one request may take in all
+    :param max_retries: how often a request is sent again
+    :param max_answer_bytes: the most bytes of an answer to read; a larger one is an error
+    """
+
+    timeout: float = math.inf
+    max_retries: float = math.inf
+    max_answer_bytes: float = math.inf
+
+    def tighten(self, settings: VapiSettings) -> VapiSettings:
+        """
+        Lay these limits over a connection's.
+
+        :param settings: the connection
+        :return: the settings with the tighter limit of each kind
+        """
+        return replace(
+            settings,
+            timeout=min(settings.timeout, self.timeout),
+            max_retries=int(min(settings.max_retries, self.max_retries)),
+            max_answer_bytes=min(settings.max_answer_bytes, self.max_answer_bytes),
+        )
 
 
 def read_settings(conn: Connection) -> VapiSettings:

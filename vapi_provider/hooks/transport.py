@@ -31,7 +31,7 @@ from urllib3.exceptions import (
 
 from vapi_provider import __version__
 from vapi_provider.exceptions import VapiTransientError
-from vapi_provider.hooks.answers import Answer, UnreadableAnswerError
+from vapi_provider.hooks.answers import Answer, OversizedAnswerError, UnreadableAnswerError
 from vapi_provider.hooks.deadline import DeadlineAdapter
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ ALL_TRIES_SECONDS = 75.0
 MAX_RETRY_AFTER_SECONDS = 60.0
 """A longer pause that Vapi asks for is left to Airflow's own retries."""
 
+_CHUNK_BYTES = 65_536
 _MAX_BACKOFF_SECONDS = 20.0
 _RETRY_AFTER_JITTER_SECONDS = 1.0
 
@@ -111,12 +112,11 @@ def open_session(settings: VapiSettings) -> requests.Session:
 
 
 class _RepeatableError(Exception):
-    """Carries the error of a try that may be repeated to tenacity, and the pause that the server asked for."""
+    """Carries the error of a try that may be repeated to tenacity."""
 
-    def __init__(self, error: VapiTransientError, retry_after: float | None = None) -> None:
+    def __init__(self, error: VapiTransientError) -> None:
         super().__init__()
         self.error = error
-        self.retry_after = retry_after
 
 
 class VapiTransport:
@@ -193,7 +193,7 @@ class VapiTransport:
                 raise
         error = answer.error(self._settings)
         if isinstance(error, VapiTransientError) and answer.is_worth_repeating:
-            raise _RepeatableError(error, answer.retry_after)
+            raise _RepeatableError(error)
         raise error
 
     def _exchange(
@@ -207,21 +207,38 @@ class VapiTransport:
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: Exception
         try:
-            response = self._session.request(
+            with self._session.request(
                 method,
                 f"{self._settings.base_url}{path}",
                 params=params,
                 json=json,
                 timeout=limit,
                 allow_redirects=False,
-            )
+                stream=True,
+            ) as response:
+                body = self._body(method, path, response)
         except (OSError, ValueError) as error:
             # What requests raises is an OSError. A file of certificates that is not there raises a plain one, and a
             # proxy whose name cannot be one a ValueError.
             failure = self._unanswered(method, path, error, limit)
         else:
-            return Answer.of(response, method=method, path=path, api_key=self._settings.api_key)
+            return Answer.of(response, body, method=method, path=path, api_key=self._settings.api_key)
         raise failure
+
+    def _body(self, method: str, path: str, response: requests.Response) -> bytes:
+        parts, size = [], 0
+        for part in response.iter_content(_CHUNK_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > self._settings.max_answer_bytes:
+                raise OversizedAnswerError(
+                    f"{method} {path} was answered with more than {self._settings.max_answer_bytes:,.0f} bytes, "
+                    "which is more than may be read here.",
+                    status_code=response.status_code,
+                    method=method,
+                    path=path,
+                )
+        return b"".join(parts)
 
     def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> Exception:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
@@ -256,7 +273,9 @@ class VapiTransport:
 
 
 def _may_repeat(error: BaseException) -> bool:
-    return isinstance(error, _RepeatableError) and (error.retry_after or 0) <= MAX_RETRY_AFTER_SECONDS
+    return (
+        isinstance(error, _RepeatableError) and (error.error.retry_after or 0) <= MAX_RETRY_AFTER_SECONDS
+    )
 
 
 _backoff = wait_random_exponential(multiplier=1, max=_MAX_BACKOFF_SECONDS)
@@ -265,7 +284,7 @@ _backoff = wait_random_exponential(multiplier=1, max=_MAX_BACKOFF_SECONDS)
 def _pause(state: RetryCallState) -> float:
     """Wait as long as the server asks, and a little more, so that a thousand tasks do not come back at once."""
     failure = state.outcome.exception() if state.outcome else None
-    asked = failure.retry_after if isinstance(failure, _RepeatableError) else None
+    asked = failure.error.retry_after if isinstance(failure, _RepeatableError) else None
     if asked is None:
         return _backoff(state)
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
@@ -71,7 +72,93 @@ _Instant = Annotated[
 ]
 
 
-class Call(BaseModel):
+class CallGlimpse(BaseModel):
+    """
+    As much of a call as tells whether it is over, for who looks at very many; the rest is not even built.
+
+    :class:`Call` is the whole.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=to_camel),
+        extra="ignore",
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    id: str
+    status: _Text = None
+    created_at: _Instant = None
+    updated_at: _Instant = None
+    ended_at: _Instant = None
+    analysis: _Object = None
+
+    _answered_at: datetime | None = PrivateAttr(default=None)
+
+    @property
+    def has_known_status(self) -> bool:
+        """Whether the status is one that this package knows."""
+        return self._status() in CallStatus.LIVE | CallStatus.TERMINAL
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows any more; an unknown status counts as the end once ``endedAt`` is set."""
+        if self.has_known_status:
+            return self._status() in CallStatus.TERMINAL
+        return self.status is not None and self.ended_at is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the call took its course, which ``not-found`` and ``deletion-failed`` do not mean."""
+        return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
+
+    @property
+    def has_analysis(self) -> bool:
+        """Whether any part of the analysis has arrived."""
+        return any(value not in (None, "", {}, []) for value in (self.analysis or {}).values())
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When Vapi gave this answer, by Vapi's own clock; None when the call was not read by the hook."""
+        return self._answered_at
+
+    def analysis_due_in(self, timeout: float) -> float:
+        """
+        Tell how much longer the analysis may be waited for.
+
+        :param timeout: how many seconds after the call's end it should be there at the latest
+        :return: the seconds left when Vapi answered, by Vapi's own clock; 0 when there is nothing to wait for
+        """
+        ended_at = self.ended_at or self.updated_at
+        if not self.has_ended or self.has_analysis or ended_at is None or self.answered_at is None:
+            return 0.0
+        return max(0.0, timeout - (self.answered_at - ended_at).total_seconds())
+
+    def _status(self) -> str:
+        return (self.status or "").lower()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [("id", self.id), ("status", self.status)]
+
+    __str__ = BaseModel.__repr__
+
+
+@dataclass(frozen=True)
+class CallPage:
+    """
+    One page of the list of calls, read as glimpses.
+
+    :param rows: the calls, in the order in which Vapi lists them
+    :param size: how many bytes the page had
+    :param answered_at: when Vapi gave it, by Vapi's own clock
+    """
+
+    rows: list[CallGlimpse]
+    size: int
+    answered_at: datetime
+
+
+class Call(CallGlimpse):
     """
     A call as Vapi's API answers it (https://docs.vapi.ai/api-reference/calls/get).
 
@@ -81,35 +168,22 @@ class Call(BaseModel):
     stored, and ``repr`` shows the id and status alone.
     """
 
-    model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=to_camel),
-        extra="allow",
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
+    model_config = ConfigDict(extra="allow")
 
-    id: str
-    status: _Text = None
     type: _Text = None
     name: _Text = None
     ended_reason: _Text = None
-    created_at: _Instant = None
-    updated_at: _Instant = None
     started_at: _Instant = None
-    ended_at: _Instant = None
     cost: _Number = None
     cost_breakdown: _Object = None
     assistant_id: _Text = None
     phone_number_id: _Text = None
     customer: _Object = None
-    analysis: _Object = None
     artifact: _Object = None
     messages: _List = None
     transcript: _Text = None
     recording_url: _Text = None
     stereo_recording_url: _Text = None
-
-    _answered_at: datetime | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -138,28 +212,6 @@ class Call(BaseModel):
         return outputs
 
     @property
-    def has_known_status(self) -> bool:
-        """Whether the status is one that this package knows."""
-        return self._status() in CallStatus.LIVE | CallStatus.TERMINAL
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing follows any more; an unknown status counts as the end once ``endedAt`` is set."""
-        if self.has_known_status:
-            return self._status() in CallStatus.TERMINAL
-        return self.status is not None and self.ended_at is not None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the call took its course, which ``not-found`` and ``deletion-failed`` do not mean."""
-        return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
-
-    @property
-    def has_analysis(self) -> bool:
-        """Whether any part of the analysis has arrived."""
-        return any(value not in (None, "", {}, []) for value in (self.analysis or {}).values())
-
-    @property
     def outcome(self) -> CallOutcome | None:
         """What the end of the call means; None before the end."""
         return outcome_of(self.ended_reason) if self.is_terminal else None
@@ -170,11 +222,6 @@ class Call(BaseModel):
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, (self.ended_at - self.started_at).total_seconds())
-
-    @property
-    def answered_at(self) -> datetime | None:
-        """When Vapi gave this answer, by Vapi's own clock; None when the call was not read by the hook."""
-        return self._answered_at
 
     def summary(self, include: Iterable[str] = ()) -> dict[str, Any]:
         """
@@ -188,11 +235,3 @@ class Call(BaseModel):
             None for what is absent
         """
         return summarize(self, include)
-
-    def _status(self) -> str:
-        return (self.status or "").lower()
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        return [("id", self.id), ("status", self.status)]
-
-    __str__ = BaseModel.__repr__

@@ -51,7 +51,7 @@ class WaitPolicy:
             self._tell_unknown_status(call)
             return False
         self._check_end(call)
-        return not self._awaits_analysis(call)
+        return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
 
     def timed_out(self, call_id: str, last_status: str | None, last_error: Exception | None) -> Exception:
         """
@@ -90,17 +90,6 @@ class WaitPolicy:
             )
         if problem is not None:
             raise VapiCallFailedError(f"Call {call.id} {problem}. See {dashboard_url(call.id)}")
-
-    def _awaits_analysis(self, call: Call) -> bool:
-        if not self.wait_for_analysis or call.has_analysis:
-            return False
-        # Both instants are Vapi's own, so that a clock of ours that is off does not count.
-        ended_at, now = call.ended_at or call.updated_at, call.answered_at
-        return (
-            ended_at is not None
-            and now is not None
-            and (now - ended_at).total_seconds() < self.analysis_timeout
-        )
 
     def _tell_unknown_status(self, call: Call) -> None:
         status = clean_line(call.status) or "(none)"
