@@ -77,6 +77,10 @@ class RequestLimits:
         )
 
 
+NO_LIMITS = RequestLimits()
+"""Leaves a connection's own limits as they are."""
+
+
 def read_settings(conn: Connection) -> VapiSettings:
     """
     Read a connection of type ``vapi``.

@@ -83,12 +83,11 @@ class _Session(requests.Session):
         # that makes no sense.
         return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
 
-    def merge_environment_settings(self, url: Any, proxies: Any, *args: Any) -> Any:
-        settings = super().merge_environment_settings(url, proxies, *args)
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         if urlsplit(str(url)).scheme == "http":
             # Only a loopback address may have it, and a proxy would read the key on the way there.
-            settings["proxies"] = {}
-        return settings
+            return {"proxies": {}, "stream": stream, "verify": verify, "cert": cert}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         # In place of requests' own, which would take credentials from a .netrc.
@@ -273,9 +272,7 @@ class VapiTransport:
 
 
 def _may_repeat(error: BaseException) -> bool:
-    return (
-        isinstance(error, _RepeatableError) and (error.error.retry_after or 0) <= MAX_RETRY_AFTER_SECONDS
-    )
+    return isinstance(error, _RepeatableError) and (error.error.retry_after or 0) <= MAX_RETRY_AFTER_SECONDS
 
 
 _backoff = wait_random_exponential(multiplier=1, max=_MAX_BACKOFF_SECONDS)

@@ -23,7 +23,7 @@ from vapi_provider.hooks.arguments import (
     check_page_size,
 )
 from vapi_provider.hooks.paging import newest_first
-from vapi_provider.hooks.settings import RequestLimits, VapiSettings, read_settings
+from vapi_provider.hooks.settings import NO_LIMITS, RequestLimits, VapiSettings, read_settings
 from vapi_provider.hooks.transport import VapiTransport, open_session
 from vapi_provider.models.call import Call, CallGlimpse, CallPage
 
@@ -60,10 +60,10 @@ class VapiHook(BaseHook):
         super().__init__()
         self.vapi_conn_id = vapi_conn_id
         self._connection: Connection | None = None
-        self._limits = RequestLimits()
+        self._limits = NO_LIMITS
 
     @classmethod
-    def from_connection(cls, conn: Connection, limits: RequestLimits = RequestLimits()) -> VapiHook:
+    def from_connection(cls, conn: Connection, limits: RequestLimits = NO_LIMITS) -> VapiHook:
         """
         Make a hook over a connection that was read before, so that it asks Airflow for nothing.
 

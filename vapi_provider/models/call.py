@@ -46,7 +46,13 @@ class CallStatus:
 _parse_instant = TypeAdapter(datetime).validate_strings
 
 
-def _instant(value: Any) -> datetime | None:
+def read_instant(value: Any) -> datetime | None:
+    """
+    Read an instant as Vapi writes it.
+
+    :param value: what stands in the place of one
+    :return: the instant, with a time zone; None for anything but ISO 8601
+    """
     # A bare number would be read as seconds since 1970; Vapi writes ISO 8601, so a number is something else.
     if not isinstance(value, str) or "-" not in value[1:]:
         return None
@@ -67,7 +73,7 @@ _List = Annotated[list[Any] | None, PlainValidator(_only(list))]
 _Number = Annotated[float | None, PlainValidator(finite_number)]
 _Instant = Annotated[
     datetime | None,
-    PlainValidator(_instant),
+    PlainValidator(read_instant),
     PlainSerializer(lambda instant: instant and instant.isoformat(), when_used="json"),
 ]
 

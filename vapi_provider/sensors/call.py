@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    conf,
 )
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.outcome import CallOutcome, check_fail_on
@@ -28,6 +31,12 @@ _REFUSED = {
     "silent_fail": "passing errors are waited out anyway, and others can not be",
 }
 """Arguments of Airflow's sensors that this one does not take, and why."""
+
+_BACKSTOP_SECONDS = 120.0
+"""How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
+
+_LAST_STATUS = "last_status"
+"""The XCom by which the processes of a rescheduled task hand on what they saw."""
 
 
 class VapiCallSensor(BaseSensorOperator):
@@ -45,10 +54,12 @@ class VapiCallSensor(BaseSensorOperator):
     :param analysis_timeout: how many seconds after the call's end to wait for the analysis; without one by then the
         task succeeds with a warning
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param poke_interval: the seconds between two looks
+    :param deferrable: wait in the triggerer, which takes no worker slot and shares its requests among all who wait;
+        Airflow's ``[operators] default_deferrable`` by default
+    :param poke_interval: the seconds between two looks; at least 5 when deferrable
     :param timeout: the seconds after which the task fails; Airflow's ``[sensors] default_timeout`` by default
     :param soft_fail: skip the task where it would fail for good
-    :param mode: ``poke`` keeps a worker slot between two looks, ``reschedule`` gives it back
+    :param mode: unless deferrable, ``poke`` keeps a worker slot between two looks, ``reschedule`` gives it back
     """
 
     template_fields: Sequence[str] = ("call_id", "vapi_conn_id")
@@ -64,6 +75,7 @@ class VapiCallSensor(BaseSensorOperator):
         wait_for_analysis: bool = False,
         analysis_timeout: float | timedelta = 60,
         include: Iterable[str] = (),
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta = 15,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +87,7 @@ class VapiCallSensor(BaseSensorOperator):
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = _seconds(analysis_timeout)
         self.include = check_include(include)
+        self.deferrable = deferrable
         self._wait: CallWait | None = None
 
     def execute(self, context: Context) -> Any:
@@ -89,7 +102,10 @@ class VapiCallSensor(BaseSensorOperator):
         :raises AirflowSkipException: in place of the above, but for passing errors, with ``soft_fail``
         :return: the call's summary
         """
+        started_at = time.time()
         wait = self._begin(context)
+        if self.deferrable:
+            return wait.look() or self._defer_wait(wait, started_at)
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
@@ -99,7 +115,95 @@ class VapiCallSensor(BaseSensorOperator):
                 # execution_timeout struck in the middle of a look: it fails the task as it does between two.
                 raise error.__cause__ from None
         # Airflow's own words for a timeout name neither the call nor what became of it.
+        wait.last_status = wait.last_status or self._remembered_status(context)
         return wait.time_out()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral, see :meth:`execute_complete`.
+
+        :param next_method: what to go on with
+        :param next_kwargs: its arguments
+        :param context: the context of the running task
+        :return: the call's summary
+        """
+        try:
+            from airflow.sdk.exceptions import TaskDeferralTimeout
+        except ImportError:
+            # Its home before Airflow 3.2.
+            from airflow.exceptions import TaskDeferralTimeout  # type: ignore[no-redef]
+
+        try:
+            # Not BaseSensorOperator's own: with soft_fail it puts words that name no call in the place of ours.
+            return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            pass
+        # No trigger has reported in time. Airflow hands over nothing of what was known.
+        wait = self._begin(context, waited_before=self.timeout)
+        return wait.look() or wait.time_out()
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any = None,
+        *,
+        started_at: float,
+        since: str | None = None,
+        last_status: str | None = None,
+    ) -> Any:
+        """
+        Look at the call again, after the trigger has said that it is time to.
+
+        It raises and returns what :meth:`execute` does.
+
+        :param context: the context of the running task
+        :param event: the trigger's event
+        :param started_at: when the task began to wait, in seconds since 1970
+        :param since: the call's ``updatedAt`` when it was read last
+        :param last_status: the call's status when it was read last
+        :return: the call's summary
+        """
+        from vapi_provider.exceptions import VapiConfigurationError
+
+        wait = self._begin(context, waited_before=max(0.0, time.time() - started_at))
+        wait.since, wait.last_status = since, last_status
+        kind, message = _read_event(event, wait.call_id)
+        summary = wait.look()
+        if summary is not None:
+            return summary
+        if kind == "timeout":
+            return wait.time_out()
+        if kind == "error" and wait.saw_call:
+            problem = VapiConfigurationError(
+                f"Call {wait.call_id} cannot be waited for in the triggerer: {message} This task can read the call, so "
+                "look for what is different there: environment variables, secrets backend, network."
+            )
+            raise wait.policy.refused(problem)
+        return self._defer_wait(wait, started_at)
+
+    def _defer_wait(self, wait: CallWait, started_at: float) -> Any:
+        """Leave the rest of the wait to the triggerer, if there is any left."""
+        from vapi_provider.triggers.call import VapiCallTrigger
+
+        end_time = started_at + wait.policy.longest_wait
+        left = end_time - time.time()
+        if left <= 0:
+            return wait.time_out()
+        self.defer(
+            trigger=VapiCallTrigger(
+                vapi_conn_id=self.vapi_conn_id,
+                call_id=wait.call_id,
+                poll_interval=self.poke_interval,
+                end_time=end_time,
+                since=wait.since,
+                wait_for_analysis=self.wait_for_analysis,
+                # Plain JSON knows no infinity.
+                analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
+            ),
+            method_name="execute_complete",
+            kwargs={"started_at": started_at, "since": wait.since, "last_status": wait.last_status},
+            timeout=timedelta(seconds=left + _BACKSTOP_SECONDS),
+        )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """
@@ -110,9 +214,13 @@ class VapiCallSensor(BaseSensorOperator):
         """
         wait = self._wait or self._begin(context)
         summary = wait.look()
-        return False if summary is None else PokeReturnValue(is_done=True, xcom_value=summary)
+        if summary is not None:
+            return PokeReturnValue(is_done=True, xcom_value=summary)
+        if self.reschedule and wait.saw_call:
+            context["ti"].xcom_push(_LAST_STATUS, wait.last_status)
+        return False
 
-    def _begin(self, context: Context) -> CallWait:
+    def _begin(self, context: Context, *, waited_before: float | None = None) -> CallWait:
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.arguments import check_call_id
@@ -125,6 +233,7 @@ class VapiCallSensor(BaseSensorOperator):
             analysis_timeout=self.analysis_timeout,
             timeout=self.timeout,
             soft_fail=self.soft_fail,
+            execution_timeout=self._execution_timeout(),
         )
         try:
             call_id = check_call_id(self.call_id)
@@ -137,14 +246,28 @@ class VapiCallSensor(BaseSensorOperator):
             vapi_conn_id=self.vapi_conn_id,
             include=self.include,
             log=self.log,
-            waited_before=self._waited_before(context),
-            remembers=not self.reschedule,
+            waited_before=self._waited_before(context) if waited_before is None else waited_before,
+            tells_each_look=waited_before is not None or self.reschedule,
         )
         return self._wait
 
+    def _execution_timeout(self) -> float:
+        """Return the limit that Airflow forgets while a task is deferred, in seconds."""
+        if not self.deferrable or self.execution_timeout is None:
+            return math.inf
+        return self.execution_timeout.total_seconds()
+
+    def _remembered_status(self, context: Context) -> str | None:
+        """Return what the last process of a rescheduled task that saw the call noted."""
+        if not self.reschedule:
+            return None
+        ti = context["ti"]
+        status: str | None = ti.xcom_pull(task_ids=ti.task_id, key=_LAST_STATUS, map_indexes=ti.map_index)
+        return status
+
     def _waited_before(self, context: Context) -> float | None:
         """Return for how long earlier processes of this task waited; None when this is the first."""
-        if not self.reschedule or context.get("task_reschedule_count", 0) == 0:
+        if self.deferrable or not self.reschedule or context.get("task_reschedule_count", 0) == 0:
             return None
         first_reschedule: datetime | None = context["ti"].get_first_reschedule_date(context)
         if first_reschedule is None:
@@ -157,6 +280,22 @@ class VapiCallSensor(BaseSensorOperator):
                 raise ValueError(f"{type(self).__name__} does not take {argument}: {reason}.")
         if self.poke_interval <= 0:
             raise ValueError("poke_interval must be above 0 seconds")
+        if not math.isfinite(self.timeout):
+            raise ValueError("timeout must be a finite number of seconds")
+
+
+def _read_event(event: Any, call_id: str) -> tuple[str, str]:
+    """Return the kind of a trigger's event, and its message; anything else fails the task, for who knows what it means."""
+    from vapi_provider.exceptions import VapiConfigurationError
+
+    kind = event.get("event") if isinstance(event, dict) else None
+    if kind in ("done", "timeout", "error") and event.get("call_id") == call_id:
+        return str(kind), str(event.get("message") or "")
+    shown = f"an event {str(kind)[:50]!r}" if kind else f"{type(event).__name__} in place of an event"
+    raise VapiConfigurationError(
+        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Let triggerer and workers have the "
+        "same version of airflow-provider-vapi, and clear the task."
+    )
 
 
 def _seconds(span: float | timedelta) -> float:

@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from vapi_provider.exceptions import VapiCallFailedError
 from vapi_provider.links.call import dashboard_url
 from vapi_provider.models.summary import clean_line
@@ -31,6 +36,7 @@ class WaitPolicy:
     :param analysis_timeout: how long after the call's end to wait for it, in seconds
     :param timeout: how long the task waits in all, in seconds
     :param soft_fail: whether the task is skipped where it would fail for good
+    :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not see to that
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -38,6 +44,12 @@ class WaitPolicy:
     analysis_timeout: float
     timeout: float
     soft_fail: bool
+    execution_timeout: float = math.inf
+
+    @property
+    def longest_wait(self) -> float:
+        """For how many seconds the task waits at most, by the tighter of its limits."""
+        return min(self.timeout, self.execution_timeout)
 
     def is_over(self, call: Call) -> bool:
         """
@@ -53,9 +65,9 @@ class WaitPolicy:
         self._check_end(call)
         return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
 
-    def timed_out(self, call_id: str, last_status: str | None, last_error: Exception | None) -> Exception:
+    def timed_out(self, call_id: str, last_status: str | None, last_error: Exception | None) -> BaseException:
         """
-        Build the exception for a wait that has reached its ``timeout``.
+        Build the exception for a wait that has reached its limit.
 
         :param call_id: the call's id
         :param last_status: the status at the last look that brought one
@@ -64,10 +76,18 @@ class WaitPolicy:
         """
         seen = f"its last status was {last_status!r}." if last_status else "the last look brought no status."
         error = f" The last error was: {last_error}" if last_error else ""
-        message = (
-            f"Call {call_id} had not ended after {duration(self.timeout)} (timeout={self.timeout:.15g}): "
-            f"{seen}{error} See {dashboard_url(call_id)}, or raise the timeout."
+        limit = "execution_timeout" if self.execution_timeout < self.timeout else "timeout"
+        missing = (
+            f"The analysis of call {call_id} had not arrived"
+            if last_status == "ended"
+            else f"Call {call_id} had not ended"
         )
+        message = (
+            f"{missing} after {duration(self.longest_wait)} ({limit}={self.longest_wait:.15g}): "
+            f"{seen}{error} See {dashboard_url(call_id)}, or raise the {limit}."
+        )
+        if limit == "execution_timeout":
+            return AirflowTaskTimeout(message)
         return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
 
     def refused(self, error: VapiPermanentError) -> Exception:

@@ -28,7 +28,9 @@ class CallWait:
     :param include: content to add to the summary
     :param log: the task's log
     :param waited_before: the seconds that earlier processes of the task waited; None when this is the first
-    :param remembers: whether this process makes all further looks, so that it need not tell each one
+    :param tells_each_look: whether to tell what each look brings, and not only what is new
+    :param last_status: the call's status as an earlier process of the task saw it last
+    :param since: the call's ``updatedAt`` as an earlier process of the task saw it last, ISO 8601
     """
 
     call_id: str
@@ -37,7 +39,9 @@ class CallWait:
     include: tuple[str, ...]
     log: Any
     waited_before: float | None = None
-    remembers: bool = True
+    tells_each_look: bool = False
+    last_status: str | None = None
+    since: str | None = None
 
     verdict: Exception | None = field(default=None, init=False)
     """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
@@ -54,8 +58,14 @@ class CallWait:
         return VapiHook(self.vapi_conn_id)
 
     @property
-    def _waited(self) -> str:
-        return duration((self.waited_before or 0) + time.monotonic() - self._started)
+    def waited(self) -> float:
+        """The seconds that the task has waited."""
+        return (self.waited_before or 0) + time.monotonic() - self._started
+
+    @property
+    def saw_call(self) -> bool:
+        """Whether the last look brought the call."""
+        return self._last_call is not None and self._last_error is None
 
     def look(self) -> dict[str, Any] | None:
         """
@@ -74,7 +84,7 @@ class CallWait:
             if self._looks == 1 and self.waited_before is None:
                 raise
             self._last_error = error
-            self.log.warning("%s Waiting goes on, after %s.", error, self._waited)
+            self.log.warning("%s Waiting goes on, after %s.", error, duration(self.waited))
             return None
         except VapiPermanentError as error:
             self.verdict = self.policy.refused(error)
@@ -83,35 +93,38 @@ class CallWait:
             return self._finish(call)
         self._tell(call)
         self._last_call, self._last_error = call, None
+        self.last_status = clean_line(call.status)
+        self.since = call.updated_at.isoformat() if call.updated_at else self.since
         return None
 
     def time_out(self) -> dict[str, Any]:
         """
-        End the wait at its ``timeout``.
+        End the wait at its limit.
 
-        :raises AirflowSensorTimeout: when the call has not ended
+        :raises AirflowSensorTimeout: when the call has not ended within ``timeout``
         :raises AirflowSkipException: in place of that, with ``soft_fail``
+        :raises AirflowTaskTimeout: when it has not ended within ``execution_timeout``
         :return: the call's summary, when it has ended and only the analysis is missing
         """
         call = self._last_call
-        if call is not None and call.has_ended:
+        # Only the last look counts: a process of its own, in another mode, would have no other.
+        if call is not None and call.has_ended and self._last_error is None:
             return self._finish(call)
-        raise self.policy.timed_out(self.call_id, clean_line(call.status) if call else None, self._last_error)
+        raise self.policy.timed_out(self.call_id, self.last_status, self._last_error)
 
     def _tell(self, call: Call) -> None:
-        """Tell what is new; a process that makes only one look has nothing to compare it with, and tells that."""
-        status = clean_line(call.status) or "without a status"
-        if not self.remembers:
-            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, self._waited)
+        status, waited = clean_line(call.status) or "without a status", duration(self.waited)
+        if self.tells_each_look:
+            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
         elif self._last_call is None:
             awaited = "analysis" if call.has_ended else "end"
             self.log.info("Call %s is %s; waiting for its %s.", self.call_id, status, awaited)
         elif self._last_call.status != call.status:
-            self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, self._waited)
+            self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, waited)
 
     def _finish(self, call: Call) -> dict[str, Any]:
         summary = call.summary(self.include)
-        self.log.info("Waited %s for call %s.", self._waited, self.call_id)
+        self.log.info("Waited %s for call %s.", duration(self.waited), self.call_id)
         if self.policy.wait_for_analysis and not call.has_analysis:
             self.log.warning(
                 "Vapi's analysis of call %s did not arrive in time, and may never come.", self.call_id

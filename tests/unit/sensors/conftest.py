@@ -26,12 +26,19 @@ MOST_PAUSES = 50
 class TaskInstance:
     """What of a task instance a sensor asks for."""
 
+    task_id = "wait"
+    map_index = -1
+
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule_date: datetime | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         return self.first_reschedule_date

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from vapi_provider.exceptions import VapiCallFailedError
 from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
 
@@ -113,12 +113,15 @@ def test_a_timeout_while_only_the_analysis_is_missing_is_success_with_a_warning(
 
 
 @pytest.mark.parametrize("mode", ["poke"])
-def test_a_timeout_in_an_outage_while_only_the_analysis_is_missing_is_success_for_whoever_remembers_the_end(
+def test_a_timeout_in_an_outage_while_only_the_analysis_is_missing_says_so(
     simulator: VapiSimulator, wait: Any
 ) -> None:
     call_id = simulator.add_call(status="ringing")
     then = [lambda: simulator.end_call(call_id), lambda: simulator.faults.add(Fault(status=502, times=None))]
-    assert wait(call_id, analysis_timeout=3600, timeout=40, then=then)["status"] == "ended"
+    with pytest.raises(AirflowSensorTimeout) as timed_out:
+        wait(call_id, analysis_timeout=3600, timeout=40, then=then)
+    assert str(timed_out.value).startswith(f"The analysis of call {call_id} had not arrived after 40 s")
+    assert "answered 502" in str(timed_out.value)
 
 
 def test_an_outcome_in_fail_on_fails_without_waiting_for_the_analysis(

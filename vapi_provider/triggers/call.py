@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triggers that wait for one call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.hooks.arguments import check_call_id
+from vapi_provider.models.call import read_instant
+from vapi_provider.triggers.watcher import CallWatcher, Verdict, Waiter
+
+SETTLE_SECONDS = 5.0
+"""No event comes earlier: the scheduler fails a task whose trigger is faster than its own record of the deferral."""
+
+_CLOCK_CHECK_SECONDS = 30.0
+"""How often the wall clock is looked at, which can be set while a trigger waits."""
+
+
+class VapiCallTrigger(BaseTrigger):
+    """
+    Wait in the triggerer until it is time for a task to look at its call.
+
+    All triggers of a connection share one poll. The trigger judges nothing and hands on no part of the call: its one
+    event is ``{"event": ..., "call_id": ..., "message": ...}``, where ``done`` means that the call is worth a look,
+    ``timeout`` that ``end_time`` has come, and ``error`` that waiting on makes no sense.
+
+    :param vapi_conn_id: the connection's id
+    :param call_id: the call's id
+    :param poll_interval: the seconds between two polls; the triggers of a connection are served at the shortest that
+        one of them asks for, and at most every 5 seconds
+    :param end_time: when to give up, in seconds since 1970
+    :param since: the call's ``updatedAt`` when the task looked at it, ISO 8601; without it an end that came before the
+        trigger started can be noticed later
+    :param wait_for_analysis: whether to wait for Vapi's analysis as well
+    :param analysis_timeout: how many seconds after the call's end to wait for the analysis
+    """
+
+    def __init__(
+        self,
+        vapi_conn_id: str,
+        call_id: str,
+        poll_interval: float,
+        end_time: float,
+        since: str | None = None,
+        wait_for_analysis: bool = False,
+        analysis_timeout: float = 60,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.vapi_conn_id = vapi_conn_id
+        self.call_id = call_id
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+        self.since = since
+        self.wait_for_analysis = wait_for_analysis
+        self.analysis_timeout = analysis_timeout
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """
+        Return what Airflow stores of the trigger.
+
+        :return: its class and its arguments: ids, numbers and an instant, nothing secret
+        """
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "vapi_conn_id": self.vapi_conn_id,
+                "call_id": self.call_id,
+                "poll_interval": self.poll_interval,
+                "end_time": self.end_time,
+                "since": self.since,
+                "wait_for_analysis": self.wait_for_analysis,
+                "analysis_timeout": self.analysis_timeout,
+            },
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VapiCallTrigger):
+            return NotImplemented
+        return self.serialize() == other.serialize()
+
+    def __hash__(self) -> int:
+        return hash((self.vapi_conn_id, self.call_id, self.end_time))
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """
+        Wait.
+
+        :return: an iterator over one event
+        """
+        settled_at = time.monotonic() + SETTLE_SECONDS
+        verdict = await self._wait()
+        await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
+        event = {"event": verdict.event, "call_id": self.call_id, "message": verdict.message}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> Verdict:
+        try:
+            call_id = check_call_id(self.call_id)
+        except VapiConfigurationError as error:
+            return Verdict("error", str(error))
+        waiter = Waiter(
+            call_id=call_id,
+            poll_interval=self.poll_interval,
+            # What is unreadable costs some latency and no more.
+            since=read_instant(self.since),
+            wait_for_analysis=self.wait_for_analysis,
+            analysis_timeout=self.analysis_timeout,
+        )
+        async with CallWatcher.watching(self.vapi_conn_id, waiter):
+            while (left := self.end_time - time.time()) > 0:
+                await asyncio.wait({waiter.verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
+                if waiter.verdict.done():
+                    return waiter.verdict.result()
+        return Verdict("timeout", f"Call {call_id} was not over when the time for it had come.")

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What changed in the list of calls, page by page.
+
+Vapi lists calls by a range of ``updatedAt`` but has no cursor, no order that it promises and no clock that is ours. So
+this module keeps two marks in Vapi's time, decides which page to ask for next, and moves a mark only over pages that
+were read. It sends nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from vapi_provider.models.call import CallGlimpse, CallPage
+
+_PAGE_BYTES = 1_048_576
+_FIRST_PAGE_ROWS = 20
+_FEWEST_ROWS = 2
+"""One is the call that the page before ended with."""
+_MOST_ROWS = 100
+"""Vapi's own default, so that a page that is shorter than was asked for is the last one."""
+
+_CLOCK_SLACK = timedelta(minutes=2)
+"""How far the clock of Vapi's Date header may be off from that of its ``updatedAt``."""
+_OVERLAP = timedelta(seconds=5)
+"""What is read twice, for changes that the list shows a little late."""
+_PACE = 0.999
+"""Two clocks run at speeds that differ by less than a thousandth; the slower of them is safe to count on."""
+_FIRST_WINDOW = timedelta(minutes=1)
+_STALE_SECONDS = 900.0
+_INSTANT = timedelta(milliseconds=1)
+"""The step of Vapi's timestamps."""
+
+log = logging.getLogger(__name__)
+
+
+class ChangeFeed:
+    """
+    Decides which page of the list to read next, and knows up to where everything was read.
+
+    *Live* is what changed since the last poll, and comes first. *Backlog* is what changed before that, for waiters who
+    know less; it goes back in time in windows that double, so that one that reaches back for days delays nobody.
+    """
+
+    def __init__(self) -> None:
+        self.mark: datetime | None = None
+        """Everything that changed before this instant of Vapi's has been read; None before the first page."""
+        self._reach: datetime | None = None
+        """How far back that is true."""
+        self._lost_track = False
+        self._live: _Scan | None = None
+        self._live_began = 0.0
+        self._backlog: _Scan | None = None
+        self._window = _FIRST_WINDOW
+        self._rows = _FIRST_PAGE_ROWS
+        self._clock = _ListClock()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether so much time has passed since the last walk that catching up would keep what is new waiting."""
+        return self.mark is not None and time.monotonic() - self._live_began > _STALE_SECONDS
+
+    def begin_poll(self) -> None:
+        """Start a walk through what changed since the last one; one that did not fit into its poll goes on."""
+        if self.mark is not None and self._live is None:
+            self._live = _Scan(self.mark, None)
+            self._live_began = time.monotonic()
+
+    def next_query(self, known_since: datetime | None) -> dict[str, Any] | None:
+        """
+        Say which page to ask for.
+
+        :param known_since: the instant, of Vapi's, from which on a waiter needs to hear what changed
+        :return: the query; None when this poll has nothing more to read
+        """
+        if self.mark is None:
+            # Any answer tells Vapi's time.
+            return {"limit": 1}
+        scan = self._live or self._backlog_scan(known_since)
+        return None if scan is None else scan.query(self._rows)
+
+    def take(self, page: CallPage) -> None:
+        """
+        Take in the page that was asked for.
+
+        :param page: the page
+        """
+        self._clock.learn(page)
+        if self.mark is None:
+            self.mark = self._reach = page.answered_at - _CLOCK_SLACK
+            self.begin_poll()
+            return
+        scan = self._live or self._backlog
+        if scan is not None:
+            scan.take(page.rows, self._rows)
+        if page.rows:
+            fitting = int(_PAGE_BYTES * len(page.rows) / max(1, page.size))
+            self._rows = min(max(_FEWEST_ROWS, fitting), _MOST_ROWS)
+        self._close_scan()
+
+    def take_oversized(self) -> None:
+        """Take in that the page was too large to be read."""
+        scan = self._live or self._backlog
+        if self._rows == _FEWEST_ROWS and scan is not None:
+            scan.give_up()
+        self._rows = max(_FEWEST_ROWS, self._rows // 4)
+        self._close_scan()
+
+    def _backlog_scan(self, known_since: datetime | None) -> _Scan | None:
+        if self._reach is None or known_since is None or known_since >= self._reach:
+            # Whoever needed it has been looked at, or has gone.
+            self._backlog, self._window = None, _FIRST_WINDOW
+        elif self._backlog is None:
+            self._backlog = _Scan(max(known_since, self._reach - self._window), self._reach)
+            self._window *= 2
+        return self._backlog
+
+    def _close_scan(self) -> None:
+        """Move a mark over what has been read to its end."""
+        if self._live is not None:
+            if self._live.is_done:
+                self._tell(self._live)
+                self.mark = self._clock.at(self._live_began, at_least=self._live.lower)
+                self._live = None
+        elif self._backlog is not None and self._backlog.is_done:
+            self._tell(self._backlog)
+            self._reach, self._backlog = self._backlog.lower, None
+
+    def _tell(self, scan: _Scan) -> None:
+        if scan.gave_up and not self._lost_track:
+            self._lost_track = True
+            log.warning(
+                "Vapi's list of calls cannot be read without a gap. Calls whose end it does not show are found later, as "
+                "each is read in its turn."
+            )
+
+
+class _ListClock:
+    """
+    Tells up to which of Vapi's instants the list certainly shows everything.
+
+    A row that was changed at an instant of Vapi's proves that the list had come that far when it was read, and it has
+    gone on since. Neither a clock of ours that is off nor a list that lags behind can spoil that.
+    """
+
+    def __init__(self) -> None:
+        self._proof: tuple[datetime, float] | None = None
+
+    def learn(self, page: CallPage) -> None:
+        """Take what the rows prove; one from the future proves nothing."""
+        now = time.monotonic()
+        latest = page.answered_at + _CLOCK_SLACK
+        newest = max(
+            (row.updated_at for row in page.rows if row.updated_at and row.updated_at <= latest), default=None
+        )
+        shown = self._shown(now)
+        if newest is not None and (shown is None or newest > shown):
+            self._proof = newest, now
+
+    def at(self, instant: float, *, at_least: datetime) -> datetime:
+        """Return the instant of Vapi's up to which a walk that began at an instant of our own has seen everything."""
+        shown = self._shown(instant)
+        return at_least if shown is None else max(at_least, shown - _OVERLAP)
+
+    def _shown(self, instant: float) -> datetime | None:
+        if self._proof is None:
+            return None
+        newest, proved_at = self._proof
+        return newest + timedelta(seconds=(instant - proved_at) * _PACE)
+
+
+class _Part(NamedTuple):
+    """A range of ``updatedAt``, from ``lower`` to before ``upper``; calls created after ``created_until`` were read."""
+
+    lower: datetime
+    upper: datetime | None
+    created_until: datetime | None = None
+
+
+class _Scan:
+    """
+    A walk through all calls whose ``updatedAt`` lies in a range.
+
+    A list in the order of creation, newest first, is paged by ``createdAt``. Where that does not get on, since the
+    list has another order or too many calls share an instant, the range is halved until its parts fit a page.
+
+    :param lower: where the range begins
+    :param upper: where it ends; None for an open end
+    """
+
+    def __init__(self, lower: datetime, upper: datetime | None) -> None:
+        self.lower = lower
+        self.gave_up = False
+        self._parts = [_Part(lower, upper)]
+
+    @property
+    def is_done(self) -> bool:
+        return not self._parts
+
+    def query(self, rows: int) -> dict[str, Any]:
+        """Ask for the next page."""
+        part = self._parts[-1]
+        query: dict[str, Any] = {"limit": rows, "updatedAtGe": part.lower.isoformat()}
+        if part.upper is not None:
+            query["updatedAtLt"] = part.upper.isoformat()
+        if part.created_until is not None:
+            # Should Vapi keep more digits than it shows, a bound without the instant would miss the rest of it.
+            query["createdAtLe"] = (part.created_until + _INSTANT).isoformat()
+        return query
+
+    def take(self, rows: list[CallGlimpse], asked_for: int) -> None:
+        """Note that a page was read, and what of its part is left."""
+        part = self._parts.pop()
+        if len(rows) < asked_for:
+            return
+        oldest = _oldest_of_sorted(rows)
+        if oldest is not None and (part.created_until is None or oldest < part.created_until):
+            self._parts.append(part._replace(created_until=oldest))
+        else:
+            self._halve(part, rows)
+
+    def give_up(self) -> None:
+        """Leave the rest unread, since there is no way to read it."""
+        self.gave_up = True
+        self._parts.clear()
+
+    def _halve(self, part: _Part, rows: list[CallGlimpse]) -> None:
+        changed = [row.updated_at for row in rows if row.updated_at is not None]
+        end = part.upper or max(changed, default=part.lower) + _INSTANT
+        middle = part.lower + (end - part.lower) / 2
+        if end - part.lower <= _INSTANT:
+            self.give_up()
+            return
+        if part.upper is None:
+            self._parts.append(_Part(end, None))
+        self._parts += [_Part(part.lower, middle), _Part(middle, end)]
+
+
+def _oldest_of_sorted(rows: list[CallGlimpse]) -> datetime | None:
+    """Return when the last row was created, if the rows are sorted by that, newest first."""
+    instants = [row.created_at for row in rows if row.created_at is not None]
+    is_sorted = all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
+    return instants[-1] if is_sorted and len(instants) == len(rows) else None

@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One poll for all who wait for calls of one connection in one event loop.
+
+Everything here runs in the event loop, but for the requests: these go, one after another, through a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import logging
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiConfigurationError,
+    VapiError,
+    VapiPermanentError,
+    VapiTransientError,
+)
+from vapi_provider.hooks.answers import OversizedAnswerError
+from vapi_provider.hooks.settings import RequestLimits
+from vapi_provider.hooks.vapi import VapiHook
+from vapi_provider.triggers.feed import ChangeFeed
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+    from vapi_provider.models.call import CallGlimpse
+
+T = TypeVar("T")
+
+MIN_INTERVAL_SECONDS = 5.0
+"""No connection is polled more often than this."""
+
+REQUESTS_PER_POLL = 20
+"""The most requests of a poll, however many calls are waited for. Up to so many calls are read one by one."""
+
+PAGES_PER_POLL = 14
+"""The most pages of the list among them, where more calls are waited for than that."""
+
+CONNECTION_SECONDS = 60.0
+"""For how long the connection is used as it was read."""
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""The longest pause that is granted to a server that asks for one."""
+
+_LIMITS = RequestLimits(timeout=10, max_retries=0, max_answer_bytes=8 * 1_048_576)
+"""The next poll is the retry; and a parser at work on very much would hold up every trigger."""
+
+_REMEMBERED_ENDS = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """What a wait in the triggerer came to, as in the trigger's event."""
+
+    event: Literal["done", "timeout", "error"]
+    message: str
+
+
+@dataclass(eq=False)
+class Waiter:
+    """
+    Somebody who waits for a call.
+
+    :param call_id: the call's id, checked
+    :param poll_interval: how many seconds may lie between two looks
+    :param since: the call's ``updatedAt`` when somebody last looked; None when that is not known
+    :param wait_for_analysis: whether to wait for the analysis as well
+    :param analysis_timeout: how many seconds after the call's end to wait for it
+    """
+
+    call_id: str
+    poll_interval: float
+    since: datetime | None = None
+    wait_for_analysis: bool = False
+    analysis_timeout: float = 60.0
+
+    verdict: asyncio.Future[Verdict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdict = asyncio.get_running_loop().create_future()
+
+    def end(self, verdict: Verdict) -> None:
+        """Tell the waiter, once."""
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
+
+
+@dataclass(eq=False)
+class _WatchedCall:
+    """A call, and all who wait for it."""
+
+    call_id: str
+    waiters: list[Waiter] = field(default_factory=list)
+    since: datetime | None = None
+    """From which instant of Vapi's on it is not known what became of it; None when it was read, or nobody can say."""
+    was_asked: bool = False
+    asked_at: float = field(default_factory=time.monotonic)
+    """When its turn last came; at first, when it began to be waited for."""
+    analysis_due_at: float | None = None
+    """When its analysis is given up, by our own clock; None unless only that is missing."""
+
+
+class _RefusedError(Exception):
+    """Vapi, or Airflow, refuses the connection itself."""
+
+    def __init__(self, error: VapiError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class CallWatcher:
+    """
+    Polls Vapi for all triggers of one connection in one event loop.
+
+    Each poll makes a bounded number of requests, however many calls there are; see the page on waiting in the docs.
+
+    :param conn_id: the connection's id
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._calls: dict[str, _WatchedCall] = {}
+        self._ended: dict[str, datetime] = {}
+        """Ends that the list told, so that who comes a moment later hears of them too."""
+        self._feed: ChangeFeed | None = None
+        self._list_is_down = False
+        self._link = _Link(conn_id)
+        self._trouble = _Trouble(f"Polling Vapi over connection {conn_id!r}")
+        self._list_trouble = _Trouble(f"Listing calls over connection {conn_id!r}")
+        self._shortest_interval = math.inf
+        # When the last poll was over; at first, when the first waiter came, whose task has just looked.
+        self._polled_at = time.monotonic()
+        self._not_before = 0.0
+        self._hurry = asyncio.Event()
+        # In a context of its own: what it logs is not for the log of the task that happened to come first.
+        self._loop_task = contextvars.Context().run(asyncio.create_task, self._run())
+
+    @classmethod
+    @asynccontextmanager
+    async def watching(cls, conn_id: str, waiter: Waiter) -> AsyncIterator[None]:
+        """
+        Have a call watched, by the one watcher of this connection and event loop.
+
+        :param conn_id: the connection's id
+        :param waiter: who is told, through its ``verdict``
+        """
+        key = asyncio.get_running_loop(), conn_id
+        watcher = _watchers.get(key)
+        if watcher is None:
+            watcher = _watchers[key] = cls(conn_id)
+        watcher._join(waiter)
+        try:
+            yield
+        finally:
+            watcher._leave(waiter)
+            if not watcher._calls:
+                del _watchers[key]
+                watcher._stop()
+
+    def _join(self, waiter: Waiter) -> None:
+        if waiter.poll_interval < self._shortest_interval:
+            self._shortest_interval = waiter.poll_interval
+            self._hurry.set()
+        call = self._calls.setdefault(waiter.call_id, _WatchedCall(waiter.call_id, since=waiter.since))
+        call.waiters.append(waiter)
+        known = self._ended.get(waiter.call_id)
+        if known is not None and waiter.since is not None and known > waiter.since:
+            waiter.end(_look(call))
+
+    def _leave(self, waiter: Waiter) -> None:
+        call = self._calls[waiter.call_id]
+        call.waiters.remove(waiter)
+        if not call.waiters:
+            del self._calls[waiter.call_id]
+
+    def _stop(self) -> None:
+        self._loop_task.cancel()
+        self._link.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._sleep_until_due()
+            self._shortest_interval = min(
+                (waiter.poll_interval for call in self._calls.values() for waiter in call.waiters),
+                default=math.inf,
+            )
+            try:
+                await self._poll()
+            except _RefusedError as refusal:
+                self._refused(refusal.error)
+            except VapiTransientError as error:
+                self._back_off(str(error), error.retry_after)
+            except Exception as error:
+                # A defect of ours. A wait must outlive it, and whoever reads the log must see it.
+                log.exception("Polling Vapi over connection %r failed.", self._conn_id)
+                self._back_off(f"{type(error).__name__} in the provider itself", None)
+            else:
+                self._link.is_in_doubt = False
+                self._trouble.is_over()
+            self._polled_at = time.monotonic()
+
+    @property
+    def _interval(self) -> float:
+        return max(MIN_INTERVAL_SECONDS, self._shortest_interval)
+
+    async def _sleep_until_due(self) -> None:
+        while True:
+            pause = max(self._polled_at + self._interval, self._not_before) - time.monotonic()
+            if pause <= 0:
+                return
+            self._hurry.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause)
+
+    def _back_off(self, reason: str, retry_after: float | None) -> None:
+        pause = random.uniform(self._interval, 2 * self._interval)
+        if retry_after is not None:
+            pause = max(pause, min(retry_after, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, 1))
+        self._not_before = time.monotonic() + pause
+        self._trouble.begins(reason, len(self._calls))
+
+    def _refused(self, error: VapiError) -> None:
+        """End all waits when the connection is refused as it stands now; at first it may just have been changed."""
+        if self._link.is_in_doubt:
+            for call in self._calls.values():
+                _end(call, Verdict("error", str(error)))
+        else:
+            self._trouble.begins(str(error), len(self._calls))
+        self._link.is_in_doubt = not self._link.is_in_doubt
+
+    async def _poll(self) -> None:
+        hook = await self._link.hook()
+        self._give_up_overdue_analyses()
+        if len(self._calls) <= REQUESTS_PER_POLL:
+            self._feed = None
+            self._ended.clear()
+            await self._read_calls(hook, REQUESTS_PER_POLL)
+        elif self._list_is_down:
+            # Calls first: they may well be readable all the same.
+            await self._read_calls(hook, REQUESTS_PER_POLL - 1)
+            await self._read_changes(hook, 1)
+        else:
+            pages = await self._read_changes(hook, PAGES_PER_POLL)
+            await self._read_calls(hook, REQUESTS_PER_POLL - pages)
+
+    async def _read_changes(self, hook: VapiHook, most_pages: int) -> int:
+        """Read what changed, as far as the poll's budget goes; return how many pages that took."""
+        feed = self._feed = self._fresh_feed()
+        since = min((call.since for call in self._calls.values() if call.since is not None), default=None)
+        feed.begin_poll()
+        pages = 0
+        # Until it has shown that it is not.
+        self._list_is_down = True
+        while pages < most_pages:
+            query = feed.next_query(since)
+            if query is None:
+                break
+            pages += 1
+            try:
+                page = await self._ask(partial(hook.glimpse_page, query))
+            except OversizedAnswerError:
+                feed.take_oversized()
+                continue
+            except VapiPermanentError as error:
+                # The list is of no use then, but each call can still be read.
+                self._list_trouble.begins(str(error), len(self._calls))
+                return pages
+            self._list_trouble.is_over()
+            feed.take(page)
+            for row in page.rows:
+                self._note_row(row)
+        self._list_is_down = False
+        return pages
+
+    def _fresh_feed(self) -> ChangeFeed:
+        """Return the feed; after a long silence another one, so that what is new is read before what was missed."""
+        if self._feed is None or not self._feed.is_stale:
+            return self._feed or ChangeFeed()
+        for call in self._calls.values():
+            call.since = call.since or self._feed.mark
+        return ChangeFeed()
+
+    def _note_row(self, row: CallGlimpse) -> None:
+        """Take a row of the list as a hint, if it is newer than what is known."""
+        if not row.is_terminal:
+            return
+        call_id = row.id.strip().lower()
+        if row.updated_at is not None:
+            self._ended[call_id] = row.updated_at
+            if len(self._ended) > _REMEMBERED_ENDS:
+                del self._ended[next(iter(self._ended))]
+        call = self._calls.get(call_id)
+        if call is not None:
+            _judge(call, row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
+
+    async def _read_calls(self, hook: VapiHook, number: int) -> None:
+        for call in self._by_turn(number):
+            if self._calls.get(call.call_id) is call:
+                call.was_asked, call.asked_at = True, time.monotonic()
+                await self._read_call(hook, call)
+
+    async def _read_call(self, hook: VapiHook, call: _WatchedCall) -> None:
+        try:
+            glimpse = await self._ask(partial(hook.glimpse_call, call.call_id))
+        except OversizedAnswerError:
+            # A worker has the time to read it.
+            _end(call, _look(call))
+        except VapiPermanentError as error:
+            _end(call, Verdict("error", str(error)))
+        else:
+            call.since = None
+            _judge(call, glimpse, call.waiters)
+
+    def _by_turn(self, number: int) -> list[_WatchedCall]:
+        """
+        Choose the calls to read one by one.
+
+        Up to half of them are those that had no turn yet, the longest past first, and those whose analysis is due. The
+        rest is left to those whose turn came longest ago, so that every call has its turn, whatever the list hides.
+        """
+        calls = self._calls.values()
+        urgent = (call for call in calls if not call.was_asked or call.analysis_due_at is not None)
+        chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_urgency))
+        others = (call for call in calls if call not in chosen)
+        chosen.update(heapq.nsmallest(number - len(chosen), others, key=_turn))
+        # Should one of them fail every time, and so end the poll, its turn comes last.
+        return sorted(chosen, key=_turn)
+
+    def _give_up_overdue_analyses(self) -> None:
+        now = time.monotonic()
+        for call in self._calls.values():
+            if call.analysis_due_at is not None and call.analysis_due_at <= now:
+                _end(call, _look(call))
+
+    async def _ask(self, request: Callable[[], T]) -> T:
+        try:
+            return await self._link.ask(request)
+        except (VapiAuthenticationError, VapiConfigurationError) as error:
+            refused = error
+        # Out of the handler: the original would be told as the cause of whatever follows.
+        raise _RefusedError(refused)
+
+
+_watchers: dict[tuple[asyncio.AbstractEventLoop, str], CallWatcher] = {}
+
+
+class _Link:
+    """
+    The way to Vapi: the connection, kept for a minute, a hook over it, and the one thread that it is used in.
+
+    :param conn_id: the connection's id
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self.is_in_doubt = False
+        """Whether it was refused the last time, so that it is read afresh before it is used again."""
+        self._conn_id = conn_id
+        self._hook: VapiHook | None = None
+        self._fields: tuple[Any, ...] = ()
+        self._expires_at = 0.0
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-watcher")
+
+    async def hook(self) -> VapiHook:
+        """
+        Return a hook over the connection as it was within the last minute.
+
+        :raises _RefusedError: when there is no such connection
+        :raises VapiTransientError: when Airflow could not read it, and it was never read before
+        """
+        if time.monotonic() < self._expires_at and not self.is_in_doubt and self._hook is not None:
+            return self._hook
+        try:
+            conn = await get_async_connection(self._conn_id)
+        except AirflowNotFoundException:
+            refused = VapiConfigurationError(f"The triggerer finds no connection {self._conn_id!r}.")
+            raise _RefusedError(refused) from None
+        except Exception as error:
+            if self._hook is None or self.is_in_doubt:
+                problem = f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
+                raise VapiTransientError(problem) from None
+            # What worked a minute ago is better than nothing.
+            return self._hook
+        return self._renew(conn)
+
+    async def ask(self, request: Callable[[], T]) -> T:
+        """Make a request in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, request)
+
+    def close(self) -> None:
+        """Have the thread end after the request that it is at, and close the connections to Vapi."""
+        self._drop_hook()
+        self._executor.shutdown(wait=False)
+
+    def _renew(self, conn: Connection) -> VapiHook:
+        fields = (conn.conn_type, conn.host, conn.password, conn.extra)
+        if self._hook is None or fields != self._fields:
+            self._drop_hook()
+            self._hook, self._fields = VapiHook.from_connection(conn, _LIMITS), fields
+        self._expires_at = time.monotonic() + CONNECTION_SECONDS
+        return self._hook
+
+    def _drop_hook(self) -> None:
+        if self._hook is not None:
+            self._executor.submit(self._hook.close)
+            self._hook = None
+
+
+class _Trouble:
+    """
+    Tells that something does not work, and that it works again, once each.
+
+    :param what: what it is
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._since: float | None = None
+
+    def begins(self, reason: str, waiting: int) -> None:
+        """Tell the reason, unless this trouble is known; it may go on for hours, poll after poll."""
+        if self._since is None:
+            self._since = time.monotonic()
+            log.warning("%s does not work; waiting for %d calls goes on. %s", self._what, waiting, reason)
+
+    def is_over(self) -> None:
+        """Tell that it works again, if it did not."""
+        if self._since is not None:
+            log.info("%s works again, after %.0f s.", self._what, time.monotonic() - self._since)
+            self._since = None
+
+
+def _look(call: _WatchedCall) -> Verdict:
+    return Verdict("done", f"Call {call.call_id} is worth a look.")
+
+
+def _end(call: _WatchedCall, verdict: Verdict) -> None:
+    for waiter in call.waiters:
+        waiter.end(verdict)
+
+
+def _judge(call: _WatchedCall, glimpse: CallGlimpse, waiters: list[Waiter]) -> None:
+    """Tell these waiters of a call what was seen of it, if that ends their wait."""
+    if not glimpse.is_terminal or not waiters:
+        return
+    due_in = 0.0
+    for waiter in waiters:
+        left = glimpse.analysis_due_in(waiter.analysis_timeout) if waiter.wait_for_analysis else 0.0
+        if left == 0:
+            waiter.end(_look(call))
+        due_in = max(due_in, left)
+    call.analysis_due_at = time.monotonic() + due_in if due_in else None
+
+
+def _is_news(row: CallGlimpse, waiter: Waiter) -> bool:
+    return waiter.since is None or row.updated_at is None or row.updated_at > waiter.since
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def _urgency(call: _WatchedCall) -> tuple[bool, datetime, float]:
+    return call.was_asked, call.since or _LONG_AGO, call.asked_at
+
+
+def _turn(call: _WatchedCall) -> float:
+    return call.asked_at
