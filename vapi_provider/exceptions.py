@@ -64,5 +64,9 @@ class VapiConfigurationError(VapiPermanentError):
     """A connection, an argument or a rendered template is unusable; nothing was sent."""
 
 
+class VapiConnectionNotFoundError(VapiConfigurationError):
+    """Airflow finds no such connection, which it also says while it cannot reach where it keeps them."""
+
+
 class VapiCallFailedError(VapiPermanentError):
     """The call that was waited for ended in a way that the DAG counts as a failure."""

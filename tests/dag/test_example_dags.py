@@ -42,8 +42,10 @@ def run_example(
         named = ROOT / "example_dags" / f"example_vapi_{example}.py"
         dag = load_dag_file(example if isinstance(example, Path) else named).dag
         for task in dag.tasks:
-            if hasattr(task, "poke_interval"):
-                # ``dag.test()`` waits for the next look of a rescheduled task as long as Airflow does.
+            # ``dag.test()`` waits for the next look of a rescheduled task as long as Airflow does.
+            if "poke_interval" in getattr(task, "partial_kwargs", ()):
+                task.partial_kwargs["poke_interval"] = 0.01
+            elif hasattr(task, "poke_interval"):
                 task.poke_interval = 0.01
         finished = dag.test(**arguments)
         states: dict[str, list[str]] = {}
@@ -167,6 +169,33 @@ def test_scheduled_call_that_was_cancelled_alarms_nobody(
     simulator.end_call(call_id, "scheduled-call-deleted")
     _, states, _ = run_example("scheduled_call", run_conf={"call_id": call_id})
     assert states == {"wait_for_call": ["skipped"], "report": ["skipped"]}
+
+
+def test_wait_for_batch_waits_deferred_and_counts(
+    run_example: Runner, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.05)
+    simulator.end_call(simulator.add_call())
+    reasons = {
+        simulator.add_call(status="in-progress"): reason
+        for reason in ("customer-ended-call", "customer-did-not-answer", "assistant-ended-call")
+    }
+
+    def end_each_once_it_was_looked_at() -> None:
+        waiting = dict(reasons)
+        while waiting:
+            threading.Event().wait(0.01)
+            for call_id in {request.path.removeprefix("/call/") for request in simulator.requests} & set(
+                waiting
+            ):
+                simulator.end_call(call_id, waiting.pop(call_id))
+
+    threading.Thread(target=end_each_once_it_was_looked_at, daemon=True).start()
+    state, states, run = run_example("wait_for_batch")
+    assert state == "success"
+    assert states["wait_for_call"] == ["success"] * 3
+    assert result(run, "count_outcomes") == {"completed": 2, "no_answer": 1}
 
 
 def test_the_readmes_shortest_dag_waits_and_renames(run_example: Runner, simulator: VapiSimulator) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.exceptions import VapiConfigurationError, VapiError
+from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFoundError, VapiError
 from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 from vapi_provider.hooks.arguments import (
     check_call_id,
@@ -124,7 +124,7 @@ class VapiHook(BaseHook):
             return self.get_connection(conn_id)
         except AirflowNotFoundException:
             pass
-        raise VapiConfigurationError(
+        raise VapiConnectionNotFoundError(
             f"There is no connection {conn_id!r} that Airflow can read. Create it on Airflow's Connections page (type "
             f"{HOOK_NAME}), or set AIRFLOW_CONN_{conn_id.upper()} to JSON or a URI. Nothing was sent."
         )
@@ -186,7 +186,7 @@ class VapiHook(BaseHook):
         try:
             transport = self._transport
         except VapiConfigurationError as error:
-            raise VapiConfigurationError(f"Call {call_id}: {error}") from None
+            raise type(error)(f"Call {call_id}: {error}") from None
         read = _expect(call_id, lambda answer: _read_call(answer, answer.json(), Call))
         return transport.send(method, f"/call/{call_id}", read, json=json)
 
@@ -333,16 +333,19 @@ def _read_page(answer: Answer) -> CallPage:
         rows = _GLIMPSES.validate_json(answer.body)
     except ValidationError:
         # One row that makes no sense must not hide all the others.
-        rows = _read_sound_rows(answer)
+        listed = _read_rows(answer)
+        rows, length = _sound_rows(listed), len(listed)
+    else:
+        length = len(rows)
     answered_at = answer.answered_at
     for row in rows:
         row._answered_at = answered_at
-    return CallPage(rows, len(answer.body), answered_at)
+    return CallPage(rows, length, len(answer.body), answered_at)
 
 
-def _read_sound_rows(answer: Answer) -> list[CallGlimpse]:
+def _sound_rows(listed: list[Any]) -> list[CallGlimpse]:
     sound = []
-    for row in _read_rows(answer):
+    for row in listed:
         with suppress(ValidationError):
             sound.append(_GLIMPSE.validate_python(row))
     return sound

@@ -154,12 +154,14 @@ class CallPage:
     """
     One page of the list of calls, read as glimpses.
 
-    :param rows: the calls, in the order in which Vapi lists them
-    :param size: how many bytes the page had
+    :param rows: the calls that can be read, in the order in which Vapi lists them
+    :param length: how many rows the page had, with those that cannot be read
+    :param size: how many bytes it had
     :param answered_at: when Vapi gave it, by Vapi's own clock
     """
 
     rows: list[CallGlimpse]
+    length: int
     size: int
     answered_at: datetime
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -35,8 +36,8 @@ _REFUSED = {
 _BACKSTOP_SECONDS = 120.0
 """How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
 
-_LAST_STATUS = "last_status"
-"""The XCom by which the processes of a rescheduled task hand on what they saw."""
+_MEMORY = "wait"
+"""The key under which the processes of a task that waits hand on what they know."""
 
 
 class VapiCallSensor(BaseSensorOperator):
@@ -102,10 +103,9 @@ class VapiCallSensor(BaseSensorOperator):
         :raises AirflowSkipException: in place of the above, but for passing errors, with ``soft_fail``
         :return: the call's summary
         """
-        started_at = time.time()
         wait = self._begin(context)
         if self.deferrable:
-            return wait.look() or self._defer_wait(wait, started_at)
+            return wait.look() or self._defer_wait(context, wait)
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
@@ -115,7 +115,6 @@ class VapiCallSensor(BaseSensorOperator):
                 # execution_timeout struck in the middle of a look: it fails the task as it does between two.
                 raise error.__cause__ from None
         # Airflow's own words for a timeout name neither the call nor what became of it.
-        wait.last_status = wait.last_status or self._remembered_status(context)
         return wait.time_out()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -138,19 +137,11 @@ class VapiCallSensor(BaseSensorOperator):
             return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             pass
-        # No trigger has reported in time. Airflow hands over nothing of what was known.
-        wait = self._begin(context, waited_before=self.timeout)
+        # No trigger has reported in time.
+        wait = self._begin(context, is_resumed=True)
         return wait.look() or wait.time_out()
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Any = None,
-        *,
-        started_at: float,
-        since: str | None = None,
-        last_status: str | None = None,
-    ) -> Any:
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
         """
         Look at the call again, after the trigger has said that it is time to.
 
@@ -158,50 +149,48 @@ class VapiCallSensor(BaseSensorOperator):
 
         :param context: the context of the running task
         :param event: the trigger's event
-        :param started_at: when the task began to wait, in seconds since 1970
-        :param since: the call's ``updatedAt`` when it was read last
-        :param last_status: the call's status when it was read last
         :return: the call's summary
         """
         from vapi_provider.exceptions import VapiConfigurationError
 
-        wait = self._begin(context, waited_before=max(0.0, time.time() - started_at))
-        wait.since, wait.last_status = since, last_status
+        wait = self._begin(context, is_resumed=True)
         kind, message = _read_event(event, wait.call_id)
         summary = wait.look()
         if summary is not None:
             return summary
         if kind == "timeout":
             return wait.time_out()
-        if kind == "error" and wait.saw_call:
+        wait.memory.refusals = wait.memory.refusals + 1 if kind == "error" and wait.saw_call else 0
+        if wait.memory.refusals > 1:
+            # Once may have been chance, or a key that was being replaced.
             problem = VapiConfigurationError(
                 f"Call {wait.call_id} cannot be waited for in the triggerer: {message} This task can read the call, so "
                 "look for what is different there: environment variables, secrets backend, network."
             )
             raise wait.policy.refused(problem)
-        return self._defer_wait(wait, started_at)
+        return self._defer_wait(context, wait)
 
-    def _defer_wait(self, wait: CallWait, started_at: float) -> Any:
+    def _defer_wait(self, context: Context, wait: CallWait) -> Any:
         """Leave the rest of the wait to the triggerer, if there is any left."""
         from vapi_provider.triggers.call import VapiCallTrigger
 
-        end_time = started_at + wait.policy.longest_wait
+        end_time = wait.memory.started_at + wait.policy.longest_wait
         left = end_time - time.time()
         if left <= 0:
             return wait.time_out()
+        self._remember(context, wait)
         self.defer(
             trigger=VapiCallTrigger(
                 vapi_conn_id=self.vapi_conn_id,
                 call_id=wait.call_id,
                 poll_interval=self.poke_interval,
                 end_time=end_time,
-                since=wait.since,
+                since=wait.memory.since,
                 wait_for_analysis=self.wait_for_analysis,
                 # Plain JSON knows no infinity.
                 analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
             ),
             method_name="execute_complete",
-            kwargs={"started_at": started_at, "since": wait.since, "last_status": wait.last_status},
             timeout=timedelta(seconds=left + _BACKSTOP_SECONDS),
         )
 
@@ -217,16 +206,19 @@ class VapiCallSensor(BaseSensorOperator):
         if summary is not None:
             return PokeReturnValue(is_done=True, xcom_value=summary)
         if self.reschedule and wait.saw_call:
-            context["ti"].xcom_push(_LAST_STATUS, wait.last_status)
+            self._remember(context, wait)
         return False
 
-    def _begin(self, context: Context, *, waited_before: float | None = None) -> CallWait:
+    def _begin(self, context: Context, *, is_resumed: bool = False) -> CallWait:
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.arguments import check_call_id
         from vapi_provider.sensors.policy import WaitPolicy
-        from vapi_provider.sensors.wait import CallWait
+        from vapi_provider.sensors.wait import CallWait, WaitMemory
 
+        # In reschedule mode every look is another process of the task.
+        is_first = not is_resumed and context.get("task_reschedule_count", 0) == 0
+        known = {"started_at": time.time()} if is_first else self._recall(context)
         policy = WaitPolicy(
             fail_on=self.fail_on,
             wait_for_analysis=self.wait_for_analysis,
@@ -246,8 +238,9 @@ class VapiCallSensor(BaseSensorOperator):
             vapi_conn_id=self.vapi_conn_id,
             include=self.include,
             log=self.log,
-            waited_before=self._waited_before(context) if waited_before is None else waited_before,
-            tells_each_look=waited_before is not None or self.reschedule,
+            memory=WaitMemory(**known),
+            is_first=is_first,
+            makes_one_look=is_resumed or (self.reschedule and not self.deferrable),
         )
         return self._wait
 
@@ -257,22 +250,28 @@ class VapiCallSensor(BaseSensorOperator):
             return math.inf
         return self.execution_timeout.total_seconds()
 
-    def _remembered_status(self, context: Context) -> str | None:
-        """Return what the last process of a rescheduled task that saw the call noted."""
-        if not self.reschedule:
-            return None
-        ti = context["ti"]
-        status: str | None = ti.xcom_pull(task_ids=ti.task_id, key=_LAST_STATUS, map_indexes=ti.map_index)
-        return status
+    def _remember(self, context: Context, wait: CallWait) -> None:
+        """Leave word for the next process of this task."""
+        # Not among the arguments of ``defer``: Airflow loses those in ``dag.test()`` and when no trigger reports.
+        memory, store = dataclasses.asdict(wait.memory), context.get("task_state_store")
+        if store is not None:
+            store.set(_MEMORY, memory)
+        elif self.deferrable:
+            # Before Airflow 3.3, an XCom outlives a deferral, though not a reschedule.
+            context["ti"].xcom_push(_MEMORY, memory)
 
-    def _waited_before(self, context: Context) -> float | None:
-        """Return for how long earlier processes of this task waited; None when this is the first."""
-        if self.deferrable or not self.reschedule or context.get("task_reschedule_count", 0) == 0:
-            return None
-        first_reschedule: datetime | None = context["ti"].get_first_reschedule_date(context)
-        if first_reschedule is None:
-            return 0.0
-        return (datetime.now(timezone.utc) - first_reschedule).total_seconds()
+    def _recall(self, context: Context) -> dict[str, Any]:
+        """Return what the process before this one has left."""
+        ti, store = context["ti"], context.get("task_state_store")
+        memory: Any
+        if store is not None:
+            memory = store.get(_MEMORY)
+        elif self.deferrable:
+            memory = ti.xcom_pull(task_ids=ti.task_id, key=_MEMORY, map_indexes=ti.map_index)
+        else:
+            first = ti.get_first_reschedule_date(context)
+            memory = {"started_at": first.timestamp()} if first else None
+        return memory or {"started_at": time.time()}
 
     def _check_arguments(self) -> None:
         for argument, reason in _REFUSED.items():

@@ -8,13 +8,35 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vapi_provider.exceptions import VapiPermanentError, VapiTransientError
+from vapi_provider.exceptions import (
+    VapiConnectionNotFoundError,
+    VapiError,
+    VapiPermanentError,
+    VapiTransientError,
+)
 from vapi_provider.models.summary import clean_line
 from vapi_provider.sensors.policy import WaitPolicy, duration
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
+
+
+@dataclass
+class WaitMemory:
+    """
+    What the processes of a task that waits hand on to one another.
+
+    :param started_at: when the task began to wait, in seconds since 1970
+    :param status: the call's status when it was last read
+    :param since: the call's ``updatedAt`` then, ISO 8601
+    :param refusals: how many times in a row the triggerer could not wait for a call that the task could read
+    """
+
+    started_at: float
+    status: str | None = None
+    since: str | None = None
+    refusals: int = 0
 
 
 @dataclass
@@ -27,10 +49,9 @@ class CallWait:
     :param vapi_conn_id: the connection's id
     :param include: content to add to the summary
     :param log: the task's log
-    :param waited_before: the seconds that earlier processes of the task waited; None when this is the first
-    :param tells_each_look: whether to tell what each look brings, and not only what is new
-    :param last_status: the call's status as an earlier process of the task saw it last
-    :param since: the call's ``updatedAt`` as an earlier process of the task saw it last, ISO 8601
+    :param memory: what is known of the wait so far
+    :param is_first: whether this process of the task is the first
+    :param makes_one_look: whether this process makes one look only, so that it has nothing to compare it with
     """
 
     call_id: str
@@ -38,14 +59,12 @@ class CallWait:
     vapi_conn_id: str
     include: tuple[str, ...]
     log: Any
-    waited_before: float | None = None
-    tells_each_look: bool = False
-    last_status: str | None = None
-    since: str | None = None
+    memory: WaitMemory
+    is_first: bool = True
+    makes_one_look: bool = False
 
     verdict: Exception | None = field(default=None, init=False)
     """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
-    _started: float = field(default_factory=time.monotonic, init=False)
     _last_call: Call | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
     _looks: int = field(default=0, init=False)
@@ -60,7 +79,7 @@ class CallWait:
     @property
     def waited(self) -> float:
         """The seconds that the task has waited."""
-        return (self.waited_before or 0) + time.monotonic() - self._started
+        return max(0.0, time.time() - self.memory.started_at)
 
     @property
     def saw_call(self) -> bool:
@@ -80,21 +99,21 @@ class CallWait:
         try:
             call = self._hook.get_call(self.call_id)
             is_over = self.policy.is_over(call)
-        except VapiTransientError as error:
-            if self._looks == 1 and self.waited_before is None:
-                raise
-            self._last_error = error
-            self.log.warning("%s Waiting goes on, after %s.", error, duration(self.waited))
-            return None
-        except VapiPermanentError as error:
-            self.verdict = self.policy.refused(error)
-            raise self.verdict from None
+        except VapiError as error:
+            if self._is_passing(error):
+                self._last_error = error
+                self.log.warning("%s Waiting goes on, after %s.", error, duration(self.waited))
+                return None
+            if isinstance(error, VapiPermanentError):
+                self.verdict = self.policy.refused(error)
+                raise self.verdict from None
+            raise
         if is_over:
             return self._finish(call)
         self._tell(call)
         self._last_call, self._last_error = call, None
-        self.last_status = clean_line(call.status)
-        self.since = call.updated_at.isoformat() if call.updated_at else self.since
+        self.memory.status = clean_line(call.status)
+        self.memory.since = call.updated_at.isoformat() if call.updated_at else self.memory.since
         return None
 
     def time_out(self) -> dict[str, Any]:
@@ -110,11 +129,18 @@ class CallWait:
         # Only the last look counts: a process of its own, in another mode, would have no other.
         if call is not None and call.has_ended and self._last_error is None:
             return self._finish(call)
-        raise self.policy.timed_out(self.call_id, self.last_status, self._last_error)
+        raise self.policy.timed_out(self.call_id, self.memory.status, self._last_error)
+
+    def _is_passing(self, error: VapiError) -> bool:
+        """Say whether to wait an error out; at the first look of all, nothing is."""
+        if self._looks == 1 and self.is_first:
+            return False
+        # A connection that was there before is more likely out of Airflow's own reach for the moment than gone.
+        return isinstance(error, (VapiTransientError, VapiConnectionNotFoundError))
 
     def _tell(self, call: Call) -> None:
         status, waited = clean_line(call.status) or "without a status", duration(self.waited)
-        if self.tells_each_look:
+        if self.makes_one_look:
             self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
         elif self._last_call is None:
             awaited = "analysis" if call.has_ended else "end"

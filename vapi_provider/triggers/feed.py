@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from vapi_provider.models.call import CallGlimpse, CallPage
+    from vapi_provider.models.call import CallPage
 
 _PAGE_BYTES = 1_048_576
 _FIRST_PAGE_ROWS = 20
@@ -24,16 +24,20 @@ _FEWEST_ROWS = 2
 _MOST_ROWS = 100
 """Vapi's own default, so that a page that is shorter than was asked for is the last one."""
 
-_CLOCK_SLACK = timedelta(minutes=2)
-"""How far the clock of Vapi's Date header may be off from that of its ``updatedAt``."""
+CLOCK_SLACK = timedelta(minutes=2)
+"""How far the clock of Vapi's Date header may be ahead of that of its ``updatedAt``."""
 _OVERLAP = timedelta(seconds=5)
 """What is read twice, for changes that the list shows a little late."""
+_MOST_LAG = timedelta(minutes=2)
+"""Where nothing new is seen, how much later than that the list may still show a change."""
 _PACE = 0.999
 """Two clocks run at speeds that differ by less than a thousandth; the slower of them is safe to count on."""
 _FIRST_WINDOW = timedelta(minutes=1)
 _STALE_SECONDS = 900.0
 _INSTANT = timedelta(milliseconds=1)
 """The step of Vapi's timestamps."""
+_MOST_PARTS_LOST = 3
+_FAR_AHEAD = timedelta(days=1)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class ChangeFeed:
         self._backlog: _Scan | None = None
         self._window = _FIRST_WINDOW
         self._rows = _FIRST_PAGE_ROWS
+        self._most_rows = _MOST_ROWS
         self._clock = _ListClock()
 
     @property
@@ -78,8 +83,9 @@ class ChangeFeed:
         :return: the query; None when this poll has nothing more to read
         """
         if self.mark is None:
-            # Any answer tells Vapi's time.
-            return {"limit": 1}
+            # Only the time of the answer is wanted, so better none with a call in it.
+            tomorrow = datetime.now(timezone.utc) + _FAR_AHEAD
+            return {"limit": 1, "updatedAtGe": tomorrow.isoformat()}
         scan = self._live or self._backlog_scan(known_since)
         return None if scan is None else scan.query(self._rows)
 
@@ -91,24 +97,40 @@ class ChangeFeed:
         """
         self._clock.learn(page)
         if self.mark is None:
-            self.mark = self._reach = page.answered_at - _CLOCK_SLACK
+            self.mark = self._reach = page.answered_at - CLOCK_SLACK
             self.begin_poll()
             return
         scan = self._live or self._backlog
         if scan is not None:
-            scan.take(page.rows, self._rows)
-        if page.rows:
-            fitting = int(_PAGE_BYTES * len(page.rows) / max(1, page.size))
-            self._rows = min(max(_FEWEST_ROWS, fitting), _MOST_ROWS)
+            scan.take(page, is_full=page.length >= self._rows)
+        if page.length:
+            fitting = int(_PAGE_BYTES * page.length / max(1, page.size))
+            # No more than twice as many as before: the next calls may be of another size altogether.
+            self._rows = min(max(_FEWEST_ROWS, fitting), 2 * self._rows, self._most_rows)
         self._close_scan()
 
     def take_oversized(self) -> None:
         """Take in that the page was too large to be read."""
         scan = self._live or self._backlog
         if self._rows == _FEWEST_ROWS and scan is not None:
-            scan.give_up()
+            scan.take_unreadable(self._clock.latest)
         self._rows = max(_FEWEST_ROWS, self._rows // 4)
         self._close_scan()
+
+    def take_timeout(self) -> None:
+        """Take in that there was no answer, which may be since too much was asked for."""
+        self._rows = self._most_rows = max(_FEWEST_ROWS, self._rows // 4)
+
+    def known_until(self, instant: datetime) -> datetime:
+        """
+        Say up to where a call is known whose state was known at an instant.
+
+        :param instant: the instant, of Vapi's
+        :return: the mark, when everything that changed in between has been read
+        """
+        if self.mark is None or self._reach is None or not self._reach <= instant <= self.mark:
+            return instant
+        return self.mark
 
     def _backlog_scan(self, known_since: datetime | None) -> _Scan | None:
         if self._reach is None or known_since is None or known_since >= self._reach:
@@ -126,12 +148,13 @@ class ChangeFeed:
                 self._tell(self._live)
                 self.mark = self._clock.at(self._live_began, at_least=self._live.lower)
                 self._live = None
+                self._most_rows = min(2 * self._most_rows, _MOST_ROWS)
         elif self._backlog is not None and self._backlog.is_done:
             self._tell(self._backlog)
             self._reach, self._backlog = self._backlog.lower, None
 
     def _tell(self, scan: _Scan) -> None:
-        if scan.gave_up and not self._lost_track:
+        if scan.parts_lost and not self._lost_track:
             self._lost_track = True
             log.warning(
                 "Vapi's list of calls cannot be read without a gap. Calls whose end it does not show are found later, as "
@@ -141,36 +164,34 @@ class ChangeFeed:
 
 class _ListClock:
     """
-    Tells up to which of Vapi's instants the list certainly shows everything.
+    Tells up to which of Vapi's instants the list has certainly shown everything.
 
-    A row that was changed at an instant of Vapi's proves that the list had come that far when it was read, and it has
-    gone on since. Neither a clock of ours that is off nor a list that lags behind can spoil that.
+    A row proves that the list had come as far as the row's ``updatedAt`` when it was read; no clock of ours is asked.
+    Where no newer row comes, time goes on all the same, less what a list that lags may be behind.
     """
 
     def __init__(self) -> None:
-        self._proof: tuple[datetime, float] | None = None
+        self.latest = datetime.min.replace(tzinfo=timezone.utc)
+        """The latest instant of which Vapi could know."""
+        self._newest: datetime | None = None
+        self._newest_at = 0.0
 
     def learn(self, page: CallPage) -> None:
         """Take what the rows prove; one from the future proves nothing."""
-        now = time.monotonic()
-        latest = page.answered_at + _CLOCK_SLACK
-        newest = max(
-            (row.updated_at for row in page.rows if row.updated_at and row.updated_at <= latest), default=None
-        )
-        shown = self._shown(now)
-        if newest is not None and (shown is None or newest > shown):
-            self._proof = newest, now
+        # The Date header has no fractions.
+        self.latest = page.answered_at + timedelta(seconds=1)
+        for row in page.rows:
+            instant = row.updated_at
+            if instant and instant <= self.latest and (self._newest is None or instant > self._newest):
+                self._newest, self._newest_at = instant, time.monotonic()
 
-    def at(self, instant: float, *, at_least: datetime) -> datetime:
-        """Return the instant of Vapi's up to which a walk that began at an instant of our own has seen everything."""
-        shown = self._shown(instant)
-        return at_least if shown is None else max(at_least, shown - _OVERLAP)
-
-    def _shown(self, instant: float) -> datetime | None:
-        if self._proof is None:
-            return None
-        newest, proved_at = self._proof
-        return newest + timedelta(seconds=(instant - proved_at) * _PACE)
+    def at(self, began: float, *, at_least: datetime) -> datetime:
+        """Return the instant up to which a walk has seen everything that began at an instant of our own clock."""
+        if self._newest is None:
+            return at_least
+        since = timedelta(seconds=(began - self._newest_at) * _PACE)
+        seen = self._newest + min(since, timedelta(0)) - _OVERLAP
+        return max(at_least, seen, self._newest + since - _MOST_LAG)
 
 
 class _Part(NamedTuple):
@@ -194,7 +215,7 @@ class _Scan:
 
     def __init__(self, lower: datetime, upper: datetime | None) -> None:
         self.lower = lower
-        self.gave_up = False
+        self.parts_lost = 0
         self._parts = [_Part(lower, upper)]
 
     @property
@@ -212,36 +233,40 @@ class _Scan:
             query["createdAtLe"] = (part.created_until + _INSTANT).isoformat()
         return query
 
-    def take(self, rows: list[CallGlimpse], asked_for: int) -> None:
+    def take(self, page: CallPage, *, is_full: bool) -> None:
         """Note that a page was read, and what of its part is left."""
         part = self._parts.pop()
-        if len(rows) < asked_for:
+        if not is_full:
             return
-        oldest = _oldest_of_sorted(rows)
+        oldest = _oldest_of_sorted(page)
         if oldest is not None and (part.created_until is None or oldest < part.created_until):
             self._parts.append(part._replace(created_until=oldest))
-        else:
-            self._halve(part, rows)
-
-    def give_up(self) -> None:
-        """Leave the rest unread, since there is no way to read it."""
-        self.gave_up = True
-        self._parts.clear()
-
-    def _halve(self, part: _Part, rows: list[CallGlimpse]) -> None:
-        changed = [row.updated_at for row in rows if row.updated_at is not None]
-        end = part.upper or max(changed, default=part.lower) + _INSTANT
-        middle = part.lower + (end - part.lower) / 2
-        if end - part.lower <= _INSTANT:
-            self.give_up()
             return
-        if part.upper is None:
+        latest = page.answered_at + timedelta(seconds=1)
+        changed = (row.updated_at for row in page.rows if row.updated_at and row.updated_at < latest)
+        self._halve(part, max(changed, default=latest))
+
+    def take_unreadable(self, latest: datetime) -> None:
+        """Note that no page of this part is small enough to be read; parts of it may be."""
+        self._halve(self._parts.pop(), latest)
+
+    def _halve(self, part: _Part, latest: datetime) -> None:
+        """Go on with the halves of a part, the later one first; of an open part, with what lies up to ``latest``."""
+        end = part.upper or latest + _INSTANT
+        if part.upper is None and end > part.lower:
             self._parts.append(_Part(end, None))
+        if end - part.lower <= _INSTANT:
+            # There is no way to tell these calls apart. Where that happens again, the list makes no sense at all.
+            self.parts_lost += 1
+            if self.parts_lost == _MOST_PARTS_LOST:
+                self._parts.clear()
+            return
+        middle = part.lower + (end - part.lower) / 2
         self._parts += [_Part(part.lower, middle), _Part(middle, end)]
 
 
-def _oldest_of_sorted(rows: list[CallGlimpse]) -> datetime | None:
+def _oldest_of_sorted(page: CallPage) -> datetime | None:
     """Return when the last row was created, if the rows are sorted by that, newest first."""
-    instants = [row.created_at for row in rows if row.created_at is not None]
+    instants = [row.created_at for row in page.rows if row.created_at is not None]
     is_sorted = all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
-    return instants[-1] if is_sorted and len(instants) == len(rows) else None
+    return instants[-1] if is_sorted and len(instants) == page.length else None

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -34,7 +34,7 @@ from vapi_provider.exceptions import (
 from vapi_provider.hooks.answers import OversizedAnswerError
 from vapi_provider.hooks.settings import RequestLimits
 from vapi_provider.hooks.vapi import VapiHook
-from vapi_provider.triggers.feed import ChangeFeed
+from vapi_provider.triggers.feed import CLOCK_SLACK, ChangeFeed
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -53,6 +53,9 @@ PAGES_PER_POLL = 14
 
 CONNECTION_SECONDS = 60.0
 """For how long the connection is used as it was read."""
+
+MISSING_SECONDS = 300.0
+"""For how long a connection may not be found before that is believed."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """The longest pause that is granted to a server that asks for one."""
@@ -138,6 +141,8 @@ class CallWatcher:
         self._calls: dict[str, _WatchedCall] = {}
         self._ended: dict[str, datetime] = {}
         """Ends that the list told, so that who comes a moment later hears of them too."""
+        self._late: list[Waiter] = []
+        """Who came after the end of their call was told."""
         self._feed: ChangeFeed | None = None
         self._list_is_down = False
         self._link = _Link(conn_id)
@@ -148,6 +153,7 @@ class CallWatcher:
         self._polled_at = time.monotonic()
         self._not_before = 0.0
         self._hurry = asyncio.Event()
+        self._is_stopped = False
         # In a context of its own: what it logs is not for the log of the task that happened to come first.
         self._loop_task = contextvars.Context().run(asyncio.create_task, self._run())
 
@@ -164,8 +170,8 @@ class CallWatcher:
         watcher = _watchers.get(key)
         if watcher is None:
             watcher = _watchers[key] = cls(conn_id)
-        watcher._join(waiter)
         try:
+            watcher._join(waiter)
             yield
         finally:
             watcher._leave(waiter)
@@ -181,15 +187,18 @@ class CallWatcher:
         call.waiters.append(waiter)
         known = self._ended.get(waiter.call_id)
         if known is not None and waiter.since is not None and known > waiter.since:
-            waiter.end(_look(call))
+            # Told after the next poll that works: a task that finds Vapi down would be back at once.
+            self._late.append(waiter)
 
     def _leave(self, waiter: Waiter) -> None:
-        call = self._calls[waiter.call_id]
-        call.waiters.remove(waiter)
-        if not call.waiters:
-            del self._calls[waiter.call_id]
+        call = self._calls.get(waiter.call_id)
+        if call is not None and waiter in call.waiters:
+            call.waiters.remove(waiter)
+            if not call.waiters:
+                del self._calls[waiter.call_id]
 
     def _stop(self) -> None:
+        self._is_stopped = True
         self._loop_task.cancel()
         self._link.close()
 
@@ -206,13 +215,17 @@ class CallWatcher:
                 self._refused(refusal.error)
             except VapiTransientError as error:
                 self._back_off(str(error), error.retry_after)
+            except asyncio.CancelledError:
+                # Only our own ends the loop: Airflow's channel, when it breaks, cancels who waits for an answer.
+                if self._is_stopped:
+                    raise
+                self._back_off("Reading the connection was cancelled.", None)
             except Exception as error:
-                # A defect of ours. A wait must outlive it, and whoever reads the log must see it.
-                log.exception("Polling Vapi over connection %r failed.", self._conn_id)
-                self._back_off(f"{type(error).__name__} in the provider itself", None)
+                # A defect of the provider, which no wait should end for.
+                self._back_off(f"{type(error).__name__} in the provider itself.", None, traceback=True)
             else:
-                self._link.is_in_doubt = False
                 self._trouble.is_over()
+                self._tell_late()
             self._polled_at = time.monotonic()
 
     @property
@@ -225,15 +238,24 @@ class CallWatcher:
             if pause <= 0:
                 return
             self._hurry.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+            # Not wait_for: before Python 3.12 it can swallow a cancellation.
+            alarm = asyncio.get_running_loop().call_later(pause, self._hurry.set)
+            try:
+                await self._hurry.wait()
+            finally:
+                alarm.cancel()
 
-    def _back_off(self, reason: str, retry_after: float | None) -> None:
+    def _tell_late(self) -> None:
+        for waiter in self._late:
+            waiter.end(_worth_a_look(waiter.call_id))
+        self._late.clear()
+
+    def _back_off(self, reason: str, retry_after: float | None, *, traceback: bool = False) -> None:
         pause = random.uniform(self._interval, 2 * self._interval)
         if retry_after is not None:
             pause = max(pause, min(retry_after, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, 1))
         self._not_before = time.monotonic() + pause
-        self._trouble.begins(reason, len(self._calls))
+        self._trouble.begins(reason, len(self._calls), traceback=traceback)
 
     def _refused(self, error: VapiError) -> None:
         """End all waits when the connection is refused as it stands now; at first it may just have been changed."""
@@ -242,7 +264,7 @@ class CallWatcher:
                 _end(call, Verdict("error", str(error)))
         else:
             self._trouble.begins(str(error), len(self._calls))
-        self._link.is_in_doubt = not self._link.is_in_doubt
+            self._link.doubt()
 
     async def _poll(self) -> None:
         hook = await self._link.hook()
@@ -276,15 +298,21 @@ class CallWatcher:
                 page = await self._ask(partial(hook.glimpse_page, query))
             except OversizedAnswerError:
                 feed.take_oversized()
+                if feed.mark is None:
+                    return pages
                 continue
+            except VapiTransientError as error:
+                if error.status_code is None:
+                    feed.take_timeout()
+                raise
             except VapiPermanentError as error:
                 # The list is of no use then, but each call can still be read.
                 self._list_trouble.begins(str(error), len(self._calls))
                 return pages
             self._list_trouble.is_over()
-            feed.take(page)
             for row in page.rows:
                 self._note_row(row)
+            feed.take(page)
         self._list_is_down = False
         return pages
 
@@ -293,7 +321,7 @@ class CallWatcher:
         if self._feed is None or not self._feed.is_stale:
             return self._feed or ChangeFeed()
         for call in self._calls.values():
-            call.since = call.since or self._feed.mark
+            call.since = call.since and self._feed.known_until(call.since)
         return ChangeFeed()
 
     def _note_row(self, row: CallGlimpse) -> None:
@@ -310,7 +338,7 @@ class CallWatcher:
             _judge(call, row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
 
     async def _read_calls(self, hook: VapiHook, number: int) -> None:
-        for call in self._by_turn(number):
+        for call in self._whose_turn(number):
             if self._calls.get(call.call_id) is call:
                 call.was_asked, call.asked_at = True, time.monotonic()
                 await self._read_call(hook, call)
@@ -320,14 +348,14 @@ class CallWatcher:
             glimpse = await self._ask(partial(hook.glimpse_call, call.call_id))
         except OversizedAnswerError:
             # A worker has the time to read it.
-            _end(call, _look(call))
+            _end(call, _worth_a_look(call.call_id))
         except VapiPermanentError as error:
             _end(call, Verdict("error", str(error)))
         else:
-            call.since = None
+            call.since = glimpse.answered_at and glimpse.answered_at - CLOCK_SLACK
             _judge(call, glimpse, call.waiters)
 
-    def _by_turn(self, number: int) -> list[_WatchedCall]:
+    def _whose_turn(self, number: int) -> list[_WatchedCall]:
         """
         Choose the calls to read one by one.
 
@@ -336,22 +364,25 @@ class CallWatcher:
         """
         calls = self._calls.values()
         urgent = (call for call in calls if not call.was_asked or call.analysis_due_at is not None)
-        chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_urgency))
+        chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_by_urgency))
         others = (call for call in calls if call not in chosen)
-        chosen.update(heapq.nsmallest(number - len(chosen), others, key=_turn))
+        chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
         # Should one of them fail every time, and so end the poll, its turn comes last.
-        return sorted(chosen, key=_turn)
+        return sorted(chosen, key=_by_turn)
 
     def _give_up_overdue_analyses(self) -> None:
         now = time.monotonic()
         for call in self._calls.values():
             if call.analysis_due_at is not None and call.analysis_due_at <= now:
-                _end(call, _look(call))
+                _end(call, _worth_a_look(call.call_id))
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
             return await self._link.ask(request)
         except (VapiAuthenticationError, VapiConfigurationError) as error:
+            if error.status_code == 403 and self._link.has_worked:
+                # It is this request that the key may not make.
+                raise
             refused = error
         # Out of the handler: the original would be told as the cause of whatever follows.
         raise _RefusedError(refused)
@@ -370,37 +401,65 @@ class _Link:
     def __init__(self, conn_id: str) -> None:
         self.is_in_doubt = False
         """Whether it was refused the last time, so that it is read afresh before it is used again."""
+        self.has_worked = False
+        """Whether a request has succeeded since it was last in doubt."""
         self._conn_id = conn_id
         self._hook: VapiHook | None = None
         self._fields: tuple[Any, ...] = ()
         self._expires_at = 0.0
+        self._reading: asyncio.Future[Connection] | None = None
+        self._missing_since: float | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-watcher")
 
     async def hook(self) -> VapiHook:
         """
         Return a hook over the connection as it was within the last minute.
 
-        :raises _RefusedError: when there is no such connection
+        :raises _RefusedError: when there has been no such connection for minutes
         :raises VapiTransientError: when Airflow could not read it, and it was never read before
         """
         if time.monotonic() < self._expires_at and not self.is_in_doubt and self._hook is not None:
             return self._hook
         try:
-            conn = await get_async_connection(self._conn_id)
-        except AirflowNotFoundException:
-            refused = VapiConfigurationError(f"The triggerer finds no connection {self._conn_id!r}.")
-            raise _RefusedError(refused) from None
+            conn = await self._read()
         except Exception as error:
             if self._hook is None or self.is_in_doubt:
-                problem = f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
-                raise VapiTransientError(problem) from None
-            # What worked a minute ago is better than nothing.
+                raise self._unread(error) from None
+            # It worked a minute ago; should it be gone for good, Vapi will say so.
             return self._hook
+        self._missing_since = None
         return self._renew(conn)
+
+    async def _read(self) -> Connection:
+        # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its answer to somebody else.
+        self._reading = asyncio.ensure_future(get_async_connection(self._conn_id))
+        self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
+        return await asyncio.shield(self._reading)
+
+    def _unread(self, error: Exception) -> Exception:
+        """Build the error for a connection that could not be read."""
+        if not isinstance(error, AirflowNotFoundException):
+            return VapiTransientError(
+                f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
+            )
+        # Airflow says so as well while it cannot reach where it keeps its connections.
+        now = time.monotonic()
+        self._missing_since = self._missing_since or now
+        missing = f"The triggerer finds no connection {self._conn_id!r}."
+        if now - self._missing_since < MISSING_SECONDS:
+            return VapiTransientError(missing)
+        self.is_in_doubt = True
+        return _RefusedError(VapiConfigurationError(missing))
+
+    def doubt(self) -> None:
+        """Have the connection read afresh before it is used again."""
+        self.is_in_doubt, self.has_worked = True, False
 
     async def ask(self, request: Callable[[], T]) -> T:
         """Make a request in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, request)
+        answer = await asyncio.get_running_loop().run_in_executor(self._executor, request)
+        self.is_in_doubt, self.has_worked = False, True
+        return answer
 
     def close(self) -> None:
         """Have the thread end after the request that it is at, and close the connections to Vapi."""
@@ -412,6 +471,7 @@ class _Link:
         if self._hook is None or fields != self._fields:
             self._drop_hook()
             self._hook, self._fields = VapiHook.from_connection(conn, _LIMITS), fields
+            self.has_worked = False
         self._expires_at = time.monotonic() + CONNECTION_SECONDS
         return self._hook
 
@@ -432,11 +492,17 @@ class _Trouble:
         self._what = what
         self._since: float | None = None
 
-    def begins(self, reason: str, waiting: int) -> None:
+    def begins(self, reason: str, waiting: int, *, traceback: bool = False) -> None:
         """Tell the reason, unless this trouble is known; it may go on for hours, poll after poll."""
         if self._since is None:
             self._since = time.monotonic()
-            log.warning("%s does not work; waiting for %d calls goes on. %s", self._what, waiting, reason)
+            log.warning(
+                "%s does not work; waiting for %d calls goes on. %s",
+                self._what,
+                waiting,
+                reason,
+                exc_info=traceback,
+            )
 
     def is_over(self) -> None:
         """Tell that it works again, if it did not."""
@@ -445,8 +511,8 @@ class _Trouble:
             self._since = None
 
 
-def _look(call: _WatchedCall) -> Verdict:
-    return Verdict("done", f"Call {call.call_id} is worth a look.")
+def _worth_a_look(call_id: str) -> Verdict:
+    return Verdict("done", f"Call {call_id} is worth a look.")
 
 
 def _end(call: _WatchedCall, verdict: Verdict) -> None:
@@ -458,13 +524,16 @@ def _judge(call: _WatchedCall, glimpse: CallGlimpse, waiters: list[Waiter]) -> N
     """Tell these waiters of a call what was seen of it, if that ends their wait."""
     if not glimpse.is_terminal or not waiters:
         return
-    due_in = 0.0
     for waiter in waiters:
-        left = glimpse.analysis_due_in(waiter.analysis_timeout) if waiter.wait_for_analysis else 0.0
-        if left == 0:
-            waiter.end(_look(call))
-        due_in = max(due_in, left)
-    call.analysis_due_at = time.monotonic() + due_in if due_in else None
+        if not waiter.wait_for_analysis or glimpse.analysis_due_in(waiter.analysis_timeout) == 0:
+            waiter.end(_worth_a_look(call.call_id))
+    pending = [
+        waiter.analysis_timeout
+        for waiter in call.waiters
+        if waiter.wait_for_analysis and not waiter.verdict.done()
+    ]
+    if pending:
+        call.analysis_due_at = time.monotonic() + glimpse.analysis_due_in(max(pending))
 
 
 def _is_news(row: CallGlimpse, waiter: Waiter) -> bool:
@@ -474,9 +543,9 @@ def _is_news(row: CallGlimpse, waiter: Waiter) -> bool:
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
-def _urgency(call: _WatchedCall) -> tuple[bool, datetime, float]:
+def _by_urgency(call: _WatchedCall) -> tuple[bool, datetime, float]:
     return call.was_asked, call.since or _LONG_AGO, call.asked_at
 
 
-def _turn(call: _WatchedCall) -> float:
+def _by_turn(call: _WatchedCall) -> float:
     return call.asked_at

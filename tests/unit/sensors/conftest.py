@@ -55,6 +55,9 @@ class Worker:
         self.task_instance = TaskInstance()
         self._then: Iterator[Callable[[], object]] = iter(())
 
+    def time(self) -> float:
+        return time.time() + self.slept
+
     def monotonic(self) -> float:
         return time.monotonic() + self.slept_in_process
 

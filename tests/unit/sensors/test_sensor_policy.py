@@ -23,6 +23,7 @@ from vapi_provider.exceptions import (
     VapiCallFailedError,
     VapiCallNotFoundError,
     VapiConfigurationError,
+    VapiConnectionNotFoundError,
     VapiPermanentError,
     VapiTransientError,
 )
@@ -112,7 +113,11 @@ def connection_id(value: Any) -> Arrange:
             connection(extra={"timeout": "soon"}), VapiConfigurationError, "timeout", 0, id="bad-extra"
         ),
         pytest.param(
-            connection_id("nowhere"), VapiConfigurationError, "no connection 'nowhere'", 0, id="no-connection"
+            connection_id("nowhere"),
+            VapiConnectionNotFoundError,
+            "no connection 'nowhere'",
+            0,
+            id="no-connection",
         ),
         pytest.param(
             connection_id(""), VapiConfigurationError, "vapi_conn_id is ''", 0, id="connection-empty"
@@ -121,7 +126,7 @@ def connection_id(value: Any) -> Arrange:
             connection_id(None), VapiConfigurationError, "vapi_conn_id is None", 0, id="connection-none"
         ),
         pytest.param(
-            connection_id("None"), VapiConfigurationError, "'None'", 0, id="connection-rendered-none"
+            connection_id("None"), VapiConnectionNotFoundError, "'None'", 0, id="connection-rendered-none"
         ),
     ],
 )
