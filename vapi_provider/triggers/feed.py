@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallPage
 
-_PAGE_BYTES = 1_048_576
+_PAGE_BYTES = 1_500_000
 _FIRST_PAGE_ROWS = 20
 _FEWEST_ROWS = 2
 """One is the call that the page before ended with."""

@@ -13,7 +13,11 @@ import requests_mock
 from hook_helpers import API, CALL, CALL_ID, CALL_URL, CONN_ID, KEY, PATH, failure, make_connection, make_hook
 
 from airflow.providers.common.compat.sdk import Connection
-from vapi_provider.exceptions import VapiAuthenticationError, VapiConfigurationError
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiConfigurationError,
+    VapiConnectionNotFoundError,
+)
 from vapi_provider.hooks.settings import read_settings
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import Fault, VapiSimulator
@@ -114,7 +118,7 @@ def test_an_unusable_connection_is_named_with_its_field_and_nothing_is_sent(
 
 def test_a_missing_connection_is_named_with_what_to_do(api: requests_mock.Mocker) -> None:
     hook = VapiHook("vapi_nowhere")
-    error = failure(VapiConfigurationError, lambda: hook.update_call(CALL_ID, name="Reminder"))
+    error = failure(VapiConnectionNotFoundError, lambda: hook.update_call(CALL_ID, name="Reminder"))
     assert "'vapi_nowhere'" in str(error)
     assert "AIRFLOW_CONN_VAPI_NOWHERE" in str(error)
     assert "Nothing was sent" in str(error)
@@ -134,7 +138,7 @@ def test_a_connection_that_airflow_cannot_read_is_told_without_what_is_in_it(
     api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", value)
-    error = failure(VapiConfigurationError, lambda: VapiHook().get_call(CALL_ID))
+    error = failure(VapiConnectionNotFoundError, lambda: VapiHook().get_call(CALL_ID))
     assert "'vapi_default'" in str(error)
     assert "Nothing was sent" in str(error)
     assert not api.called

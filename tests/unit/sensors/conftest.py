@@ -23,6 +23,12 @@ SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 MOST_PAUSES = 50
 
 
+class StateStore(dict[str, Any]):
+    """What Airflow 3.3 keeps for a task instance between its processes."""
+
+    set = dict.__setitem__
+
+
 class TaskInstance:
     """What of a task instance a sensor asks for."""
 
@@ -52,11 +58,13 @@ class Worker:
         self.slept = 0.0
         self.slept_in_process = 0.0
         self.pauses = 0
+        self.keeps_state = True
         self.task_instance = TaskInstance()
         self._then: Iterator[Callable[[], object]] = iter(())
 
     def time(self) -> float:
-        return time.time() + self.slept
+        # Where nothing is kept, what is known of the past comes from Airflow, by the clock that stands still here.
+        return time.time() + (self.slept if self.keeps_state else self.slept_in_process)
 
     def monotonic(self) -> float:
         return time.monotonic() + self.slept_in_process
@@ -78,7 +86,7 @@ class Worker:
         :return: the sensor's result
         """
         self.slept, self.pauses, self._then = 0.0, 0, iter(then)
-        self.task_instance = TaskInstance()
+        self.task_instance, store = TaskInstance(), StateStore()
         while True:
             # Each look of a rescheduled sensor is another process.
             self.slept_in_process = 0.0
@@ -87,6 +95,8 @@ class Worker:
                 now = datetime.now(timezone.utc)
                 self.task_instance.first_reschedule_date = now - timedelta(seconds=self.slept)
             context: Any = {"ti": self.task_instance, "task_reschedule_count": self.pauses}
+            if self.keeps_state:
+                context["task_state_store"] = store
             try:
                 return sensor.execute(context)
             except SENSOR_MODULE.AirflowRescheduleException:

@@ -339,6 +339,16 @@ def test_a_timeout_in_an_outage_names_what_was_seen_last_and_the_last_error(
     assert ".." not in message
 
 
+def test_before_airflow_3_3_a_rescheduled_sensor_names_the_last_error_only(
+    simulator: VapiSimulator, worker: Any
+) -> None:
+    worker.keeps_state = False
+    call_id = simulator.add_call(status="in-progress")
+    then = [lambda: simulator.faults.add(Fault(status=502, times=None))]
+    failed = worker.failure(call_id=call_id, mode="reschedule", poke_interval=10, timeout=30, then=then)
+    assert "the last look brought no status. The last error was: GET" in str(failed)
+
+
 def test_an_error_that_has_passed_is_not_blamed_for_a_timeout(
     simulator: VapiSimulator, worker: Any, mode: str
 ) -> None:
