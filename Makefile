@@ -4,7 +4,7 @@
 #   make test     tests/unit and tests/dag
 #   make lint     ruff and mypy
 #   make wheel    build wheel and sdist, and check them in a clean environment
-#   make bench    what importing and parsing cost, beside others (in an environment of its own)
+#   make bench    what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
 #
 # Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
 
@@ -42,6 +42,7 @@ bench:
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
 	$(VENV)-bench/bin/python -m benchmarks.import_time
 	$(VENV)-bench/bin/python -m benchmarks.parse_call
+	$(VENV)-bench/bin/python -m benchmarks.waiting
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build dist

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How both benchmarks print what they measured."""
+"""How the benchmarks print what they measured."""
 
 from __future__ import annotations
 

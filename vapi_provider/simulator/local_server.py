@@ -49,6 +49,8 @@ class LocalServer:
             log_config=None,
             log_level=None,
             proxy_headers=False,
+            # uvicorn's own 5 s are a usual interval of polls, which would then meet a connection that just closes.
+            timeout_keep_alive=75,
         )
         self._config.load()
         self._state = ServerState()

@@ -51,6 +51,9 @@ REQUESTS_PER_POLL = 20
 PAGES_PER_POLL = 14
 """The most pages of the list among them, where more calls are waited for than that."""
 
+REST_SECONDS = 1.0
+"""The least pause after a poll that took longer than the interval."""
+
 CONNECTION_SECONDS = 60.0
 """For how long the connection is used as it was read."""
 
@@ -149,8 +152,9 @@ class CallWatcher:
         self._trouble = _Trouble(f"Polling Vapi over connection {conn_id!r}")
         self._list_trouble = _Trouble(f"Listing calls over connection {conn_id!r}")
         self._shortest_interval = math.inf
-        # When the last poll was over; at first, when the first waiter came, whose task has just looked.
+        # When the last poll began; at first, when the first waiter came, whose task has just looked.
         self._polled_at = time.monotonic()
+        self._rest_until = 0.0
         self._not_before = 0.0
         self._hurry = asyncio.Event()
         self._is_stopped = False
@@ -205,6 +209,7 @@ class CallWatcher:
     async def _run(self) -> None:
         while True:
             await self._sleep_until_due()
+            self._polled_at = time.monotonic()
             self._shortest_interval = min(
                 (waiter.poll_interval for call in self._calls.values() for waiter in call.waiters),
                 default=math.inf,
@@ -226,7 +231,7 @@ class CallWatcher:
             else:
                 self._trouble.is_over()
                 self._tell_late()
-            self._polled_at = time.monotonic()
+            self._rest_until = time.monotonic() + REST_SECONDS
 
     @property
     def _interval(self) -> float:
@@ -234,7 +239,8 @@ class CallWatcher:
 
     async def _sleep_until_due(self) -> None:
         while True:
-            pause = max(self._polled_at + self._interval, self._not_before) - time.monotonic()
+            due_at = max(self._polled_at + self._interval, self._rest_until, self._not_before)
+            pause = due_at - time.monotonic()
             if pause <= 0:
                 return
             self._hurry.clear()

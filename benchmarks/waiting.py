@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What waiting for many calls costs a triggerer, beside the HTTP provider's trigger and beside polling by hand.
+
+Run ``python -m benchmarks.waiting`` from the repository's root, or ``python -m benchmarks.waiting --window 20 --calls 10
+100`` for a first impression. Each measurement has two processes of its own, which talk over 127.0.0.1: the simulator
+with a campaign of N calls (``benchmarks.campaign``), and one event loop that waits for them
+(``benchmarks.waiting_process``), whose cost it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import machine
+from benchmarks.waiting_results import (
+    INTERVAL_SECONDS,
+    NAMES,
+    OURS,
+    Cell,
+    Result,
+    Results,
+    tables,
+    verdicts,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+CALLS = (10, 100, 1000, 3000)
+MOST_CALLS_FOR_PEERS = 1000
+"""Beyond, their requests would take all that the simulator has, and it would be measured in place of them."""
+ENDINGS_PER_SECOND = 40 / 60
+BURST_SECONDS = 1.0
+QUIET_SECONDS = 1.0
+"""So long without an answer, and a poll of the watcher is over."""
+START_SECONDS = 120.0
+DRAIN_SECONDS = 120.0
+
+SCENARIOS = {
+    "steady": "calls end evenly over the window, 40 a minute but at most 8 in 10",
+    "burst": "all calls end within one second, in the middle of the window",
+}
+
+NOTES = """\
+Waiting for N calls, each polled every {interval:.0f} s, {window:.0f} s a window ({machine})
+A campaign: one call in ten is live and changes every 5 s, the others are quiet; JSON of {size:.1f} KB a call.
+requests, MB: what the simulator received, and sent of bodies (who hangs up early may read less of them).
+CPU: user and system time of the waiting process. Steady: in the window; burst: from there to the last event.
+RSS: growth of the peak, from before the contender's modules were loaded.
+1st look: from before the first trigger is made until Vapi's answer to the first look is there: a peer has one for each
+  call, ours is the first poll, which all triggers share.
+start-up: the same less the {interval:.0f} s that we let pass before that, since the task that defers has just looked. Its CPU:
+  until the window begins, which is after the first look.
+median, p99: from the simulator's change of the call to the event in the waiting process, one clock.
+missed: endings without an event, events without an ending, and waits that failed.
+Not measured: what Airflow's triggerer does with an event, and its supervisor, from which it reads connections."""
+
+
+class Worker:
+    """
+    A process that is told what to do, and answers, in lines of JSON.
+
+    :param module: the module it runs.
+    :param arguments: its command line.
+    :param environment: more variables of its environment.
+    """
+
+    def __init__(self, module: str, *arguments: str, **environment: str) -> None:
+        self._module = module
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            # Ctrl-C reaches us alone; we end it.
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # It holds nothing that is worth an orderly end; were we killed ourselves, its stdin's end would end it.
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Tell it to do something, and return its answer."""
+        self.tell(**command)
+        return self.hear()
+
+    def tell(self, **command: Any) -> None:
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+
+    def hear(self, seconds: float = START_SECONDS) -> dict[str, Any]:
+        """Return its next answer; RuntimeError, with the last of its stderr, when none comes in time."""
+        patience = threading.Timer(seconds, self._process.kill)
+        patience.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            patience.cancel()
+        if not line:
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace")[-4000:]
+            raise RuntimeError(f"{self._module} gave no answer. The last of its stderr:\n{said}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def measure(cell: Cell, window: float) -> Result | str:
+    """Measure one cell; return why not when the contender is not installed."""
+    with tempfile.TemporaryDirectory() as home, Worker("benchmarks.campaign", str(cell.calls)) as server:
+        campaign = server.ask(do="describe")
+        with Worker("benchmarks.waiting_process", **_environment(campaign, home)) as process:
+            problem: str = process.ask(contender=cell.contender, interval=INTERVAL_SECONDS, **campaign)[
+                "problem"
+            ]
+            if problem:
+                return problem
+            began = process.hear()["began"]
+            first_look = _all_asked(server, cell) - began
+            return _watch(cell, window, server, process, first_look, campaign["bytes"])
+
+
+def _environment(campaign: dict[str, Any], home: str) -> dict[str, str]:
+    url, key = campaign["url"], campaign["key"]
+    http = {"conn_type": "http", "host": url, "extra": {"Authorization": f"Bearer {key}"}}
+    return {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW_CONN_VAPI_DEFAULT": json.dumps({"conn_type": "vapi", "host": url, "password": key}),
+        "AIRFLOW_CONN_HTTP_DEFAULT": json.dumps(http),
+    }
+
+
+def _all_asked(server: Worker, cell: Cell) -> float:
+    """Wait for the end of the first look, as NOTES defines it, and return when that was."""
+    give_up = time.time() + START_SECONDS
+    while time.time() < give_up:
+        answered = server.ask(do="answered")
+        if cell.contender == OURS:
+            if 0 < answered["last"] < time.time() - QUIET_SECONDS:
+                return float(answered["last"])
+        elif answered["calls"] == cell.calls:
+            return float(answered["last_first"])
+        time.sleep(0.1)
+    raise RuntimeError(f"{NAMES[cell.contender]} did not ask for {cell.calls} calls in {START_SECONDS:.0f} s")
+
+
+def _watch(
+    cell: Cell, window: float, server: Worker, process: Worker, first_look: float, body_bytes: float
+) -> Result:
+    begin = time.time() + 0.5
+    end = begin + window
+    endings = _endings(cell, begin, window)
+    process.tell(begin=begin, end=end, endings=endings["number"], give_up=end + DRAIN_SECONDS)
+    server.ask(do="end_calls", **endings)
+    time.sleep(max(0.0, begin - time.time()))
+    simulator_cpu = server.ask(do="cpu")["cpu"]
+    time.sleep(max(0.0, end - time.time()))
+    simulator_cpu = server.ask(do="cpu")["cpu"] - simulator_cpu
+    cost = process.hear(DRAIN_SECONDS + START_SECONDS)
+    is_burst = cell.scenario == "burst"
+    measured_until = cost["finished"] if is_burst else end
+    totals = server.ask(do="totals", begin=begin, end=measured_until)
+    ended, events, failures = totals["ended"], cost["events"], cost["failures"]
+    for call_id, failure in failures.items():
+        print(f"{NAMES[cell.contender]}, call {call_id}: {failure}", file=sys.stderr)
+    return Result(
+        cell=cell,
+        seconds=measured_until - begin,
+        requests=totals["requests"],
+        megabytes=totals["bytes"] / 1e6,
+        cpu=cost["cpu"] if is_burst else cost["window_cpu"],
+        memory=cost["memory"] / 1e6,
+        startup=first_look - (INTERVAL_SECONDS if cell.contender == OURS else 0),
+        first_look=first_look,
+        startup_cpu=cost["startup_cpu"],
+        simulator_load=simulator_cpu / window,
+        latencies=[at - ended[call_id] for call_id, at in events.items() if call_id in ended],
+        missed=_count_missed(ended, events, failures),
+        body_bytes=body_bytes,
+    )
+
+
+def _endings(cell: Cell, begin: float, window: float) -> dict[str, Any]:
+    if cell.scenario == "burst":
+        return {"begin": begin + window / 2, "seconds": BURST_SECONDS, "number": cell.calls}
+    number = min(round(window * ENDINGS_PER_SECOND), cell.calls * 8 // 10)
+    return {"begin": begin, "seconds": window, "number": number}
+
+
+def _count_missed(ended: dict[str, float], events: dict[str, float], failures: dict[str, str]) -> int:
+    without_event = ended.keys() - events.keys()
+    without_end = {call_id for call_id, at in events.items() if at < ended.get(call_id, float("inf"))}
+    return len(without_event | without_end | failures.keys())
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    for scenario in options.scenarios:
+        for calls in options.calls:
+            for contender in options.only:
+                if contender == OURS or calls <= MOST_CALLS_FOR_PEERS:
+                    yield Cell(contender, calls, scenario)
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Measure all that was asked for; a contender that is missing is named, once."""
+    chosen = list(cells(options))
+    results: Results = {}
+    missing: set[str] = set()
+    for number, cell in enumerate(chosen, start=1):
+        if cell.contender in missing:
+            continue
+        what = f"{NAMES[cell.contender]}, {cell.calls} calls, {cell.scenario}"
+        print(f"[{number}/{len(chosen)}] {what}", file=sys.stderr, flush=True)
+        result = measure(cell, options.window)
+        if isinstance(result, Result):
+            results[cell] = result
+        else:
+            missing.add(cell.contender)
+            print(f"{NAMES[cell.contender]}: {result}")
+    return results
+
+
+def report(results: Results, window: float) -> None:
+    size = max(result.body_bytes for result in results.values()) / 1000
+    print(NOTES.format(interval=INTERVAL_SECONDS, window=window, machine=machine(), size=size))
+    for scenario, description in SCENARIOS.items():
+        if any(cell.scenario == scenario for cell in results):
+            print(f"\n{scenario.capitalize()}: {description}\n{tables(results, scenario)}")
+    print()
+    for line in verdicts(results):
+        print(line)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.waiting", description=__doc__)
+    parser.add_argument(
+        "--window", type=float, default=60.0, help="seconds of each measurement (default: 60)"
+    )
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="how many calls to wait for")
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="who waits")
+    options = parser.parse_args()
+    if options.window < 1 or min(options.calls) < 2:
+        parser.error("--window must be at least 1 and --calls at least 2")
+
+    # Inherited by the processes: each call may have a socket at both of them.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        results = run(options)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    if results:
+        report(results, options.window)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
