@@ -119,16 +119,17 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
         yield running
 
 
-@pytest.fixture
-def run_dag(database: Path, dag_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DagRun]:
+@pytest.fixture(scope="session")
+def run_dag(database: Path, dag_module: ModuleType) -> Callable[..., DagRun]:
     """Run a DAG of the folder ``dags`` to its end: ``run_dag(dag_id, **configuration)``."""
     sleep = time.sleep
-    # ``dag.test()`` looks once a second whether a task can go on.
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
     def run(dag_id: str, /, **conf: Any) -> DagRun:
         dag_module.failures.clear()
         dag = next(dag for dag in dag_module.dags if dag.dag_id == dag_id)
-        return DagRun(dag.test(run_conf=conf), dag_module.failures)
+        with pytest.MonkeyPatch.context() as patch:
+            # ``dag.test()`` looks once a second whether a task can go on.
+            patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+            return DagRun(dag.test(run_conf=conf), dag_module.failures)
 
     return run

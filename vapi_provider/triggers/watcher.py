@@ -51,9 +51,6 @@ REQUESTS_PER_POLL = 20
 PAGES_PER_POLL = 14
 """The most pages of the list among them, where more calls are waited for than that."""
 
-REST_SECONDS = 1.0
-"""The least pause after a poll that took longer than the interval."""
-
 CONNECTION_SECONDS = 60.0
 """For how long the connection is used as it was read."""
 
@@ -231,7 +228,8 @@ class CallWatcher:
             else:
                 self._trouble.is_over()
                 self._tell_late()
-            self._rest_until = time.monotonic() + REST_SECONDS
+            # Where a poll takes longer than the interval, the next one does not follow on its heels.
+            self._rest_until = time.monotonic() + MIN_INTERVAL_SECONDS / 5
 
     @property
     def _interval(self) -> float:
