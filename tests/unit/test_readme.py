@@ -164,6 +164,8 @@ ELSEWHERE = {
     "There is no connection 'vapi_default'",
     "had not ended after",
     "which is in fail_on",
+    "cannot be waited for in the triggerer",
+    "that this task does not know",
     "cannot go on",
 }
 

@@ -33,7 +33,7 @@ _REFUSED = {
 }
 """Arguments of Airflow's sensors that this one does not take, and why."""
 
-_BACKSTOP_SECONDS = 120.0
+BACKSTOP_SECONDS = 120.0
 """How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
 
 _MEMORY = "wait"
@@ -191,7 +191,7 @@ class VapiCallSensor(BaseSensorOperator):
                 analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=left + _BACKSTOP_SECONDS),
+            timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallPage
 
-_PAGE_BYTES = 1_500_000
+PAGE_BYTES = 1_500_000
 _FIRST_PAGE_ROWS = 20
 _FEWEST_ROWS = 2
 """One is the call that the page before ended with."""
@@ -104,7 +104,7 @@ class ChangeFeed:
         if scan is not None:
             scan.take(page, is_full=page.length >= self._rows)
         if page.length:
-            fitting = int(_PAGE_BYTES * page.length / max(1, page.size))
+            fitting = int(PAGE_BYTES * page.length / max(1, page.size))
             # No more than twice as many as before: the next calls may be of another size altogether.
             self._rows = min(max(_FEWEST_ROWS, fitting), 2 * self._rows, self._most_rows)
         self._close_scan()
