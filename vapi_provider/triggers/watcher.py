@@ -272,6 +272,8 @@ class CallWatcher:
 
     async def _poll(self) -> None:
         hook = await self._link.hook()
+        # Airflow may have taken its time; the next poll is to follow this one's requests at a distance.
+        self._polled_at = time.monotonic()
         self._give_up_overdue_analyses()
         if len(self._calls) <= REQUESTS_PER_POLL:
             self._feed = None
