@@ -36,6 +36,9 @@ _REFUSED = {
 BACKSTOP_SECONDS = 120.0
 """How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
 
+_LONGEST_DEFERRAL = timedelta(days=365_000)
+"""Airflow adds it to the time of day, and a calendar ends with the year 9999."""
+
 _MEMORY = "wait"
 """The key under which the processes of a task that waits hand on what they know."""
 
@@ -175,7 +178,7 @@ class VapiCallSensor(BaseSensorOperator):
         from vapi_provider.triggers.call import VapiCallTrigger
 
         end_time = wait.memory.started_at + wait.policy.longest_wait
-        left = end_time - time.time()
+        left = min(end_time - time.time(), _LONGEST_DEFERRAL.total_seconds())
         if left <= 0:
             return wait.time_out()
         self._remember(context, wait)
@@ -191,7 +194,7 @@ class VapiCallSensor(BaseSensorOperator):
                 analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
+            timeout=min(timedelta(seconds=left + BACKSTOP_SECONDS), _LONGEST_DEFERRAL),
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

@@ -34,6 +34,7 @@ _PACE = 0.999
 """Two clocks run at speeds that differ by less than a thousandth; the slower of them is safe to count on."""
 _FIRST_WINDOW = timedelta(minutes=1)
 _STALE_SECONDS = 900.0
+_NOTHING = timedelta(0)
 _INSTANT = timedelta(milliseconds=1)
 """The step of Vapi's timestamps."""
 _MOST_PARTS_LOST = 3
@@ -74,6 +75,7 @@ class ChangeFeed:
         if self.mark is not None and self._live is None:
             self._live = _Scan(self.mark, None)
             self._live_began = time.monotonic()
+            self._clock.begin()
 
     def next_query(self, known_since: datetime | None) -> dict[str, Any] | None:
         """
@@ -146,7 +148,7 @@ class ChangeFeed:
         if self._live is not None:
             if self._live.is_done:
                 self._tell(self._live)
-                self.mark = self._clock.at(self._live_began, at_least=self._live.lower)
+                self.mark = self._clock.everything_until(at_least=self._live.lower)
                 self._live = None
                 self._most_rows = min(2 * self._most_rows, _MOST_ROWS)
         elif self._backlog is not None and self._backlog.is_done:
@@ -175,23 +177,39 @@ class _ListClock:
         """The latest instant of which Vapi could know."""
         self._newest: datetime | None = None
         self._newest_at = 0.0
+        self._began = 0.0
+        self._shown: datetime | None = None
+
+    def begin(self) -> None:
+        """Note that a walk begins."""
+        self._began = time.monotonic()
+        self._shown = self._newest and self._newest - max(_NOTHING, _OVERLAP - self._since_newest())
 
     def learn(self, page: CallPage) -> None:
         """Take what the rows prove; one from the future proves nothing."""
         # The Date header has no fractions.
         self.latest = page.answered_at + timedelta(seconds=1)
-        for row in page.rows:
-            instant = row.updated_at
-            if instant and instant <= self.latest and (self._newest is None or instant > self._newest):
-                self._newest, self._newest_at = instant, time.monotonic()
+        newest = max(
+            (row.updated_at for row in page.rows if row.updated_at and row.updated_at <= self.latest),
+            default=None,
+        )
+        if newest is None:
+            return
+        now = time.monotonic()
+        shown = newest - timedelta(seconds=now - self._began) - _OVERLAP
+        self._shown = max(self._shown or shown, shown)
+        if self._newest is None or newest > self._newest:
+            self._newest, self._newest_at = newest, now
 
-    def at(self, began: float, *, at_least: datetime) -> datetime:
-        """Return the instant up to which a walk has seen everything that began at an instant of our own clock."""
-        if self._newest is None:
+    def everything_until(self, at_least: datetime) -> datetime:
+        """Return the instant up to which the walk that is over now has seen everything."""
+        if self._newest is None or self._shown is None:
             return at_least
-        since = timedelta(seconds=(began - self._newest_at) * _PACE)
-        seen = self._newest + min(since, timedelta(0)) - _OVERLAP
-        return max(at_least, seen, self._newest + since - _MOST_LAG)
+        return max(at_least, self._shown, self._newest + self._since_newest() - _MOST_LAG)
+
+    def _since_newest(self) -> timedelta:
+        """Return for how long the list had shown its newest row when the walk began."""
+        return timedelta(seconds=(self._began - self._newest_at) * _PACE)
 
 
 class _Part(NamedTuple):
