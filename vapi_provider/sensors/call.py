@@ -189,7 +189,8 @@ class VapiCallSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 end_time=end_time,
                 since=wait.memory.since,
-                wait_for_analysis=self.wait_for_analysis,
+                # An end that is in fail_on is not worth the wait for an analysis, so the end is looked at first.
+                wait_for_analysis=self.wait_for_analysis and (not self.fail_on or wait.has_seen_end),
                 # Plain JSON knows no infinity.
                 analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
             ),

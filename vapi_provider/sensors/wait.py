@@ -86,6 +86,11 @@ class CallWait:
         """Whether the last look brought the call."""
         return self._last_call is not None and self._last_error is None
 
+    @property
+    def has_seen_end(self) -> bool:
+        """Whether the call had ended when it was read last, by whichever process of the task."""
+        return self.memory.status == "ended" if self._last_call is None else self._last_call.has_ended
+
     def look(self) -> dict[str, Any] | None:
         """
         Look at the call once.

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of what a wait means: what Vapi answers, look by look, and what becomes of the task."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiCallFailedError,
+    VapiCallNotFoundError,
+    VapiConfigurationError,
+    VapiPermanentError,
+    VapiRateLimitError,
+    VapiTransientError,
+)
+from vapi_provider.simulator import Fault, VapiSimulator
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
+"""The time on Vapi's clock, unless a look says otherwise; far from that of this machine."""
+
+LONGEST = 60.0
+"""The seconds after which a wait ends that has gone wrong; no row takes as long."""
+
+_COMES_LATER = ("startedAt", "endedAt", "endedReason", "analysis")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A look that brings the call, with these fields, so many seconds after noon."""
+
+    fields: Mapping[str, Any]
+    at: float = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Date": format_datetime(NOON + timedelta(seconds=self.at), usegmt=True)}
+
+
+def seen(status: str, *, at: float = 0, **fields: Any) -> Seen:
+    return Seen({"status": status, **fields}, at)
+
+
+def ended(reason: str | None = "customer-ended-call", *, status: str = "ended", **more: Any) -> Seen:
+    """See a call that ended at noon."""
+    start = (NOON - timedelta(minutes=5)).isoformat()
+    return seen(status, startedAt=start, endedAt=NOON.isoformat(), endedReason=reason, **more)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the looks bring, the last one from then on, and what becomes of the task."""
+
+    looks: tuple[Seen | Fault, ...]
+    state: str
+    says: str
+    """How the last line begins; ``{id}`` is the call's, and `` ... `` stands for anything."""
+    errors: tuple[type[Exception], ...] = ()
+    """What ends the tries, one by one, without ``soft_fail``."""
+    is_softened: bool = False
+    """Whether ``soft_fail`` makes a skip of it."""
+    event: str = "done"
+    """What the trigger has to tell about it."""
+    warns: str = ""
+    """What the log says besides."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tries(self) -> int:
+        return len(self.errors) + (self.state == "success")
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the first look of the last try is not the last one."""
+        return len(self.looks) > self.tries or self.event != "done"
+
+    def says_of(self, call_id: Any) -> re.Pattern[str]:
+        parts = self.says.replace("{id}", str(call_id)).split(" ... ")
+        return re.compile(".*".join(map(re.escape, parts)))
+
+    def arrange(self, simulator: VapiSimulator, name: str) -> dict[str, Any]:
+        """Add the call, with an id that is the same every time; return the sensor's arguments."""
+        call_id = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+        *first, last = self.looks
+        simulator.add_call(body={"id": call_id, **(last.fields if isinstance(last, Seen) else {})})
+        call = {k: v for k, v in simulator.get_call(call_id).items() if k not in _COMES_LATER}
+        answers = [
+            Fault(body=json.dumps({**call, **look.fields}), headers=look.headers)
+            if isinstance(look, Seen)
+            else look
+            for look in first
+        ]
+        answers.append(Fault(times=None, headers=last.headers) if isinstance(last, Seen) else lasting(last))
+        for answer in answers:
+            simulator.faults.add(replace(answer, path=f"/call/{call_id}"))
+        return {"call_id": call_id, "timeout": LONGEST, **self.arguments}
+
+
+def lasting(fault: Fault) -> Fault:
+    return replace(fault, times=None)
+
+
+def succeeds(
+    *looks: Seen | Fault,
+    says: str = "Call {id} ended (customer-ended-call): completed.",
+    after: type[Exception] | None = None,
+    event: str = "done",
+    warns: str = "",
+    **arguments: Any,
+) -> Row:
+    """Succeed, at the second try ``after`` an error."""
+    errors = (after,) if after else ()
+    return Row(looks, "success", says, errors, event=event, warns=warns, arguments=arguments)
+
+
+def fails(
+    error: type[Exception], says: str, *looks: Seen | Fault, event: str = "done", **arguments: Any
+) -> Row:
+    """Fail for good, or be skipped with ``soft_fail``."""
+    return Row(looks, "failed", says, (error,), is_softened=True, event=event, arguments=arguments)
+
+
+def gives_up(error: type[Exception], says: str, *looks: Seen | Fault, **arguments: Any) -> Row:
+    """Fail after all of Airflow's tries, ``soft_fail`` or not."""
+    return Row(looks, "failed", says, (error,) * 3, arguments=arguments)
+
+
+QUEUED, RINGING, ON_HOLD = seen("queued"), seen("ringing"), seen("on-hold")
+NOT_FOUND, UNDELETED = seen("not-found"), seen("deletion-failed")
+ENDED, VOICEMAIL = ended(), ended("voicemail")
+ANALYZED = ended(analysis={"summary": "They confirmed the appointment.", "successEvaluation": "true"})
+A_MINUTE_LATER = ended(at=61)
+
+OUTAGE, RESET, TOO_MANY = Fault(status=503), Fault(reset="before"), Fault(status=429)
+PAGE_200, PAGE_403, PAGE_404, PAGE_502 = (
+    Fault(status=status, body="<title>Gateway</title>", content_type="text/html")
+    for status in (200, 403, 404, 502)
+)
+
+REFUSALS = {
+    400: VapiPermanentError,
+    401: VapiAuthenticationError,
+    403: VapiAuthenticationError,
+    404: VapiCallNotFoundError,
+}
+ANALYSIS = {"wait_for_analysis": True, "include": ["analysis"]}
+NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See https://"
+MISSED = "Call {id} had not ended after"
+NOT_ANALYZED = "The analysis of call {id} had not arrived after"
+NO_ANALYSIS = "Vapi's analysis of call {id} did not arrive in time"
+REFUSED = "GET /call/{id} was answered"
+SEE = "See https://dashboard.vapi.ai/calls/{id}, or raise the timeout."
+
+ROWS: dict[str, Row] = {
+    # status ended
+    "ended": succeeds(ENDED),
+    "ended later": succeeds(QUEUED, RINGING, ENDED),
+    "ended for an unknown reason": succeeds(RINGING, ended("gone"), says="Call {id} ended (gone): unknown."),
+    "ended for no reason": succeeds(ended(None), says="Call {id} ended (no reason given): unknown."),
+    "unknown status before the end": succeeds(ON_HOLD, ENDED),
+    "unknown status that is the end": succeeds(RINGING, ended(status="archived")),
+    # status ended, outcome in fail_on
+    "in fail_on": fails(VapiCallFailedError, NO_ANSWER, VOICEMAIL, fail_on=["no_answer"]),
+    "in fail_on later": fails(VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, fail_on=["no_answer"]),
+    "not in fail_on": succeeds(
+        VOICEMAIL, says="Call {id} ended (voicemail): no_answer.", fail_on=["failed", "cancelled"]
+    ),
+    # status not-found, deletion-failed
+    "not-found later": fails(VapiCallFailedError, "Call {id} has status 'not-found'", RINGING, NOT_FOUND),
+    "deletion-failed": fails(VapiCallFailedError, "Call {id} has status 'deletion-failed'", UNDELETED),
+    # 400, 401, 403, 404 in Vapi's shape, bad id, bad connection
+    **{
+        f"{status} at the first look": fails(error, f"{REFUSED} {status}", Fault(status=status))
+        for status, error in REFUSALS.items()
+    },
+    **{
+        f"{status} later": fails(error, f"{REFUSED} {status}", RINGING, Fault(status=status), event="error")
+        for status, error in REFUSALS.items()
+    },
+    "no id": fails(VapiConfigurationError, "call_id is 'None' (NoneType)", ENDED, call_id=None),
+    "id rendered to None": fails(VapiConfigurationError, "call_id is 'None' (str)", ENDED, call_id="None"),
+    "id of another path": fails(VapiConfigurationError, "call_id must be a call's id", ENDED, call_id="../x"),
+    "no such connection": fails(
+        VapiConfigurationError,
+        "Call {id}: There is no connection 'nowhere'",
+        ENDED,
+        vapi_conn_id="nowhere",
+    ),
+    "no key": fails(
+        VapiConfigurationError, "Call {id}: Connection 'keyless': password", ENDED, vapi_conn_id="keyless"
+    ),
+    # transient error at the very first poke
+    "503 at the first look": succeeds(OUTAGE, RINGING, ENDED, after=VapiTransientError),
+    "reset at the first look": succeeds(RESET, ENDED, after=VapiTransientError),
+    "429 at the first look": succeeds(TOO_MANY, ENDED, after=VapiRateLimitError),
+    "proxy's 502 at the first look": succeeds(PAGE_502, ENDED, after=VapiTransientError),
+    "503 at the first look of each try": gives_up(VapiTransientError, f"{REFUSED} 503", OUTAGE),
+    # transient errors later, however many
+    "503 later": succeeds(RINGING, OUTAGE, ENDED),
+    "all passing errors later": succeeds(
+        RINGING, OUTAGE, RESET, TOO_MANY, PAGE_200, PAGE_403, PAGE_404, PAGE_502, ENDED
+    ),
+    "503 when the end was seen": succeeds(RINGING, ENDED, OUTAGE, OUTAGE, ENDED),
+    # timeout reached
+    "timeout": fails(
+        AirflowSensorTimeout,
+        f"{MISSED} 0.3 s (timeout=0.3): its last status was 'ringing'. {SEE}",
+        RINGING,
+        event="timeout",
+        timeout=0.3,
+    ),
+    "timeout at once": fails(
+        AirflowSensorTimeout, f"{MISSED} 0.0 s (timeout=0): its last status was 'queued'.", QUEUED, timeout=0
+    ),
+    "timeout in an outage": fails(
+        AirflowSensorTimeout,
+        f"{MISSED} 1.0 s (timeout=1): its last status was 'ringing'. The last error was: {REFUSED} 503 ... {SEE}",
+        RINGING,
+        OUTAGE,
+        event="timeout",
+        # Enough for a second look.
+        timeout=1,
+    ),
+    # wait_for_analysis
+    "analysis at once": succeeds(ANALYZED, **ANALYSIS),
+    "analysis later": succeeds(RINGING, ENDED, ANALYZED, **ANALYSIS, analysis_timeout=600),
+    "no analysis in time": succeeds(ENDED, A_MINUTE_LATER, **ANALYSIS, warns=NO_ANALYSIS),
+    "no analysis at the timeout": succeeds(
+        RINGING, ENDED, **ANALYSIS, analysis_timeout=600, event="timeout", timeout=0.3, warns=NO_ANALYSIS
+    ),
+    "no analysis at the timeout in an outage": fails(
+        AirflowSensorTimeout,
+        f"{NOT_ANALYZED} 1.0 s (timeout=1): its last status was 'ended'. The last error was: {REFUSED} 503",
+        ENDED,
+        OUTAGE,
+        event="timeout",
+        **ANALYSIS,
+        analysis_timeout=600,
+        timeout=1,
+    ),
+    "in fail_on without analysis": fails(
+        VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, **ANALYSIS, fail_on=["no_answer"], timeout=3
+    ),
+}
+"""By name, in the order of the documentation's table."""

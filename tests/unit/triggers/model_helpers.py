@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A triggerer's event loop whose time jumps, and a Vapi whose truth, and whatever it ever said, a test can look up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import selectors
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import requests_mock
+
+from vapi_provider.triggers import call as call_module, feed as feed_module, watcher as watcher_module
+from vapi_provider.triggers.call import VapiCallTrigger
+
+if TYPE_CHECKING:
+    from vapi_provider.hooks.settings import RequestLimits
+
+CONN_ID = "vapi_of_tests"
+HOST = "https://vapi.example"
+THREADS = "vapi-call-watcher"
+LATENCY = 0.05
+
+# As they are in the package, whatever other tests put in their place.
+SETTLE = call_module.SETTLE_SECONDS
+MIN_INTERVAL = watcher_module.MIN_INTERVAL_SECONDS
+MISSING = watcher_module.MISSING_SECONDS
+CLOCK_CHECK = call_module._CLOCK_CHECK_SECONDS
+BUDGET = watcher_module.REQUESTS_PER_POLL, watcher_module.PAGES_PER_POLL
+OVERLAP = feed_module._OVERLAP.total_seconds()
+
+
+def call_id_of(number: int) -> str:
+    return f"019a7c2e-5f00-7000-8000-{number:012d}"
+
+
+class Clock:
+    """The monotonic clock, which only waiting moves, and a wall clock beside it, which can be set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.wall_offset = 1_790_000_000.0
+        self.took = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now + self.wall_offset
+
+
+class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    clock: Clock
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None:
+            # Nothing is due any more, so only a thread can wake the loop; 10 s say that none will.
+            ready = super().select(10)
+            assert ready, "everybody waits for nothing"
+            return ready
+        ready = super().select(0)
+        if not ready:
+            # As in life, no two rounds are at the same time.
+            self.clock.now += max(timeout, 1e-9)
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which an hour passes in no time, and in which a thread's work takes what the clock was told."""
+
+    def __init__(self, clock: Clock) -> None:
+        selector = _JumpingSelector()
+        selector.clock = clock
+        self.clock = clock
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.clock.now
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        self.clock.took = 0.0
+        future = self.create_future()
+        try:
+            result, error = (executor.submit(func, *args).result() if executor else func(*args)), None
+        except Exception as raised:
+            result, error = None, raised
+
+        def deliver() -> None:
+            if not future.done():
+                future.set_result(result) if error is None else future.set_exception(error)
+
+        self.call_later(self.clock.took, deliver)
+        return future
+
+
+def run_virtually(main: Callable[[], Any], clock: Clock) -> Any:
+    """Run a coroutine as ``asyncio.run`` does, in a virtual loop, and see that it leaves nothing behind."""
+    loop = VirtualLoop(clock)
+    try:
+        result = loop.run_until_complete(main())
+        loop.run_until_complete(_pass_on())
+        assert_nothing_left(loop)
+        return result
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(_pass_on())
+        for key in [key for key in watcher_module._watchers if key[0] is loop]:
+            watcher_module._watchers.pop(key)._stop()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+async def _pass_on() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def assert_nothing_left(loop: asyncio.AbstractEventLoop) -> None:
+    assert not [key for key in watcher_module._watchers if key[0] is loop], "a watcher is registered still"
+    assert not asyncio.all_tasks(loop), "a task goes on"
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(5)
+            assert not thread.is_alive(), "a thread goes on"
+
+
+def watcher_threads() -> int:
+    return sum(thread.name.startswith(THREADS) for thread in threading.enumerate())
+
+
+def instant(seconds: float) -> str:
+    """Write an instant as Vapi does."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(text: str) -> float:
+    """Read an instant as Vapi writes it."""
+    # Python 3.10 reads no Z.
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@dataclass
+class FakeCall:
+    """A call of the fake Vapi, and every state that it was in."""
+
+    number: int
+    created_at: float
+    states: list[dict[str, Any]] = field(default_factory=list)
+    erased: bool = False
+    bulk: int = 0
+    broken: bool = False
+    """Whether its row in the list makes no sense."""
+
+    @property
+    def id(self) -> str:
+        return call_id_of(self.number)
+
+    @property
+    def now(self) -> dict[str, Any]:
+        return self.states[-1]
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.now["status"] == "ended")
+
+
+@dataclass
+class Exchange:
+    """A request, and when it began and was over."""
+
+    path: str
+    query: dict[str, str]
+    began: float
+    over: float
+    thread: threading.Thread
+    pause: float = 0.0
+    """For how long the answer asked to be left alone."""
+
+
+LIST_MODES = ("honest", "empty", "unsorted", "repeating", "ignoring-filters", "timeless")
+
+
+class FakeVapi:
+    """
+    A Vapi behind requests-mock.
+
+    :param clock: its clock goes at the same pace as ours, years away
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.calls: dict[str, FakeCall] = {}
+        self.log: list[Exchange] = []
+        self.date_offset = 0.0
+        self.list_mode = "honest"
+        """One of LIST_MODES."""
+        self.lag = 0.0
+        self.faults: list[dict[str, Any]] = []
+        self.said_over: dict[str, list[dict[str, Any]]] = {}
+        """What it ever said of calls that are over, by id; with when it did, by its own Date header and by our clock."""
+        self.refused_calls: dict[str, list[float]] = {}
+        self.refusals: list[tuple[float, str]] = []
+        """When the key was refused, and for which path."""
+
+    def now(self) -> float:
+        return self.clock.now + 1_760_000_000.25
+
+    def add(self, number: int, *, age: float = 600.0) -> FakeCall:
+        now = self.now()
+        call = FakeCall(number, now - age)
+        call.states.append(
+            {
+                "status": "queued",
+                "at": now - age,
+                "updatedAt": instant(now - age),
+                "endedAt": None,
+                "analysis": None,
+            }
+        )
+        self.calls[call.id] = call
+        return call
+
+    def change(self, call: FakeCall, *, moves: bool = True, **fields: Any) -> None:
+        now = self.now()
+        updated = {"updatedAt": instant(now)} if moves else {}
+        call.states.append({**call.now, **updated, "at": now, **fields})
+
+    def end(self, call: FakeCall, *, moves: bool = True, analysis: bool = False) -> None:
+        if not call.has_ended:
+            made = {"summary": "Confirmed."} if analysis else None
+            self.change(call, moves=moves, status="ended", endedAt=instant(self.now()), analysis=made)
+
+    # The rest answers requests.
+
+    def answer(self, request: Any, context: Any) -> bytes:
+        began = self.clock.now
+        # As a real clock does; two instants are never the same.
+        self.clock.now += 1e-6
+        try:
+            fault = self._fault(request)
+            took = LATENCY if fault is None else fault.get("took", LATENCY)
+            return self._faulty(request.path, fault, context) if fault else self._sound(request, context)
+        finally:
+            self.clock.took = took
+            query = {name: values[0] for name, values in request.qs.items()}
+            pause = float((fault or {}).get("headers", {}).get("Retry-After", 0))
+            self.log.append(
+                Exchange(request.path, query, began, began + took, threading.current_thread(), pause)
+            )
+
+    def _fault(self, request: Any) -> dict[str, Any] | None:
+        for fault in self.faults:
+            if fault.get("only", "") in request.path and (not fault.get("list") or request.path == "/call"):
+                fault["times"] -= 1
+                if not fault["times"]:
+                    self.faults.remove(fault)
+                return fault
+        return None
+
+    def _faulty(self, path: str, fault: dict[str, Any], context: Any) -> bytes:
+        if "error" in fault:
+            raise fault["error"]
+        if fault["status"] in (401, 403):
+            self.refusals.append((self.clock.now, path))
+        context.status_code = fault["status"]
+        context.headers.update(self._headers(), **fault.get("headers", {}))
+        return bytes(fault.get("body", _error(fault["status"])))
+
+    def _headers(self) -> dict[str, str]:
+        date = datetime.fromtimestamp(int(self.date()), timezone.utc)
+        return {"Date": format_datetime(date, usegmt=True), "Content-Type": "application/json"}
+
+    def date(self) -> float:
+        return self.now() + self.date_offset
+
+    def _sound(self, request: Any, context: Any) -> bytes:
+        context.headers.update(self._headers())
+        if request.path == "/call":
+            page = self._page(request.qs)
+            rows = [None if call.broken else self._told(call, state, in_list=True) for call, state in page]
+            return json.dumps(rows).encode()
+        call = self.calls[request.path.rpartition("/")[2]]
+        if call.erased:
+            self.refused_calls.setdefault(call.id, []).append(self.clock.now)
+            context.status_code = 404
+            return _error(404)
+        return json.dumps(self._told(call, call.now, in_list=False)).encode()
+
+    def _told(self, call: FakeCall, state: dict[str, Any], *, in_list: bool) -> dict[str, Any]:
+        if state["status"] == "ended":
+            self.said_over.setdefault(call.id, []).append(
+                {**state, "date": self.date(), "told": self.clock.now}
+            )
+        shown = {"id": call.id, "createdAt": instant(call.created_at), **state, "transcript": "x" * call.bulk}
+        hidden = ("at", "createdAt", "updatedAt") if in_list and self.list_mode == "timeless" else ("at",)
+        return {name: value for name, value in shown.items() if name not in hidden}
+
+    def _page(self, qs: dict[str, list[str]]) -> list[tuple[FakeCall, dict[str, Any]]]:
+        if self.list_mode == "empty":
+            return []
+        seen_until = self.now() - self.lag
+        rows = []
+        for call in self.calls.values():
+            states = [state for state in call.states if state["at"] <= seen_until]
+            if states and not call.erased:
+                rows.append((call, states[-1]))
+        bounds = {name: seconds(values[0].upper()) for name, values in qs.items() if name != "limit"}
+        if self.list_mode != "ignoring-filters":
+            rows = [row for row in rows if self._fits(row, bounds)]
+        rows.sort(key=lambda row: row[0].created_at, reverse=True)
+        if self.list_mode == "unsorted":
+            random.Random(len(self.log)).shuffle(rows)
+        limit = int(qs["limit"][0])
+        if self.list_mode == "repeating" and rows:
+            rows = (rows * limit)[:limit]
+        return rows[:limit]
+
+    def _fits(self, row: tuple[FakeCall, dict[str, Any]], bounds: dict[str, float]) -> bool:
+        call, state = row
+        updated = seconds(state["updatedAt"])
+        return (
+            bounds.get("updatedatge", updated) <= updated
+            and not bounds.get("updatedatlt", updated + 1) <= updated
+            and (
+                self.list_mode == "repeating"
+                or call.created_at <= bounds.get("createdatle", call.created_at) + 1e-4
+            )
+        )
+
+    def polls(self, since: float = 0.0) -> list[list[Exchange]]:
+        """Return the requests from an instant on, poll by poll."""
+        polls: list[list[Exchange]] = []
+        latest: dict[threading.Thread, list[Exchange]] = {}
+        for exchange in self.log:
+            # Each watcher has a thread of its own; the last request of one may be under way when the next one begins.
+            poll = latest.get(exchange.thread)
+            if exchange.began < since:
+                continue
+            if poll is None or exchange.began - poll[-1].over > 0.5:
+                poll = latest[exchange.thread] = []
+                polls.append(poll)
+            poll.append(exchange)
+        return polls
+
+
+def _error(status: int) -> bytes:
+    return json.dumps({"message": "So it is.", "error": "Of the test", "statusCode": status}).encode()
+
+
+def reset() -> dict[str, Any]:
+    return {"error": requests.ConnectionError(ConnectionResetError())}
+
+
+def timeout() -> dict[str, Any]:
+    return {"error": requests.ReadTimeout(TimeoutError()), "took": 10.0}
+
+
+@dataclass(eq=False)
+class Wait:
+    """A trigger at work, as the triggerer runs it."""
+
+    trigger: VapiCallTrigger
+    joined: float
+    events: list[dict[str, Any]] = field(default_factory=list)
+    told_at: float | None = None
+    left: bool = False
+    time_had_come: bool = False
+    """Whether the wall clock ever showed its end time or a later one."""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def call_id(self) -> str:
+        return self.trigger.call_id
+
+
+class Triggerer:
+    """
+    Runs triggers against a fake Vapi.
+
+    :param vapi: the Vapi
+    """
+
+    def __init__(self, vapi: FakeVapi) -> None:
+        self.vapi = vapi
+        self.clock = vapi.clock
+        self.waits: list[Wait] = []
+        self.set_connection("key-of-the-tests")
+
+    def set_connection(self, password: str | None) -> None:
+        """Store the connection in Airflow, or take it away."""
+        name = f"AIRFLOW_CONN_{CONN_ID.upper()}"
+        os.environ.pop(name, None)
+        if password is not None:
+            os.environ[name] = json.dumps({"conn_type": "vapi", "password": password, "host": HOST})
+
+    def start(self, call_id: str, *, end_after: float = 1e6, **arguments: Any) -> Wait:
+        arguments = {"poll_interval": 5, **arguments}
+        trigger = VapiCallTrigger(
+            vapi_conn_id=CONN_ID, call_id=call_id, end_time=self.clock.time() + end_after, **arguments
+        )
+        wait = Wait(trigger, self.clock.now)
+        wait.task = asyncio.get_running_loop().create_task(self._run(wait))
+        self.waits.append(wait)
+        return wait
+
+    async def _run(self, wait: Wait) -> None:
+        async for event in wait.trigger.run():
+            self.look_at_clock()
+            wait.events.append(event.payload)
+            wait.told_at = self.clock.now
+
+    def look_at_clock(self) -> None:
+        """Note whose time has come; to be done before and after the wall clock is set."""
+        for wait in self.waits:
+            wait.time_had_come |= not wait.events and self.clock.time() >= wait.trigger.end_time
+
+    def set_clock(self, step: float) -> None:
+        self.look_at_clock()
+        self.clock.wall_offset += step
+        self.look_at_clock()
+
+    async def stop(self, wait: Wait) -> None:
+        """Cancel a trigger, as the triggerer does."""
+        assert wait.task is not None
+        wait.left = not wait.events
+        wait.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await wait.task
+
+    async def stop_all(self) -> None:
+        for wait in self.waits:
+            await self.stop(wait)
+
+    async def until_told(self, wait: Wait, most: float = 600.0) -> float:
+        """Wait for a trigger's event; return how long that took."""
+        began = self.clock.now
+        assert wait.task is not None
+        await asyncio.wait({wait.task}, timeout=most)
+        assert wait.events, f"no event within {most} s"
+        return self.clock.now - began
+
+
+@contextlib.contextmanager
+def virtual_world(
+    *,
+    budget: tuple[int, int] = BUDGET,
+    limits: RequestLimits | None = None,
+    page_bytes: int | None = None,
+    missing: float = MISSING,
+) -> Iterator[Triggerer]:
+    """Put the triggers on a clock of their own, with a Vapi of their own; constants are as in the package unless given."""
+    clock = Clock()
+    vapi = FakeVapi(clock)
+    with pytest.MonkeyPatch.context() as patch, requests_mock.Mocker() as mocker:
+        # So that it is what it was afterwards.
+        patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
+        for module in (call_module, watcher_module, feed_module):
+            patch.setattr(module, "time", clock)
+        # The default of its field is bound to the real clock.
+        made = watcher_module._WatchedCall
+        patch.setattr(
+            watcher_module, "_WatchedCall", lambda *args, **fields: made(*args, asked_at=clock.now, **fields)
+        )
+        patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
+        patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
+        patch.setattr(watcher_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
+        patch.setattr(watcher_module, "MISSING_SECONDS", missing)
+        patch.setattr(watcher_module, "REQUESTS_PER_POLL", budget[0])
+        patch.setattr(watcher_module, "PAGES_PER_POLL", budget[1])
+        patch.setattr(watcher_module, "random", SimpleNamespace(uniform=random.Random(0).uniform))
+        if limits is not None:
+            patch.setattr(watcher_module, "_LIMITS", limits)
+        if page_bytes is not None:
+            patch.setattr(feed_module, "PAGE_BYTES", page_bytes)
+        mocker.register_uri("GET", re.compile(f"^{HOST}/call"), content=vapi.answer)
+        yield Triggerer(vapi)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while True:
+        if is_so():
+            return
+        await asyncio.sleep(0.001)
+
+
+async def collect(iterator: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in iterator]
+
+
+def ago(clock: Clock, seconds: float) -> str:
+    """An instant of the fake Vapi's, some time ago."""
+    moment = datetime.fromtimestamp(clock.now + 1_760_000_000.25, timezone.utc) - timedelta(seconds=seconds)
+    return moment.isoformat()

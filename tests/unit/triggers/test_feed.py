@@ -1,0 +1,493 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pages of the list of calls are read, and that what changed is on one of them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from watcher_helpers import VirtualClock, written
+
+from vapi_provider.models.call import CallGlimpse, CallPage
+from vapi_provider.triggers.feed import ChangeFeed
+
+ENOUGH = 1_000
+COUNTS = pytest.mark.parametrize("count", [0, 1, 2, 19, 20, 21, 99, 100, 101, 340, 1_000])
+
+
+def newest_first(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.created, reverse=True)
+
+
+def oldest_first(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.created)
+
+
+def last_changed_first(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.updated, reverse=True)
+
+
+def in_no_order(rows: list[Row]) -> list[Row]:
+    return random.Random(len(rows)).sample(rows, len(rows))
+
+
+ORDERS = pytest.mark.parametrize(
+    "order",
+    [newest_first, oldest_first, last_changed_first, in_no_order],
+    ids=["newest first", "oldest first", "last changed first", "in no order"],
+)
+
+
+class Row:
+    """A call of the list."""
+
+    def __init__(self, call_id: str, created: datetime, size: int) -> None:
+        self.call_id = call_id
+        self.created = self.updated = created
+        self.size = size
+        self.changes = 0
+
+    def glimpse(self) -> CallGlimpse:
+        shown = {"id": self.call_id, "createdAt": written(self.created), "updatedAt": written(self.updated)}
+        return CallGlimpse.model_validate(shown)
+
+
+class Vapi:
+    """
+    A list of calls, and whoever reads what a feed asks for.
+
+    :param clock: our clock
+    :param order: the order of the list
+    """
+
+    def __init__(self, clock: VirtualClock, order: Callable[[list[Row]], list[Row]] = newest_first) -> None:
+        self.clock = clock
+        self.order = order
+        self.off = timedelta()
+        self.lag = timedelta()
+        self.rows: dict[str, Row] = {}
+        self.read: dict[str, int] = {}
+        self.queries: list[dict[str, Any]] = []
+        self.sizes: list[int] = []
+        self.largest_answer = 10**9
+
+    @property
+    def now(self) -> datetime:
+        now = self.clock.utc() + self.off
+        return now.replace(microsecond=now.microsecond // 1_000 * 1_000)
+
+    def add(self, count: int, *, spacing: float = 0.3, size: int = 1_000) -> list[str]:
+        """Add calls of long ago."""
+        first = self.now - timedelta(days=1)
+        call_ids = [f"call-{len(self.rows) + place}" for place in range(count)]
+        for place, call_id in enumerate(call_ids):
+            self.rows[call_id] = Row(call_id, first + timedelta(seconds=spacing * place), size)
+        return call_ids
+
+    def change(self, call_ids: list[str], *, within: float = 0.0) -> None:
+        """Change calls, spread over so many seconds up to now."""
+        for place, call_id in enumerate(call_ids, 1):
+            row = self.rows[call_id]
+            row.updated = self.now - timedelta(seconds=round(within * (1 - place / len(call_ids)), 3))
+            row.changes += 1
+
+    def answer(self, query: dict[str, Any]) -> CallPage | None:
+        """Return a page; None for one that is larger than may be read."""
+        since, until, oldest = (
+            datetime.fromisoformat(query[name]) if name in query else None
+            for name in ("updatedAtGe", "updatedAtLt", "createdAtLe")
+        )
+        shown = self.now - self.lag
+        found = [
+            row
+            for row in self.rows.values()
+            if (not self.lag or row.updated <= shown)
+            and (since is None or row.updated >= since)
+            and (until is None or row.updated < until)
+            and (oldest is None or row.created <= oldest)
+        ]
+        listed = self.order(found)[: query["limit"]]
+        size = sum(row.size for row in listed) + 2
+        if size > self.largest_answer:
+            return None
+        self.sizes.append(size)
+        for row in listed:
+            self.read[row.call_id] = row.changes
+        # A Date header has no fractions.
+        answered_at = self.now.replace(microsecond=0)
+        return CallPage(
+            rows=[row.glimpse() for row in listed], length=len(listed), size=size, answered_at=answered_at
+        )
+
+    def poll(self, feed: ChangeFeed, *, pages: int = ENOUGH, since: datetime | None = None) -> int:
+        """Read what a poll would; return how many pages that took."""
+        feed.begin_poll()
+        for page in range(pages):
+            query = feed.next_query(since)
+            if query is None:
+                return page
+            self.queries.append(query)
+            answer = self.answer(query)
+            if answer is None:
+                feed.take_oversized()
+            else:
+                feed.take(answer)
+        return pages
+
+    def unread(self, call_ids: list[str]) -> list[str]:
+        return [call_id for call_id in call_ids if self.read.get(call_id, 0) < self.rows[call_id].changes]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:  # type: ignore[override]
+    clock = VirtualClock()
+    monkeypatch.setattr("vapi_provider.triggers.feed.time", clock)
+    return clock
+
+
+@pytest.fixture
+def vapi(clock: VirtualClock) -> Vapi:
+    return Vapi(clock)
+
+
+@COUNTS
+@ORDERS
+def test_all_that_changed_since_the_last_poll_is_read(
+    clock: VirtualClock, order: Callable[[list[Row]], list[Row]], count: int
+) -> None:
+    vapi = Vapi(clock, order)
+    call_ids = vapi.add(1_200)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    for _ in range(3):
+        clock.now += 15
+        changed = random.Random(count).sample(call_ids, count)
+        vapi.change(changed, within=14)
+        vapi.poll(feed)
+        assert vapi.unread(changed) == []
+
+
+@COUNTS
+def test_a_list_in_its_usual_order_costs_hardly_more_pages_than_what_changed_fills(
+    vapi: Vapi, count: int
+) -> None:
+    call_ids = vapi.add(1_200)
+    feed = ChangeFeed()
+    vapi.change(call_ids[:150])
+    # The second poll knows how large the rows are.
+    vapi.poll(feed)
+    clock = vapi.clock
+    clock.now += 15
+    vapi.change(random.Random(1).sample(call_ids, count), within=9)
+    # One row of each page is the last of the page before; and one page can be needed to see that it was the last.
+    assert vapi.poll(feed) <= count / 99 + 2
+
+
+@pytest.mark.parametrize("spacing", [0.0, 0.000_4, 0.001], ids="{} s apart".format)
+@pytest.mark.parametrize("count", [101, 450])
+def test_calls_created_at_once_are_told_apart_by_when_they_changed(
+    vapi: Vapi, spacing: float, count: int
+) -> None:
+    call_ids = vapi.add(count, spacing=spacing)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=4)
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
+
+
+def test_what_cannot_be_told_apart_is_given_up_once_and_said_once(
+    vapi: Vapi, caplog: pytest.LogCaptureFixture
+) -> None:
+    call_ids = vapi.add(450, spacing=0)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    for _ in range(3):
+        vapi.clock.now += 15
+        vapi.change(call_ids)
+        # Some forty halves of a range, and no endless search.
+        assert vapi.poll(feed) < 100
+        vapi.clock.now += 15
+        vapi.change(call_ids[:1])
+        vapi.poll(feed)
+        assert vapi.unread(call_ids[:1]) == []
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "without a gap" in caplog.text
+
+
+@ORDERS
+@pytest.mark.parametrize("pages", [1, 2, 5])
+def test_a_walk_that_does_not_fit_into_its_poll_goes_on_and_skips_nothing(
+    clock: VirtualClock, order: Callable[[list[Row]], list[Row]], pages: int
+) -> None:
+    vapi = Vapi(clock, order)
+    call_ids = vapi.add(1_000)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    clock.now += 15
+    vapi.change(call_ids, within=14)
+    for _ in range(ENOUGH):
+        if not vapi.unread(call_ids):
+            break
+        assert vapi.poll(feed, pages=pages) <= pages
+        clock.now += 5
+    assert vapi.unread(call_ids) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_meanwhile_every_change_is_read_in_the_end(clock: VirtualClock, seed: int) -> None:
+    """Polls are cut short, calls change while they are read, the list lags, clocks differ and drift."""
+    dice = random.Random(seed)
+    vapi = Vapi(clock, [newest_first, oldest_first, in_no_order][seed % 3])
+    vapi.off = timedelta(minutes=dice.choice((-600, -3, 0, 4, 900)))
+    vapi.lag = timedelta(seconds=dice.choice((0, 0.5, 20)))
+    call_ids = vapi.add(700, size=dice.choice((900, 30_000)))
+    clock.now += 30
+    feed = ChangeFeed()
+    answer = vapi.answer
+
+    def answer_while_calls_change(query: dict[str, Any]) -> CallPage | None:
+        if dice.random() < 0.3:
+            vapi.change(dice.sample(call_ids, dice.choice((1, 5, 40))), within=0.1)
+        clock.now += dice.uniform(0, 0.4)
+        vapi.off += timedelta(seconds=dice.uniform(-0.0002, 0.0002))
+        return answer(query)
+
+    vapi.answer = answer_while_calls_change  # type: ignore[method-assign]
+    vapi.poll(feed)
+    for _ in range(60):
+        clock.now += dice.uniform(5, 20)
+        vapi.change(dice.sample(call_ids, dice.choice((0, 1, 30, 200))), within=3)
+        vapi.poll(feed, pages=dice.choice((1, 3, 14)))
+    vapi.answer = answer  # type: ignore[method-assign]
+    clock.now += vapi.lag.total_seconds() + 5
+    for _ in range(2):
+        vapi.poll(feed)
+        clock.now += 5
+    assert vapi.unread(call_ids) == []
+
+
+@pytest.mark.parametrize("off", [timedelta(), timedelta(minutes=9), timedelta(days=-40)], ids=str)
+def test_the_first_page_tells_vapis_time_and_reading_begins_two_minutes_before_that(
+    vapi: Vapi, off: timedelta
+) -> None:
+    vapi.off = off
+    call_ids = vapi.add(50)
+    vapi.clock.now += 1_000
+    early, late = call_ids[:10], call_ids[10:]
+    vapi.change(early)
+    vapi.clock.now += 300
+    vapi.change(late, within=110)
+    vapi.poll(ChangeFeed())
+    assert vapi.queries[0]["limit"] == 1
+    assert vapi.unread(late) == []
+    assert vapi.unread(early) == early
+
+
+@pytest.mark.parametrize("size", [200, 1_000, 50_000, 100_000, 600_000, 3_000_000])
+def test_pages_are_of_a_megabyte_and_a_half_at_most_and_of_two_to_a_hundred_calls(
+    vapi: Vapi, size: int
+) -> None:
+    call_ids = vapi.add(300, size=size)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    for _ in range(2):
+        vapi.sizes.clear()
+        vapi.queries.clear()
+        vapi.clock.now += 15
+        vapi.change(call_ids, within=10)
+        vapi.poll(feed)
+        assert vapi.unread(call_ids) == []
+    assert max(vapi.sizes) <= max(1_600_000, 2 * size + 2)
+    assert all(2 <= query["limit"] <= 100 for query in vapi.queries)
+    # Nor are they much smaller than they may be, by then.
+    assert max(vapi.sizes) >= min(900_000, 80 * size)
+
+
+def test_a_page_too_large_to_be_read_is_asked_for_again_with_fewer_calls(vapi: Vapi) -> None:
+    vapi.largest_answer = 1_000_000
+    call_ids = vapi.add(60, size=150_000)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=9)
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
+
+
+def test_a_call_too_large_to_be_read_is_given_up_and_what_changes_later_is_read(
+    vapi: Vapi, caplog: pytest.LogCaptureFixture
+) -> None:
+    vapi.largest_answer = 1_000_000
+    call_ids = vapi.add(60)
+    vapi.rows[call_ids[7]].size = 2_000_000
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=9)
+    # It takes a while to find out which one it is.
+    assert vapi.poll(feed) < 200
+    assert vapi.unread(call_ids) == call_ids[7:8]
+    vapi.clock.now += 15
+    vapi.change(call_ids[20:])
+    vapi.poll(feed)
+    assert vapi.unread(call_ids[20:]) == []
+    assert "without a gap" in caplog.text
+
+
+@pytest.mark.parametrize("quiet", [150, 800], ids="{} s without news".format)
+def test_what_changed_minutes_ago_is_not_read_again(vapi: Vapi, quiet: float) -> None:
+    call_ids = vapi.add(1_000)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.change(call_ids)
+    vapi.poll(feed)
+    vapi.clock.now += quiet
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    # The one page that says that there is nothing.
+    assert vapi.poll(feed) == 1
+    since = datetime.fromisoformat(vapi.queries[-1]["updatedAtGe"])
+    assert since > vapi.now - timedelta(minutes=2, seconds=15 + quiet / 1_000 + 1)
+
+
+@pytest.mark.parametrize("place", [0, 300, -1])
+def test_what_is_read_again_for_a_list_that_lags_delays_no_news(vapi: Vapi, place: int) -> None:
+    """A burst is more than a poll can read; once read twice, it is in nobody's way."""
+    call_ids = vapi.add(600, size=50_000)
+    news = [call_ids.pop(place)]
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=1)
+    for _ in range(4):
+        vapi.poll(feed, pages=14)
+        vapi.clock.now += 5
+    assert vapi.unread(call_ids) == []
+    for _ in range(4):
+        vapi.clock.now += 3
+        vapi.change(news)
+        vapi.poll(feed, pages=14)
+        assert vapi.unread(news) == []
+        vapi.clock.now += 2
+
+
+@pytest.mark.parametrize("lag", [0.5, 30, 300])
+def test_a_list_that_lags_behind_is_read_from_where_it_has_come_to(vapi: Vapi, lag: float) -> None:
+    vapi.lag = timedelta(seconds=lag)
+    call_ids = vapi.add(400)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    for turn in range(40):
+        vapi.clock.now += 15
+        vapi.change(call_ids[turn::40])
+        vapi.poll(feed)
+        seen = [call_id for call_id in call_ids if vapi.rows[call_id].updated <= vapi.now - vapi.lag]
+        if lag < 120:
+            assert vapi.unread(seen) == []
+
+
+def test_a_row_from_the_future_moves_no_mark(vapi: Vapi) -> None:
+    call_ids = vapi.add(100)
+    feed = ChangeFeed()
+    vapi.rows[call_ids[0]].updated = vapi.now + timedelta(hours=1)
+    vapi.poll(feed)
+    for turn in range(1, 20):
+        vapi.clock.now += 15
+        vapi.change(call_ids[turn : turn + 1])
+        vapi.poll(feed)
+        assert vapi.unread(call_ids[turn : turn + 1]) == []
+
+
+def test_the_backlog_reaches_back_as_far_as_somebody_needs_in_windows_that_double(vapi: Vapi) -> None:
+    call_ids = vapi.add(500)
+    vapi.clock.now += 86_400
+    since = vapi.now
+    for call_id in call_ids:
+        vapi.clock.now += 40
+        vapi.change([call_id])
+    feed = ChangeFeed()
+    vapi.poll(feed, since=since)
+    assert vapi.unread(call_ids) == []
+    windows = [
+        (datetime.fromisoformat(query["updatedAtLt"]) - datetime.fromisoformat(query["updatedAtGe"]))
+        for query in vapi.queries
+        if "updatedAtLt" in query and "createdAtLe" not in query
+    ]
+    assert windows[:4] == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8)]
+    # It ends where it is not needed any further, and does not begin again.
+    assert windows[-1] <= 2 * windows[-2]
+    assert min(datetime.fromisoformat(query["updatedAtGe"]) for query in vapi.queries[1:]) == since
+    vapi.clock.now += 15
+    assert vapi.poll(feed, since=since) == 1
+
+
+def test_news_are_read_before_the_backlog_goes_on(vapi: Vapi) -> None:
+    call_ids = vapi.add(1_500)
+    old, new = call_ids[:1_400], call_ids[1_400:]
+    vapi.clock.now += 86_400
+    since = vapi.now
+    vapi.change(old, within=1)
+    vapi.clock.now += 200
+    feed = ChangeFeed()
+    for turn in range(10):
+        vapi.poll(feed, pages=4, since=since - timedelta(seconds=2))
+        news = new[turn::10]
+        vapi.clock.now += 5
+        vapi.change(news)
+        before = len(vapi.queries)
+        vapi.poll(feed, pages=4, since=since - timedelta(seconds=2))
+        assert vapi.unread(news) == []
+        assert "updatedAtLt" not in vapi.queries[before]
+        vapi.clock.now += 5
+    assert vapi.unread(old) == []
+
+
+def test_a_backlog_that_nobody_needs_any_more_is_dropped(vapi: Vapi) -> None:
+    call_ids = vapi.add(1_500)
+    vapi.clock.now += 86_400
+    since = vapi.now - timedelta(seconds=2)
+    vapi.change(call_ids, within=1)
+    vapi.clock.now += 600
+    feed = ChangeFeed()
+    vapi.poll(feed, pages=6, since=since)
+    vapi.clock.now += 15
+    assert vapi.poll(feed, since=None) == 1
+    # And is read when somebody needs it again.
+    vapi.clock.now += 15
+    vapi.poll(feed, since=since)
+    assert vapi.unread(call_ids) == []
+
+
+@pytest.mark.parametrize(("silence", "stale"), [(15, False), (890, False), (910, True), (86_400, True)])
+def test_a_feed_is_stale_after_a_quarter_of_an_hour_of_silence(
+    vapi: Vapi, silence: float, stale: bool
+) -> None:
+    vapi.add(5)
+    feed = ChangeFeed()
+    vapi.clock.now += 100_000
+    assert not feed.is_stale
+    vapi.poll(feed)
+    vapi.clock.now += silence
+    assert feed.is_stale is stale
+    vapi.poll(feed)
+    assert not feed.is_stale
+
+
+@pytest.mark.parametrize("pages", [1, 2, 14])
+def test_polls_in_which_nothing_is_read_to_its_end_move_no_mark(vapi: Vapi, pages: int) -> None:
+    call_ids = vapi.add(3_000)
+    feed = ChangeFeed()
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=10)
+    mark = feed.mark
+    vapi.poll(feed, pages=pages)
+    assert feed.mark == mark
+    assert mark is not None
+    assert mark.tzinfo == timezone.utc

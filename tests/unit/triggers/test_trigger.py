@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VapiCallTrigger: what Airflow stores of it, its one event, its deadline by the wall clock, and its end by force."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import importlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+from model_helpers import (
+    CLOCK_CHECK,
+    CONN_ID,
+    LATENCY,
+    MIN_INTERVAL,
+    MISSING,
+    SETTLE,
+    Triggerer,
+    VirtualLoop,
+    Wait,
+    ago,
+    call_id_of,
+    collect,
+    run_virtually,
+    until,
+    virtual_world,
+    watcher_threads,
+)
+
+from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.triggers.call import VapiCallTrigger
+from vapi_provider.triggers.watcher import CallWatcher, Waiter
+
+CALL_ID = call_id_of(1)
+ARGUMENTS: dict[str, Any] = {
+    "vapi_conn_id": CONN_ID,
+    "call_id": CALL_ID,
+    "poll_interval": 15.0,
+    "end_time": 1_790_000_000.123456,
+    "since": "2026-08-01T10:00:00.123000+00:00",
+    "wait_for_analysis": True,
+    "analysis_timeout": 90.5,
+}
+
+Main = Callable[[Triggerer], Any]
+
+
+@pytest.fixture
+def triggerer() -> Iterator[Triggerer]:
+    """A triggerer in a world in which time jumps."""
+    with virtual_world() as triggerer:
+        yield triggerer
+
+
+def drive(triggerer: Triggerer, main: Main) -> Any:
+    """Run a test's coroutine; afterwards no trigger may be at work, nor anything be left of one."""
+
+    async def whole() -> Any:
+        try:
+            return await main(triggerer)
+        finally:
+            await triggerer.stop_all()
+
+    return run_virtually(whole, triggerer.clock)
+
+
+def only_event(triggerer: Triggerer, call_id: Any, **arguments: Any) -> tuple[dict[str, Any], float]:
+    """Run one trigger to its end; return its event and how long it took."""
+
+    async def main(triggerer: Triggerer) -> Any:
+        wait = triggerer.start(call_id, **arguments)
+        took = await triggerer.until_told(wait, most=1e7)
+        (event,) = wait.events
+        return event, took
+
+    event, took = drive(triggerer, main)
+    return event, took
+
+
+# What Airflow stores
+
+
+def test_it_is_stored_as_plain_json_and_comes_back_equal() -> None:
+    trigger = VapiCallTrigger(**ARGUMENTS)
+    path, stored = trigger.serialize()
+    assert path == "vapi_provider.triggers.call.VapiCallTrigger"
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored == ARGUMENTS
+    module, _, name = path.rpartition(".")
+    restored = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(stored)))
+    assert restored == trigger
+    assert hash(restored) == hash(trigger)
+    assert restored.serialize() == trigger.serialize()
+
+
+def test_the_defaults_come_back_equal_too() -> None:
+    trigger = VapiCallTrigger(CONN_ID, CALL_ID, 5, 1_790_000_000)
+    assert VapiCallTrigger(**trigger.serialize()[1]) == trigger
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_trigger_of_other_arguments_is_another(name: str) -> None:
+    trigger = VapiCallTrigger(**ARGUMENTS)
+    other = VapiCallTrigger(**{**ARGUMENTS, name: None})
+    assert trigger != other
+    assert trigger != "a trigger"
+    assert len({trigger, other, VapiCallTrigger(**ARGUMENTS)}) == 2
+
+
+def test_airflows_own_storage_gives_it_back() -> None:
+    from airflow.models.trigger import Trigger
+
+    stored = Trigger.from_object(VapiCallTrigger(**ARGUMENTS))
+    restored = VapiCallTrigger(**Trigger._decrypt_kwargs(stored.encrypted_kwargs))
+    assert restored == VapiCallTrigger(**ARGUMENTS)
+
+
+# Its event
+
+
+def test_it_looks_first_when_the_interval_is_over_and_tells_once(triggerer: Triggerer) -> None:
+    vapi = triggerer.vapi
+    vapi.end(vapi.add(1))
+    event, took = only_event(triggerer, CALL_ID)
+    assert event == {
+        "event": "done",
+        "call_id": CALL_ID,
+        "message": f"Call {CALL_ID} is worth a look.",
+    }
+    assert took == pytest.approx(MIN_INTERVAL + LATENCY, abs=0.01)
+    assert [request.path for request in vapi.log] == [f"/call/{CALL_ID}"]
+
+
+def test_nothing_of_the_call_is_in_the_event(triggerer: Triggerer) -> None:
+    vapi = triggerer.vapi
+    vapi.change(vapi.add(1), transcript="what was said", customer={"number": "+12025550123"})
+    vapi.end(vapi.calls[CALL_ID], analysis=True)
+    event, _ = only_event(triggerer, CALL_ID, wait_for_analysis=True)
+    assert sorted(event) == ["call_id", "event", "message"]
+    for content in ("what was said", "555", "Confirmed", "ended", "key-of-the-tests"):
+        assert content not in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    "call_id",
+    ["", "None", None, "../call", "019a7c2e", ["019a7c2e-5f00-7000-8000-000000000001"]],
+    ids=["empty", "rendered-none", "none", "another-path", "no-uuid", "list"],
+)
+def test_a_bad_id_is_an_error_and_no_request(triggerer: Triggerer, call_id: Any) -> None:
+    event, took = only_event(triggerer, call_id)
+    assert (event["event"], event["call_id"]) == ("error", call_id)
+    assert "call_id" in event["message"]
+    assert "Nothing was sent" in event["message"] or "nothing was sent" in event["message"]
+    assert took == pytest.approx(SETTLE, abs=0.01)
+    assert triggerer.vapi.log == []
+    json.dumps(event)
+
+
+def test_a_call_that_vapi_does_not_know_is_an_error(triggerer: Triggerer) -> None:
+    triggerer.vapi.add(1).erased = True
+    event, _ = only_event(triggerer, CALL_ID)
+    assert event["event"] == "error"
+    assert f"GET /call/{CALL_ID} was answered 404" in event["message"]
+    assert "key-of-the-tests" not in json.dumps(event)
+
+
+def test_a_key_that_is_refused_for_good_is_an_error(triggerer: Triggerer) -> None:
+    triggerer.vapi.add(1)
+    triggerer.vapi.faults = [{"status": 401, "times": -1}]
+    event, took = only_event(triggerer, CALL_ID)
+    assert event["event"] == "error"
+    assert "answered 401" in event["message"]
+    assert f"connection {CONN_ID!r}" in event["message"]
+    assert took <= 3 * MIN_INTERVAL + 1
+    assert len(triggerer.vapi.log) == 2
+
+
+def test_a_key_that_is_refused_once_may_just_have_been_replaced(triggerer: Triggerer) -> None:
+    triggerer.vapi.end(triggerer.vapi.add(1))
+    triggerer.vapi.faults = [{"status": 401, "times": 1}]
+    assert only_event(triggerer, CALL_ID)[0]["event"] == "done"
+
+
+def test_a_connection_that_is_not_there_is_an_error(
+    triggerer: Triggerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
+    event, took = only_event(triggerer, CALL_ID)
+    assert event["event"] == "error"
+    assert f"no connection {CONN_ID!r}" in event["message"]
+    # Airflow says so, too, while it cannot reach its database.
+    assert took >= MISSING
+    assert triggerer.vapi.log == []
+
+
+def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: Triggerer) -> None:
+    """Who joins those that wait already can know at once; the event waits all the same."""
+    vapi = triggerer.vapi
+
+    async def main(triggerer: Triggerer) -> None:
+        for number in range(2, 30):
+            triggerer.start(vapi.add(number).id, since=ago(triggerer.clock, 600))
+        call = vapi.add(1)
+        before = ago(triggerer.clock, 1)
+        await asyncio.sleep(20)
+        vapi.end(call)
+        await asyncio.sleep(3 * MIN_INTERVAL)
+        asked = len(vapi.log)
+        late = triggerer.start(CALL_ID, since=before)
+        assert SETTLE <= await triggerer.until_told(late) <= MIN_INTERVAL + 1
+        assert late.events[0]["event"] == "done"
+        assert len(vapi.log) - asked <= 20
+
+    drive(triggerer, main)
+
+
+@pytest.mark.parametrize(
+    "call_id", [CALL_ID, CALL_ID.upper(), f" {CALL_ID}\n"], ids=["lower", "upper", "space"]
+)
+def test_the_event_names_the_call_as_the_task_did(triggerer: Triggerer, call_id: str) -> None:
+    triggerer.vapi.end(triggerer.vapi.add(1))
+    event, _ = only_event(triggerer, call_id)
+    assert (event["event"], event["call_id"]) == ("done", call_id)
+
+
+@pytest.mark.parametrize("since", ["soon", 1_790_000_000, "", "2026-99-99T00:00:00Z"])
+def test_an_unreadable_since_does_no_harm(triggerer: Triggerer, since: Any) -> None:
+    triggerer.vapi.end(triggerer.vapi.add(1))
+    event, _ = only_event(triggerer, CALL_ID, since=since)
+    assert event["event"] == "done"
+
+
+def test_the_analysis_is_waited_for_as_long_as_was_asked(triggerer: Triggerer) -> None:
+    vapi = triggerer.vapi
+    vapi.end(vapi.add(1))
+    event, took = only_event(triggerer, CALL_ID, wait_for_analysis=True, analysis_timeout=60)
+    assert event["event"] == "done"
+    assert 60 <= took <= 60 + 2 * MIN_INTERVAL + 1
+
+
+def test_an_analysis_timeout_without_end_is_one(triggerer: Triggerer) -> None:
+    vapi = triggerer.vapi
+    vapi.end(vapi.add(1))
+    arguments = {"wait_for_analysis": True, "analysis_timeout": 86_399_999_999_999.0, "end_after": 500}
+    assert only_event(triggerer, CALL_ID, **arguments)[0]["event"] == "timeout"
+
+
+# Its deadline
+
+
+TIMEOUT = {
+    "event": "timeout",
+    "call_id": CALL_ID,
+    "message": f"Call {CALL_ID} was not over when the time for it had come.",
+}
+
+
+@pytest.mark.parametrize("end_after", [-86_400, -1, 0])
+def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, end_after: float) -> None:
+    triggerer.vapi.add(1)
+    event, took = only_event(triggerer, CALL_ID, end_after=end_after)
+    assert event == TIMEOUT
+    assert took == pytest.approx(SETTLE, abs=0.01)
+    assert triggerer.vapi.log == []
+
+
+@pytest.mark.parametrize("end_after", [2, 7, 31, 100, 86_400])
+def test_the_deadline_is_told_when_it_comes(triggerer: Triggerer, end_after: float) -> None:
+    triggerer.vapi.add(1)
+    event, took = only_event(triggerer, CALL_ID, end_after=end_after, poll_interval=3600)
+    assert event == TIMEOUT
+    assert took == pytest.approx(max(SETTLE, end_after), abs=0.01)
+
+
+def test_the_deadline_is_told_while_vapi_is_gone(triggerer: Triggerer) -> None:
+    triggerer.vapi.add(1)
+    triggerer.vapi.faults = [{"status": 503, "times": -1, "headers": {"Retry-After": "3600"}}]
+    event, took = only_event(triggerer, CALL_ID, end_after=120)
+    assert event == TIMEOUT
+    assert took == pytest.approx(120, abs=0.01)
+
+
+@pytest.mark.parametrize("step", [300, 86_400], ids=["to-the-deadline", "past-it"])
+def test_a_wall_clock_that_jumps_ahead_is_noticed_within_half_a_minute(
+    triggerer: Triggerer, step: float
+) -> None:
+    """A triggerer's machine that slept, or whose clock was wrong: the deadline is the wall clock's."""
+    triggerer.vapi.add(1)
+
+    async def main(triggerer: Triggerer) -> float:
+        wait = triggerer.start(CALL_ID, end_after=310)
+        await asyncio.sleep(11)
+        triggerer.clock.wall_offset += step
+        took = await triggerer.until_told(wait)
+        assert wait.events == [TIMEOUT]
+        return took
+
+    assert drive(triggerer, main) <= CLOCK_CHECK
+
+
+def test_a_wall_clock_that_is_set_back_makes_nobody_give_up_early(triggerer: Triggerer) -> None:
+    triggerer.vapi.add(1)
+
+    async def main(triggerer: Triggerer) -> None:
+        wait = triggerer.start(CALL_ID, end_after=100, poll_interval=60)
+        await asyncio.sleep(60)
+        triggerer.clock.wall_offset -= 3600
+        await asyncio.sleep(3000)
+        assert not wait.events
+        await triggerer.until_told(wait, most=640 + CLOCK_CHECK)
+        assert wait.events == [TIMEOUT]
+        assert triggerer.clock.time() >= wait.trigger.end_time
+
+    drive(triggerer, main)
+
+
+def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhile(
+    triggerer: Triggerer,
+) -> None:
+    vapi = triggerer.vapi
+    vapi.end(vapi.add(1))
+
+    async def main(triggerer: Triggerer) -> None:
+        wait = triggerer.start(CALL_ID, end_after=60)
+        await until(lambda: bool(vapi.log))
+        triggerer.clock.wall_offset += 3600
+        await triggerer.until_told(wait)
+        assert wait.events[0]["event"] == "done"
+
+    drive(triggerer, main)
+
+
+# Its end by force
+
+
+@pytest.mark.parametrize(
+    "after",
+    [0, 2.5, MIN_INTERVAL + LATENCY / 2, MIN_INTERVAL + LATENCY + 1, 60],
+    ids=["at-once", "before-the-first-poll", "amid-a-request", "between-two-polls", "later"],
+)
+def test_a_cancelled_trigger_leaves_nothing_and_says_nothing(triggerer: Triggerer, after: float) -> None:
+    triggerer.vapi.add(1)
+
+    async def main(triggerer: Triggerer) -> None:
+        wait = triggerer.start(CALL_ID)
+        await asyncio.sleep(after)
+        await triggerer.stop(wait)
+        assert wait.events == []
+        asked = len(triggerer.vapi.log)
+        await asyncio.sleep(100)
+        assert len(triggerer.vapi.log) == asked
+
+    drive(triggerer, main)
+
+
+def test_a_trigger_that_is_cancelled_once_it_knows_leaves_nothing_either(triggerer: Triggerer) -> None:
+    async def main(triggerer: Triggerer) -> None:
+        wait = triggerer.start("no id")
+        await asyncio.sleep(SETTLE / 2)
+        await triggerer.stop(wait)
+        assert wait.events == []
+
+    drive(triggerer, main)
+
+
+@pytest.mark.parametrize("rounds", range(8))
+def test_a_trigger_that_is_cancelled_right_after_another_came_stops_the_polling(
+    triggerer: Triggerer, rounds: int
+) -> None:
+    """
+    Both go within a few rounds of the event loop, as when a user clears two tasks at once.
+
+    The one that came asks for shorter intervals, which wakes the poll's sleep at the very moment of its end.
+    """
+    triggerer.vapi.add(1)
+
+    async def main(triggerer: Triggerer) -> None:
+        first = triggerer.start(CALL_ID, poll_interval=600)
+        await asyncio.sleep(20)
+        second = triggerer.start(CALL_ID, poll_interval=60)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        for wait in (first, second):
+            assert wait.task is not None
+            wait.task.cancel()
+        await asyncio.wait({first.task, second.task})  # type: ignore[type-var]
+        await asyncio.sleep(1)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"the poll's task goes on though nobody waits: {left}"
+
+    drive(triggerer, main)
+
+
+def test_the_triggers_that_stay_are_served_on(triggerer: Triggerer) -> None:
+    vapi = triggerer.vapi
+
+    async def main(triggerer: Triggerer) -> None:
+        going = triggerer.start(vapi.add(1).id)
+        staying = triggerer.start(CALL_ID)
+        await asyncio.sleep(12)
+        await triggerer.stop(going)
+        vapi.end(vapi.calls[CALL_ID])
+        assert await triggerer.until_told(staying) <= MIN_INTERVAL + 1
+        assert staying.events[0]["event"] == "done"
+        assert going.events == []
+
+    drive(triggerer, main)
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(delay=1.0, times=None), Fault(drip=0.02, times=None)], ids=["late", "slow"]
+)
+def test_a_request_in_flight_ends_with_its_thread_and_socket(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In real time and over a real socket: who cancels has not to wait for it."""
+    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.01)
+    closed = threading.Event()
+    with VapiSimulator() as simulator:
+        call_id = simulator.add_call()
+        simulator.faults.add(fault)
+        connection = {**json.loads(simulator.connection), "extra": {"timeout": 0.3}}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+        real_close = requests.Session.close
+
+        def close(session: Any) -> None:
+            real_close(session)
+            closed.set()
+
+        monkeypatch.setattr(requests.Session, "close", close)
+
+        async def main() -> float:
+            arguments = {"poll_interval": 0.01, "end_time": 4e9}
+            trigger = VapiCallTrigger(vapi_conn_id=CONN_ID, call_id=call_id, **arguments)
+            task = asyncio.get_running_loop().create_task(collect(trigger.run()))  # type: ignore[arg-type]
+            await until(lambda: bool(simulator.requests))
+            began = asyncio.get_running_loop().time()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            took = asyncio.get_running_loop().time() - began
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            return took
+
+        assert asyncio.run(main()) < 0.2
+        assert closed.wait(5)
+        for thread in threading.enumerate():
+            if thread.name.startswith("vapi-call-watcher"):
+                thread.join(5)
+        assert watcher_threads() == 0
+        assert len(simulator.requests) == 1
+
+
+def test_the_log_of_a_poll_is_not_that_of_the_task_that_came_first(
+    triggerer: Triggerer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow sends what is logged in a trigger's context to its task's log; that of all is nobody's."""
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody")
+    told: list[str] = []
+
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(f"{whose.get()}: {record.getMessage()}")
+
+    triggerer.vapi.add(1)
+    triggerer.vapi.faults = [{"status": 503, "times": 1}]
+    logger, note = logging.getLogger("vapi_provider.triggers.watcher"), Note()
+
+    async def main(triggerer: Triggerer) -> None:
+        whose.set("the first task")
+        triggerer.start(CALL_ID)
+        await asyncio.sleep(30)
+
+    logger.addHandler(note)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        drive(triggerer, main)
+    finally:
+        logger.removeHandler(note)
+        logger.setLevel(level)
+    assert [line.split(":")[0] for line in told] == ["nobody", "nobody"]
+    assert "does not work" in told[0]
+    assert "works again" in told[1]
+
+
+def test_event_loops_share_nothing(triggerer: Triggerer) -> None:
+    """A registry by connection alone would hand a watcher to a loop that it does not run in."""
+    vapi, first = triggerer.vapi, VirtualLoop(triggerer.clock)
+    vapi.end(vapi.add(1))
+    wait = first.run_until_complete(started(triggerer, vapi.add(2).id))
+    assert only_event(Triggerer(vapi), CALL_ID)[0]["event"] == "done"
+    vapi.end(vapi.calls[wait.call_id])
+    first.run_until_complete(triggerer.until_told(wait))
+    first.run_until_complete(triggerer.stop(wait))
+    first.close()
+
+
+async def started(triggerer: Triggerer, call_id: str) -> Wait:
+    wait = triggerer.start(call_id)
+    await asyncio.sleep(1)
+    return wait
+
+
+def test_a_waiter_is_told_once_only(triggerer: Triggerer) -> None:
+    triggerer.vapi.add(1)
+
+    async def main(triggerer: Triggerer) -> None:
+        waiter = Waiter(CALL_ID, 5)
+        async with CallWatcher.watching(CONN_ID, waiter):
+            triggerer.vapi.end(triggerer.vapi.calls[CALL_ID])
+            await asyncio.wait_for(asyncio.shield(waiter.verdict), 60)
+            first = waiter.verdict.result()
+            triggerer.vapi.calls[CALL_ID].erased = True
+            await asyncio.sleep(30)
+            assert waiter.verdict.result() is first
+
+    drive(triggerer, main)

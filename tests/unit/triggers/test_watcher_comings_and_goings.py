@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiters that come and go at any time, also while a request is in flight: none is lost, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from watcher_helpers import World, come_true, run_in_loop, watch, watcher_threads, watching
+
+from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.triggers import watcher
+from vapi_provider.triggers.watcher import Waiter
+
+
+class Gate:
+    """Holds the simulator's answers up while it is closed."""
+
+    def __init__(self, simulator: VapiSimulator) -> None:
+        self.simulator = simulator
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.arrived = 0
+        answer = simulator._store._encode
+
+        def hold(*args: Any) -> bytes:
+            self.arrived += 1
+            self.is_open.wait(20)
+            return answer(*args)
+
+        simulator._store._encode = hold  # type: ignore[method-assign]
+
+    async def close_on_next_request(self) -> None:
+        """Wait until a request is held."""
+        self.is_open.clear()
+        before = self.arrived
+        await come_true(lambda: self.arrived > before, "a request is in flight")
+
+
+@pytest.fixture
+def gate(simulator: VapiSimulator, short_pauses: None) -> Iterator[Gate]:
+    gate = Gate(simulator)
+    yield gate
+    gate.is_open.set()
+
+
+@pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
+def test_who_comes_while_a_request_is_in_flight_is_served(gate: Gate, number: int) -> None:
+    simulator = gate.simulator
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
+    late = [simulator.add_call(status="ended") for _ in range(5)]
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=0.02):
+            await gate.close_on_next_request()
+            async with watching(late, poll_interval=0.02) as tasks:
+                gate.is_open.set()
+                await asyncio.wait(tasks.values(), timeout=10)
+                assert {task.result().event for task in tasks.values()} == {"done"}
+
+    run_in_loop(main())
+
+
+@pytest.mark.parametrize("number", [4, 40], ids="{} waiting".format)
+def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Gate, number: int) -> None:
+    simulator = gate.simulator
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=0.02) as tasks:
+            await gate.close_on_next_request()
+            gone = call_ids[: number // 2]
+            for call_id in gone:
+                tasks[call_id].cancel()
+            # At once, whatever is in flight.
+            await asyncio.wait([tasks[call_id] for call_id in gone], timeout=5)
+            assert all(tasks[call_id].cancelled() for call_id in gone)
+            (only,) = watcher._watchers.values()
+            assert set(only._calls) == set(call_ids) - set(gone)
+            gate.is_open.set()
+            simulator.end_call(call_ids[-1])
+            assert (await tasks[call_ids[-1]]).event == "done"
+            before = len(simulator.requests)
+            await come_true(lambda: len(simulator.requests) > before + 5, "it goes on")
+            asked = {request.path for request in simulator.requests[before:]}
+            assert not asked & {f"/call/{call_id}" for call_id in gone}
+
+    run_in_loop(main())
+
+
+@pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
+def test_the_last_one_stops_the_polling_at_once_and_the_next_one_starts_it_again(
+    gate: Gate, number: int
+) -> None:
+    simulator = gate.simulator
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
+
+    async def main() -> None:
+        for _ in range(3):
+            async with watching(call_ids, poll_interval=0.02) as tasks:
+                await gate.close_on_next_request()
+                began = time.monotonic()
+            assert time.monotonic() - began < 5
+            assert not watcher._watchers
+            assert all(task.cancelled() for task in tasks.values())
+            # Nobody but the test is left in the loop, though the request is still in flight.
+            await come_true(lambda: len(asyncio.all_tasks()) == 2, "the loop of the watcher ends")
+            assert watcher_threads()
+            before = len(simulator.requests)
+            gate.is_open.set()
+            await come_true(lambda: not watcher_threads(), "the thread ends")
+            assert len(simulator.requests) == before
+        async with watching(call_ids, poll_interval=0.02) as tasks:
+            simulator.end_call(call_ids[0])
+            assert (await tasks[call_ids[0]]).event == "done"
+
+    run_in_loop(main())
+
+
+def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi(gate: Gate) -> None:
+    simulator = gate.simulator
+    call_id = simulator.add_call(status="in-progress")
+
+    async def main() -> None:
+        async with watching([call_id], poll_interval=0.02):
+            await gate.close_on_next_request()
+        gate.is_open.set()
+        await come_true(lambda: not watcher_threads(), "the thread ends")
+        connections = simulator._server._state.connections
+        await come_true(lambda: not connections, "the simulator has no connection any more")
+
+    run_in_loop(main())
+
+
+@pytest.mark.parametrize("rounds", range(8), ids="after {} rounds of the loop".format)
+@pytest.mark.parametrize("first_interval", [30.0, 4.0])
+def test_all_may_go_just_after_somebody_came_in_a_hurry(
+    world: World, rounds: int, first_interval: float
+) -> None:
+    """The one who comes wakes the watcher up; it must not miss, over that, that it is stopped."""
+    call_ids = world.add_calls(2)
+
+    async def main() -> None:
+        async with watching(call_ids[:1], poll_interval=first_interval):
+            # By now it sleeps.
+            await asyncio.sleep(1)
+            (only,) = watcher._watchers.values()
+            waiting = watching(call_ids[1:], poll_interval=1.0)
+            await waiting.__aenter__()
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            polling = only._loop_task
+            for task in asyncio.all_tasks() - {asyncio.current_task(), polling}:
+                task.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not watcher._watchers
+            await asyncio.wait({polling}, timeout=60)
+            assert polling.done()
+            await waiting.__aexit__(None, None, None)
+
+    world.run(main())
+
+
+def test_two_who_wait_for_one_call_are_both_told_and_either_may_go(world: World) -> None:
+    (call_id,) = world.add_calls(1)
+
+    async def main() -> None:
+        waits = [asyncio.create_task(watch(Waiter(call_id, 5.0))) for _ in range(3)]
+        await asyncio.sleep(6)
+        waits[0].cancel()
+        await asyncio.sleep(6)
+        assert world.polls()[-1][0].path == f"/call/{call_id}"
+        world.end(call_id)
+        assert await world.seconds_until(*waits[1:]) <= 5.1
+        assert [wait.result().event for wait in waits[1:]] == ["done", "done"]
+
+    world.run(main())
+    # One read a poll, however many want to know.
+    assert {len(poll) for poll in world.polls()} == {1}
+
+
+def test_a_call_that_is_waited_for_again_is_watched_anew(world: World) -> None:
+    (call_id, other) = world.add_calls(2)
+
+    async def main() -> None:
+        async with watching([other]):
+            for _ in range(3):
+                async with watching([call_id]) as tasks:
+                    await asyncio.sleep(7)
+                    assert not tasks[call_id].done()
+                await asyncio.sleep(7)
+                assert all(request.path != f"/call/{call_id}" for request in world.polls()[-1])
+            async with watching([call_id]) as tasks:
+                world.end(call_id)
+                assert await world.seconds_until(tasks[call_id]) <= 5.1
+
+    world.run(main())
+
+
+def test_a_verdict_that_comes_as_the_waiter_is_cancelled_harms_nobody(world: World) -> None:
+    call_ids = world.add_calls(4)
+
+    async def main() -> None:
+        async with watching(call_ids) as tasks:
+            await asyncio.sleep(6)
+            (only,) = watcher._watchers.values()
+            waiter = only._calls[call_ids[0]].waiters[0]
+            waiter.verdict.cancel()
+            world.end(*call_ids[:2])
+            await world.seconds_until(tasks[call_ids[1]])
+            assert tasks[call_ids[1]].result().event == "done"
+            world.end(call_ids[2])
+            assert await world.seconds_until(tasks[call_ids[2]]) <= 5.1
+
+    world.run(main())
+
+
+def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> None:
+    """Calls are placed, waited for, given up and waited for again, and end, at random and at once."""
+    dice = random.Random(7)
+    call_ids = world.add_calls(150)
+    told: dict[str, int] = dict.fromkeys(call_ids, 0)
+
+    async def wait_for(call_id: str) -> None:
+        while not told[call_id]:
+            await asyncio.sleep(dice.uniform(0, 20))
+            waiter = Waiter(call_id, dice.choice((5.0, 7.0, 15.0)), dice.choice((None, *known[call_id])))
+            with suppress(asyncio.TimeoutError):
+                verdict = await asyncio.wait_for(watch(waiter), dice.choice((0.0, 3.0, 20.0, 200.0)))
+                assert verdict.event == "done"
+                assert world.simulator.get_call(call_id)["status"] == "ended"
+                told[call_id] += 1
+
+    known = {call_id: [instant] for call_id, instant in world.since(*call_ids).items()}
+
+    async def main() -> None:
+        waits = [asyncio.create_task(wait_for(call_id)) for call_id in call_ids]
+        for call_id in dice.sample(call_ids, len(call_ids)):
+            await asyncio.sleep(dice.uniform(0, 1))
+            world.end(call_id)
+        await asyncio.gather(*waits)
+
+    world.run(main())
+    assert set(told.values()) == {1}
+    assert max(map(len, world.polls())) <= 20
+
+
+def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    import contextvars
+
+    task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="nobody")
+    seen: list[str] = []
+    handler: Any = logging.Handler()
+    handler.emit = lambda record: seen.append(task_of_log.get())
+    logger = logging.getLogger("vapi_provider.triggers.watcher")
+    logger.addHandler(handler)
+    (call_id,) = world.add_calls(1)
+    world.simulator.faults.add(Fault(status=500))
+
+    async def main() -> None:
+        task_of_log.set("the first trigger")
+        async with watching([call_id]):
+            await asyncio.sleep(12)
+
+    try:
+        world.run(main())
+    finally:
+        logger.removeHandler(handler)
+    assert seen
+    assert set(seen) == {"nobody"}
+
+
+def test_nothing_is_left_after_the_loop_ends_under_its_waiters(
+    run: Callable[..., Any], simulator: VapiSimulator, short_pauses: None
+) -> None:
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(30)]
+
+    async def main() -> None:
+        for call_id in call_ids:
+            asyncio.get_running_loop().create_task(watch(Waiter(call_id, 0.02)), name=call_id)
+        await come_true(lambda: len(simulator.requests) > 30, "a few polls")
+
+    # As at the end of a triggerer: asyncio.run() cancels what is left.
+    asyncio.run(main())
+    assert not watcher._watchers

@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection of a watcher: read in the event loop, kept for a minute, and never mixed up with another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import requests_mock
+from watcher_helpers import CONN_ID, THREADS, World, come_true, run_in_loop, watching
+
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
+from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.triggers import watcher
+from vapi_provider.triggers.watcher import CONNECTION_SECONDS, MISSING_SECONDS
+
+KEYS = [f"0b5e8c1a-key-number-{number}" for number in range(3)]
+NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Change a connection: ``set_connection(simulator, password=...)``."""
+
+    def change(simulator: VapiSimulator, conn_id: str = CONN_ID, **fields: Any) -> None:
+        connection = {**json.loads(simulator.connection), **fields}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+    return change
+
+
+class Organization:
+    """
+    A world whose Vapi takes other keys than the simulator does, and has new ones when told so.
+
+    :param world: the world
+    :param mocker: where the requests go through
+    """
+
+    def __init__(self, world: World, mocker: requests_mock.Mocker) -> None:
+        self.keys = {KEYS[0]}
+        self.uses: list[tuple[float, str]] = []
+        self._world = world
+        mocker.get(requests_mock.ANY, text=self._answer)
+
+    def _answer(self, request: Any, context: Any) -> str:
+        key = request.headers["Authorization"].removeprefix("Bearer ")
+        self.uses.append((self._world.clock.now, key))
+        if key not in self.keys:
+            context.status_code = 401
+            return '{"message": "Invalid Key.", "error": "Unauthorized", "statusCode": 401}'
+        calls = self._world.simulator.calls
+        return json.dumps(
+            calls[request.path.rpartition("/")[2]] if "/call/" in request.path else [*calls.values()][:1]
+        )
+
+
+@pytest.fixture
+def organization(world: World, set_connection: Callable[..., None]) -> Iterator[Organization]:
+    set_connection(world.simulator, password=KEYS[0])
+    with requests_mock.Mocker() as mocker:
+        yield Organization(world, mocker)
+
+
+@NUMBERS
+def test_a_new_key_is_used_within_a_minute(
+    world: World, organization: Organization, set_connection: Callable[..., None], number: int
+) -> None:
+    call_ids = world.add_calls(number)
+    organization.keys = set(KEYS)
+
+    async def main() -> None:
+        async with watching(call_ids) as tasks:
+            for key in KEYS[1:]:
+                await asyncio.sleep(13)
+                set_connection(world.simulator, password=key)
+                changed = world.clock.now
+                await asyncio.sleep(CONNECTION_SECONDS + 6)
+                assert organization.uses[-1][1] == key
+                first = next(at for at, used in organization.uses if used == key)
+                assert first - changed <= CONNECTION_SECONDS + 5.1
+            assert not any(task.done() for task in tasks.values())
+
+    world.run(main())
+    # Once the new one is known the old one is not used again.
+    assert [key for at, key in organization.uses] == sorted(key for at, key in organization.uses)
+
+
+@NUMBERS
+def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
+    world: World, organization: Organization, set_connection: Callable[..., None], number: int
+) -> None:
+    call_ids = world.add_calls(number)
+
+    async def main() -> None:
+        async with watching(call_ids, since=world.since(*call_ids)) as tasks:
+            for key in KEYS[1:]:
+                await asyncio.sleep(33)
+                set_connection(world.simulator, password=key)
+                organization.keys = {key}
+                await asyncio.sleep(2 * 5 + 0.1)
+                assert organization.uses[-1][1] == key
+            await asyncio.sleep(30)
+            assert not any(task.done() for task in tasks.values())
+            world.end(call_ids[0])
+            await world.seconds_until(tasks[call_ids[0]])
+            assert tasks[call_ids[0]].result().event == "done"
+
+    world.run(main())
+    # Each old key was refused once, and not used again.
+    assert sum(key == KEYS[1] for _, key in organization.uses) > 1
+    refused = [place for place, (_, key) in enumerate(organization.uses) if key != KEYS[2]]
+    assert refused == list(range(len(refused)))
+
+
+@NUMBERS
+@pytest.mark.parametrize(("status", "worked_for"), [(401, 0), (401, 21), (403, 0)])
+def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_other(
+    world: World, set_connection: Callable[..., None], number: int, status: int, worked_for: float
+) -> None:
+    with VapiSimulator(clock=world.simulator.clock, api_key=KEYS[1]) as other:
+        set_connection(other, "other")
+        call_ids = world.add_calls(number)
+        (other_id,) = World(other, world.clock).add_calls(1)
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                tasks = await stack.enter_async_context(watching(call_ids))
+                others = await stack.enter_async_context(watching([other_id], conn_id="other"))
+                await asyncio.sleep(worked_for)
+                world.simulator.faults.add(Fault(status=status, times=None))
+                # The poll that it is refused in, and one with the connection as it is by then.
+                assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
+                for task in tasks.values():
+                    assert task.result().event == "error"
+                    assert CONN_ID in task.result().message
+                    assert str(status) in task.result().message
+                await asyncio.sleep(30)
+                assert not others[other_id].done()
+
+        world.run(main())
+    assert [len(poll) for poll in world.polls()[-2:]] == [1, 1]
+
+
+@NUMBERS
+def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_call_alone(
+    world: World, number: int
+) -> None:
+    call_ids = world.add_calls(number)
+    world.simulator.faults.add(Fault(path=f"/call/{call_ids[-1]}", status=403, times=None))
+
+    async def main() -> None:
+        async with watching(call_ids) as tasks:
+            await world.seconds_until(tasks[call_ids[-1]])
+            assert tasks[call_ids[-1]].result().event == "error"
+            assert "403" in tasks[call_ids[-1]].result().message
+            await asyncio.sleep(30)
+            assert [call_id for call_id in call_ids if tasks[call_id].done()] == call_ids[-1:]
+
+    world.run(main())
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"password": ""}, "password"),
+        ({"password": "***"}, "password"),
+        ({"host": "http://vapi.example.com"}, "http://"),
+        ({"extra": {"timeout": "soon"}}, "timeout"),
+    ],
+    ids=["no key", "the mask of a key", "a host in the clear", "a bad time limit"],
+)
+def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
+    world: World, set_connection: Callable[..., None], fields: dict[str, Any], problem: str
+) -> None:
+    call_ids = world.add_calls(2)
+    set_connection(world.simulator, **fields)
+
+    async def main() -> None:
+        async with watching(call_ids) as tasks:
+            assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
+            for task in tasks.values():
+                assert task.result().event == "error"
+                assert problem in task.result().message
+                assert CONN_ID in task.result().message
+
+    world.run(main())
+    assert not world.simulator.requests
+
+
+def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
+    world: World, set_connection: Callable[..., None]
+) -> None:
+    (call_id,) = world.add_calls(1)
+    set_connection(world.simulator, password="")
+
+    async def main() -> None:
+        async with watching([call_id]) as tasks:
+            await asyncio.sleep(6)
+            set_connection(world.simulator)
+            await asyncio.sleep(6)
+            world.end(call_id)
+            assert await world.seconds_until(tasks[call_id]) <= 5.1
+            assert tasks[call_id].result().event == "done"
+
+    world.run(main())
+
+
+def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> None:
+    (call_id,) = world.add_calls(1)
+
+    async def main() -> None:
+        async with watching([call_id], conn_id="nowhere") as tasks:
+            took = await world.seconds_until(tasks[call_id])
+            # Not sooner: Airflow says so as well while it cannot reach where it keeps its connections.
+            assert MISSING_SECONDS <= took <= MISSING_SECONDS + 3 * 5
+            assert tasks[call_id].result().event == "error"
+            assert "'nowhere'" in tasks[call_id].result().message
+
+    world.run(main())
+
+
+class Comms:
+    """
+    In place of a triggerer's channel to Airflow, which on 3.0 and 3.1 fails in a thread of one's own.
+
+    :param simulator: where the only connection leads to that there is
+    :param fields: what this connection has beside that
+    """
+
+    def __init__(self, simulator: VapiSimulator, **fields: Any) -> None:
+        self.connection = {**json.loads(simulator.connection), **fields}
+        self.is_down = False
+        self.asked: list[tuple[str, str]] = []
+
+    def send(self, message: Any = None, **fields: Any) -> Any:
+        message = message if message is not None else fields["msg"]
+        thread = threading.current_thread().name
+        self.asked.append((type(message).__name__, thread))
+        if thread.startswith(THREADS):
+            raise RuntimeError("Airflow was asked for something in a thread")
+        if self.is_down:
+            return ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
+        if isinstance(message, GetConnection):
+            nothing = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
+            return ConnectionResult(conn_id=message.conn_id, **{**nothing, **self.connection})
+        return None
+
+    async def asend(self, message: Any) -> Any:
+        return self.send(message)
+
+
+@pytest.fixture
+def make_comms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Comms]:
+    """Be a triggerer, in which ``vapi_default`` comes over the channel to Airflow and from nowhere else."""
+
+    def make(simulator: VapiSimulator, **fields: Any) -> Comms:
+        comms = Comms(simulator, **fields)
+        monkeypatch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+        return comms
+
+    return make
+
+
+@pytest.mark.parametrize("at_first", [True, False], ids=["from the beginning", "once it was read"])
+def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connections(
+    world: World, make_comms: Callable[..., Comms], at_first: bool
+) -> None:
+    """Airflow 3.1 and later say then that there is no such connection."""
+    (call_id,) = world.add_calls(1)
+    comms = make_comms(world.simulator)
+
+    async def main() -> None:
+        comms.is_down = at_first
+        async with watching([call_id]) as tasks:
+            await asyncio.sleep(0 if at_first else CONNECTION_SECONDS)
+            comms.is_down = True
+            await asyncio.sleep(30)
+            comms.is_down = False
+            assert not tasks[call_id].done(), tasks[call_id].result()
+            world.end(call_id)
+            assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
+            assert tasks[call_id].result().event == "done"
+
+    world.run(main())
+
+
+def test_what_worked_a_minute_ago_is_used_while_airflow_cannot_read_its_connections(
+    world: World, make_comms: Callable[..., Comms]
+) -> None:
+    (call_id,) = world.add_calls(1)
+    comms = make_comms(world.simulator)
+
+    async def main() -> None:
+        async with watching([call_id]) as tasks:
+            await asyncio.sleep(CONNECTION_SECONDS)
+            comms.is_down = True
+            await asyncio.sleep(10)
+            world.end(call_id)
+            assert await world.seconds_until(tasks[call_id]) <= 5.1
+            assert tasks[call_id].result().event == "done"
+
+    world.run(main())
+    # It was asked for the connection a second time, in vain.
+    assert [kind for kind, _ in comms.asked].count("GetConnection") >= 2
+
+
+def test_waits_outlive_an_error_of_airflows_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (call_id,) = world.add_calls(1)
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a secrets backend is down, and here is a secret: 4711")
+
+    async def main() -> None:
+        async with watching([call_id]) as tasks:
+            with monkeypatch.context() as broken:
+                broken.setattr("vapi_provider.triggers.watcher.get_async_connection", fail)
+                await asyncio.sleep(3 * CONNECTION_SECONDS)
+            assert not tasks[call_id].done()
+            world.end(call_id)
+            assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
+            assert tasks[call_id].result().event == "done"
+
+    world.run(main())
+
+
+def test_calls_of_two_connections_never_mix(world: World, set_connection: Callable[..., None]) -> None:
+    """Both know a call of the same id, which they would not in real life."""
+    with VapiSimulator(clock=world.simulator.clock, api_key=KEYS[1]) as other:
+        set_connection(other, "other")
+        there = World(other, world.clock)
+        call_ids = world.add_calls(30)
+        for call_id in call_ids:
+            other.add_call(status="in-progress", body={"id": call_id})
+
+        async def main() -> None:
+            async with AsyncExitStack() as stack:
+                here = await stack.enter_async_context(watching(call_ids, since=world.since(*call_ids)))
+                since = there.since(*call_ids)
+                others = await stack.enter_async_context(watching(call_ids, since=since, conn_id="other"))
+                await asyncio.sleep(8)
+                world.end(call_ids[3])
+                there.end(call_ids[4])
+                await asyncio.sleep(5.1)
+                await asyncio.sleep(30)
+                assert [call_id for call_id in call_ids if here[call_id].done()] == [call_ids[3]]
+                assert [call_id for call_id in call_ids if others[call_id].done()] == [call_ids[4]]
+                # One is down, and the other goes on.
+                world.simulator.stop()
+                await asyncio.sleep(30)
+                there.end(call_ids[5])
+                assert await world.seconds_until(others[call_ids[5]]) <= 5.1
+                assert not here[call_ids[5]].done()
+
+        world.run(main())
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> None:
+    """Each has a call of its own and one that both wait for; a future of the wrong loop would never be heard."""
+    shared = simulator.add_call(status="in-progress")
+    verdicts: dict[str, list[str]] = {}
+    both_wait = threading.Barrier(3)
+
+    def wait(name: str, own: str) -> None:
+        async def main() -> None:
+            async with watching([own, shared], poll_interval=0.02) as tasks:
+                both_wait.wait(20)
+                await tasks[shared]
+                assert not tasks[own].done()
+                both_wait.wait(20)
+                await tasks[own]
+                verdicts[name] = [task.result().event for task in tasks.values()]
+
+        run_in_loop(main())
+
+    own = {name: simulator.add_call(status="in-progress") for name in ("first", "second")}
+    threads = [threading.Thread(target=wait, args=item) for item in own.items()]
+    for thread in threads:
+        thread.start()
+    both_wait.wait(20)
+    assert len(watcher._watchers) == 2
+    simulator.end_call(shared)
+    both_wait.wait(20)
+    for call_id in own.values():
+        simulator.end_call(call_id)
+    for thread in threads:
+        thread.join(20)
+    assert verdicts == {"first": ["done", "done"], "second": ["done", "done"]}
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_airflow_is_asked_for_nothing_in_the_thread(
+    run: Callable[..., Any],
+    simulator: VapiSimulator,
+    make_comms: Callable[..., Comms],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    comms = make_comms(simulator, extra='{"timeout": "5", "max_retries": 1}')
+    # So that the connection is read afresh for each poll.
+    monkeypatch.setattr(watcher, "CONNECTION_SECONDS", 0.0)
+    looked_up_in: list[str] = []
+    for name in ("get_connection", "aget_connection"):
+        if hasattr(BaseHook, name):
+            original = getattr(BaseHook, name)
+
+            def note(*args: Any, original: Any = original, **named: Any) -> Any:
+                looked_up_in.append(threading.current_thread().name)
+                return original(*args, **named)
+
+            monkeypatch.setattr(BaseHook, name, note)
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(25)]
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=0.02) as tasks:
+            await come_true(lambda: len(simulator.requests) > 60, "three polls")
+            simulator.end_call(call_ids[0])
+            await tasks[call_ids[0]]
+            # And with so few that each is read.
+        async with watching(call_ids[1:3], poll_interval=0.02) as tasks:
+            simulator.end_call(call_ids[1])
+            await tasks[call_ids[1]]
+
+    run(main())
+    threads = {thread for _, thread in comms.asked} | set(looked_up_in)
+    assert "GetConnection" in {kind for kind, _ in comms.asked}
+    assert looked_up_in
+    assert not [name for name in threads if name.startswith(THREADS)]
+
+
+def test_nothing_of_the_connections_secrets_is_kept_with_a_waiter_or_told(
+    world: World, set_connection: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    (call_id,) = world.add_calls(1)
+    set_connection(world.simulator, password=KEYS[2])
+
+    async def main() -> None:
+        async with watching([call_id]) as tasks:
+            await world.seconds_until(tasks[call_id])
+            assert KEYS[2] not in tasks[call_id].result().message
+
+    world.run(main())
+    assert KEYS[2] not in caplog.text

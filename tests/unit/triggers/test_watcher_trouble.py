@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rate limits, outages and proxies: what slows a watcher down, what ends a wait, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from watcher_helpers import Lie, World, watching
+
+from vapi_provider.simulator import Fault
+from vapi_provider.triggers.watcher import CONNECTION_SECONDS
+
+INTERVAL = 10.0
+NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
+
+HTML = "<html><head><title>Not for you</title></head></html>"
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
+    """Return what the package has said so far."""
+    caplog.set_level(logging.INFO, logger="vapi_provider")
+
+    def lines() -> list[tuple[str, str]]:
+        return [
+            (record.levelname, record.getMessage())
+            for record in caplog.records
+            if record.name.startswith("vapi_provider.triggers")
+        ]
+
+    return lines
+
+
+def starts(world: World) -> list[datetime]:
+    return [poll[0].at for poll in world.polls()]
+
+
+def gaps(world: World) -> list[float]:
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(starts(world))]
+
+
+@NUMBERS
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429, times=None),
+        Fault(status=503, times=None),
+        Fault(status=520, body=HTML, content_type="text/html", times=None),
+        Fault(body=HTML, content_type="text/html", times=None),
+        Fault(body="", times=None),
+        Fault(reset="before", times=None),
+    ],
+    ids=["429", "503", "Cloudflare's 520", "a page in place of JSON", "an empty answer", "a reset"],
+)
+def test_trouble_ends_the_poll_at_once_and_slows_the_whole_connection_down(
+    world: World, fault: Fault, number: int
+) -> None:
+    call_ids = world.add_calls(number)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL) as tasks:
+            world.simulator.faults.add(fault)
+            await asyncio.sleep(300)
+            assert not any(task.done() for task in tasks.values())
+
+    world.run(main())
+    assert [len(poll) for poll in world.polls()] == [1] * len(world.polls())
+    pauses = gaps(world)
+    assert len(pauses) >= 13
+    assert min(pauses) >= INTERVAL
+    assert max(pauses) <= 2 * INTERVAL + 0.1
+    # With jitter: a thousand triggerers would not come back at once.
+    assert max(pauses) - min(pauses) > INTERVAL / 4
+
+
+@NUMBERS
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda world: world.simulator.faults.add(Fault(status=429, times=None)),
+        lambda world: world.simulator.stop(),
+    ],
+    ids=["rate limit", "outage"],
+)
+def test_recovery_is_noticed_within_two_intervals(
+    world: World, number: int, begin: Callable[[World], None]
+) -> None:
+    call_ids = world.add_calls(number)
+    ended = call_ids[-1]
+    took = []
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL, since=world.since(*call_ids)) as tasks:
+            for round_ in range(4):
+                await asyncio.sleep(23 + round_ * 1.7)
+                begin(world)
+                await asyncio.sleep(60 + round_ * 3.1)
+                world.simulator.faults.clear()
+                world.simulator.stop()
+                world.simulator.start()
+                restored = world.simulator.clock.now()
+                await asyncio.sleep(2 * INTERVAL + 1)
+                first = next(request.at for request in world.simulator.requests if request.at >= restored)
+                took.append((first - restored).total_seconds())
+            world.end(ended)
+            assert await world.seconds_until(tasks[ended]) <= INTERVAL + 0.1
+
+    world.run(main())
+    assert max(took) <= 2 * INTERVAL + 0.1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        None,
+        Fault(status=429, times=None),
+        Fault(status=502, body=HTML, content_type="text/html", times=None),
+        Fault(reset="before", times=None),
+    ],
+    ids=["nobody listens", "429", "a page in place of JSON", "resets"],
+)
+def test_all_that_ended_in_an_outage_is_noticed_right_after_it(world: World, trouble: Fault | None) -> None:
+    """It fits into the pages of one poll."""
+    call_ids = world.add_calls(400)
+    ended = call_ids[::2]
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL, since=world.since(*call_ids)) as tasks:
+            await asyncio.sleep(25)
+            if trouble is None:
+                world.simulator.stop()
+            else:
+                world.simulator.faults.add(trouble)
+            for turn in range(10):
+                await asyncio.sleep(20)
+                world.end(*ended[turn::10], within=15)
+            world.simulator.faults.clear()
+            if trouble is None:
+                world.simulator.start()
+            # Two intervals to the poll that finds Vapi back, and one more to that which reads what is new.
+            took = await world.seconds_until(*(tasks[call_id] for call_id in ended))
+            assert took <= 3 * INTERVAL + 0.1
+
+    world.run(main())
+
+
+@NUMBERS
+@pytest.mark.parametrize(
+    ("asked", "granted"), [(0, 10), (3, 10), (45, 45), (600, 600), (3_600, 3_600), (10**9, 3_600)]
+)
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+def test_a_pause_that_the_server_asks_for_is_granted_up_to_an_hour(
+    make_world: Callable[..., World], number: int, asked: int, granted: float, as_date: bool
+) -> None:
+    world = make_world(off=timedelta(minutes=-11))
+    call_ids = world.add_calls(number)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL):
+            await asyncio.sleep(INTERVAL - 1)
+            # The poll comes in a second; a date is told in whole seconds of Vapi's own clock.
+            until = world.simulator.clock.now() + timedelta(seconds=1 + min(asked, 10**8))
+            header = format_datetime(until, usegmt=True) if as_date else str(asked)
+            world.simulator.faults.add(Fault(status=429, headers={"Retry-After": header}))
+            await asyncio.sleep(max(granted, 2 * INTERVAL) + 3)
+
+    world.run(main())
+    # Not much longer either, whatever the jitter: a second of it beside what was asked.
+    assert len(world.polls()) >= 2
+    assert granted - 1 <= gaps(world)[0] <= max(granted + 2, 2 * INTERVAL + 0.1)
+
+
+@NUMBERS
+def test_a_trouble_is_told_once_when_it_begins_and_once_when_it_ends(
+    world: World, told: Callable[[], list[tuple[str, str]]], number: int
+) -> None:
+    call_ids = world.add_calls(number)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL):
+            await asyncio.sleep(25)
+            assert not told()
+            world.simulator.faults.add(Fault(status=429, times=2))
+            world.simulator.faults.add(Fault(status=502, times=5))
+            await asyncio.sleep(60)
+            assert len(told()) == 1
+            await asyncio.sleep(100)
+            assert len(told()) == 2
+            world.simulator.stop()
+            await asyncio.sleep(60)
+            world.simulator.start()
+            await asyncio.sleep(30)
+
+    world.run(main())
+    assert [level for level, _ in told()] == ["WARNING", "INFO"] * 2
+    first, second, third, fourth = (message for _, message in told())
+    assert f"{number} calls" in first
+    assert "429" in first
+    assert "'vapi_default'" in first
+    assert "works again" in second
+    assert "works again" in fourth
+    assert "no answer" in third
+    assert world.simulator.api_key not in f"{told()}"
+
+
+def test_a_list_that_does_not_work_is_told_once_and_calls_are_read_all_the_same(
+    world: World, lie: Callable[[World, Lie], None], told: Callable[[], list[tuple[str, str]]]
+) -> None:
+    call_ids = world.add_calls(60)
+    took = []
+
+    async def main() -> None:
+        since = world.since(*call_ids)
+        async with watching(call_ids, poll_interval=INTERVAL, since=since) as tasks:
+            world.simulator.faults.add(Fault(path="/call", status=400, times=None))
+            for call_id in call_ids[::12]:
+                await asyncio.sleep(17)
+                world.end(call_id)
+                took.append(await world.seconds_until(tasks[call_id]))
+            assert [level for level, _ in told()] == ["WARNING"]
+            world.simulator.faults.clear()
+            await asyncio.sleep(2 * INTERVAL)
+            assert [level for level, _ in told()] == ["WARNING", "INFO"]
+            world.end(call_ids[1])
+            assert await world.seconds_until(tasks[call_ids[1]]) <= INTERVAL + 0.1
+
+    world.run(main())
+    # 19 of them are read in each poll.
+    assert max(took) <= 4 * INTERVAL + 0.1
+    assert max(map(len, world.polls())) <= 20
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path="/call", status=500, times=None),
+        Fault(path="/call", body=HTML, content_type="text/html", times=None),
+        Fault(path="/call", body="[]" * 3, times=None),
+        Fault(path="/call", body='{"results": []}', times=None),
+        Fault(path="/call", reset="midway", times=None),
+    ],
+    ids=["500", "a page in place of JSON", "broken JSON", "an object", "cut off"],
+)
+def test_a_list_that_is_down_alone_keeps_no_end_from_being_noticed(
+    world: World, fault: Fault, told: Callable[[], list[tuple[str, str]]]
+) -> None:
+    call_ids = world.add_calls(60)
+    took = []
+
+    async def main() -> None:
+        since = world.since(*call_ids)
+        async with watching(call_ids, poll_interval=INTERVAL, since=since) as tasks:
+            world.simulator.faults.add(fault)
+            for call_id in call_ids[::25]:
+                await asyncio.sleep(17)
+                world.end(call_id)
+                took.append(await world.seconds_until(tasks[call_id]))
+
+    world.run(main())
+    # 19 of them in each poll, and these are twice as far apart as else.
+    assert max(took) <= 2 * 4 * INTERVAL + 0.1
+    assert [level for level, _ in told()] == ["WARNING"]
+
+
+@NUMBERS
+def test_a_call_that_vapi_does_not_know_ends_the_wait_for_it_alone(world: World, number: int) -> None:
+    call_ids = world.add_calls(number)
+    unknown = str(uuid.uuid4())
+
+    async def main() -> None:
+        async with watching([*call_ids, unknown]) as tasks:
+            await world.seconds_until(tasks[unknown])
+            verdict = tasks[unknown].result()
+            assert verdict.event == "error"
+            assert unknown in verdict.message
+            assert "404" in verdict.message
+            await asyncio.sleep(30)
+            assert not any(tasks[call_id].done() for call_id in call_ids)
+            world.end(*call_ids)
+            assert await world.seconds_until(*(tasks[call_id] for call_id in call_ids)) <= 5.1
+            assert {tasks[call_id].result().event for call_id in call_ids} == {"done"}
+
+    world.run(main())
+    # It slowed nobody down.
+    assert max(gaps(world)) <= 5.1
+
+
+def proxys(status: int, body: str, content_type: str = "application/json") -> Any:
+    return pytest.param({"status": status, "body": body, "content_type": content_type}, id=f"{status} {body}")
+
+
+PROXYS_PAGES = pytest.mark.parametrize(
+    "page",
+    [
+        proxys(404, HTML, "text/html"),
+        proxys(404, ""),
+        proxys(404, '{"message": "no Route matched with those values"}'),
+        proxys(404, '{"message": "Not Found", "statusCode": 403}'),
+        proxys(404, "[]"),
+        proxys(403, HTML, "text/html"),
+        proxys(403, "error code: 1010", "text/plain"),
+        proxys(403, '{"message": "Forbidden"}'),
+        proxys(302, ""),
+    ],
+)
+
+
+@PROXYS_PAGES
+@NUMBERS
+def test_a_page_of_a_proxy_ends_no_wait(world: World, number: int, page: dict[str, Any]) -> None:
+    call_ids = world.add_calls(number)
+
+    async def main() -> None:
+        async with watching(call_ids) as tasks:
+            await asyncio.sleep(7)
+            world.simulator.faults.add(Fault(**page, times=None))
+            await asyncio.sleep(CONNECTION_SECONDS + 60)
+            assert not any(task.done() for task in tasks.values())
+            world.simulator.faults.clear()
+            world.end(*call_ids)
+            # Two intervals to the next poll, and one more for whom that does not get to.
+            assert await world.seconds_until(*tasks.values()) <= 3 * 5 + 0.1
+            assert {task.result().event for task in tasks.values()} == {"done"}
+
+    world.run(main())
+
+
+@NUMBERS
+@pytest.mark.parametrize("bad", [1, 3], ids="for {} of the calls".format)
+def test_a_page_of_a_proxy_in_place_of_some_calls_keeps_nobody_elses_end_from_being_noticed(
+    world: World, number: int, bad: int
+) -> None:
+    call_ids = world.add_calls(number)
+    spoilt, sound = call_ids[:bad], call_ids[bad:] + world.add_calls(2)
+    for call_id in spoilt:
+        page = Fault(path=f"/call/{call_id}", status=404, body=HTML, content_type="text/html", times=None)
+        world.simulator.faults.add(page)
+
+    async def main() -> None:
+        async with watching(spoilt + sound) as tasks:
+            await asyncio.sleep(40)
+            world.end(*sound[-2:])
+            # Each poll ends with the first page of this kind, and the next one is slow to come.
+            waiting = [tasks[call_id] for call_id in sound[-2:]]
+            assert await world.seconds_until(*waiting) <= (bad + 1) * 2 * 5
+            assert not any(tasks[call_id].done() for call_id in spoilt)
+
+    world.run(main())
+
+
+def test_a_defect_of_the_provider_ends_no_wait_and_is_in_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (call_id,) = world.add_calls(1)
+    caplog.set_level(logging.INFO, logger="vapi_provider")
+
+    async def main() -> None:
+        async with watching([call_id]) as tasks:
+            with monkeypatch.context() as broken:
+                broken.setattr("vapi_provider.models.call.CallGlimpse.is_terminal", property(lambda _: 1 / 0))
+                await asyncio.sleep(30)
+            assert not tasks[call_id].done()
+            world.end(call_id)
+            assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
+
+    world.run(main())
+    assert any("ZeroDivisionError" in (record.exc_text or "") for record in caplog.records)
+
+
+def test_the_jitter_of_two_connections_is_not_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", world.simulator.connection)
+    call_ids = world.add_calls(2)
+    world.simulator.faults.add(Fault(status=503, times=None))
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(watching(call_ids[:1], conn_id="vapi_default"))
+            await stack.enter_async_context(watching(call_ids[1:], conn_id="other"))
+            await asyncio.sleep(60)
+
+    world.run(main())
+    instants = [request.at for request in world.simulator.requests]
+    assert instants[0] == instants[1]
+    assert len(set(instants[2:])) == len(instants[2:])
