@@ -190,7 +190,7 @@ class VapiCallSensor(BaseSensorOperator):
                 end_time=end_time,
                 since=wait.memory.since,
                 # An end that is in fail_on is not worth the wait for an analysis, so the end is looked at first.
-                wait_for_analysis=self.wait_for_analysis and (not self.fail_on or wait.has_seen_end),
+                wait_for_analysis=self.wait_for_analysis and (not self.fail_on or wait.memory.has_ended),
                 # Plain JSON knows no infinity.
                 analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
             ),

@@ -72,6 +72,7 @@ class WaitPolicy:
         :param call_id: the call's id
         :param last_status: the status at the last look that brought one
         :param last_error: why the last look brought none
+        :param has_ended: whether the call had ended by then, so that only its analysis was missing
         :return: the exception to raise
         """
         seen = f"its last status was {last_status!r}." if last_status else "the last look brought no status."
@@ -79,7 +80,7 @@ class WaitPolicy:
         limit = "execution_timeout" if self.execution_timeout < self.timeout else "timeout"
         missing = (
             f"The analysis of call {call_id} had not arrived"
-            if last_status == "ended"
+            if has_ended
             else f"Call {call_id} had not ended"
         )
         message = (

@@ -29,12 +29,14 @@ class WaitMemory:
 
     :param started_at: when the task began to wait, in seconds since 1970
     :param status: the call's status when it was last read
+    :param has_ended: whether the call had ended then
     :param since: the call's ``updatedAt`` then, ISO 8601
     :param refusals: how many times in a row the triggerer could not wait for a call that the task could read
     """
 
     started_at: float
     status: str | None = None
+    has_ended: bool = False
     since: str | None = None
     refusals: int = 0
 
@@ -86,11 +88,6 @@ class CallWait:
         """Whether the last look brought the call."""
         return self._last_call is not None and self._last_error is None
 
-    @property
-    def has_seen_end(self) -> bool:
-        """Whether the call had ended when it was read last, by whichever process of the task."""
-        return self.memory.status == "ended" if self._last_call is None else self._last_call.has_ended
-
     def look(self) -> dict[str, Any] | None:
         """
         Look at the call once.
@@ -117,7 +114,7 @@ class CallWait:
             return self._finish(call)
         self._tell(call)
         self._last_call, self._last_error = call, None
-        self.memory.status = clean_line(call.status)
+        self.memory.status, self.memory.has_ended = clean_line(call.status), call.has_ended
         self.memory.since = call.updated_at.isoformat() if call.updated_at else self.memory.since
         return None
 
@@ -134,7 +131,8 @@ class CallWait:
         # Only the last look counts: a process of its own, in another mode, would have no other.
         if call is not None and call.has_ended and self._last_error is None:
             return self._finish(call)
-        raise self.policy.timed_out(self.call_id, self.memory.status, self._last_error)
+        memory = self.memory
+        raise self.policy.timed_out(self.call_id, memory.status, self._last_error, has_ended=memory.has_ended)
 
     def _is_passing(self, error: VapiError) -> bool:
         """Say whether to wait an error out; at the first look of all, nothing is."""

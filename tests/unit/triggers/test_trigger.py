@@ -71,12 +71,14 @@ def drive(triggerer: Triggerer, main: Main) -> Any:
     return run_virtually(whole, triggerer.clock)
 
 
-def only_event(triggerer: Triggerer, call_id: Any, **arguments: Any) -> tuple[dict[str, Any], float]:
+def only_event(
+    triggerer: Triggerer, call_id: Any, *, most: float = 2_000.0, **arguments: Any
+) -> tuple[dict[str, Any], float]:
     """Run one trigger to its end; return its event and how long it took."""
 
     async def main(triggerer: Triggerer) -> Any:
         wait = triggerer.start(call_id, **arguments)
-        took = await triggerer.until_told(wait, most=1e7)
+        took = await triggerer.until_told(wait, most)
         (event,) = wait.events
         return event, took
 
@@ -220,6 +222,28 @@ def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: T
     drive(triggerer, main)
 
 
+def test_who_joins_after_the_list_showed_its_call_alive_hears_nothing_before_the_end(
+    triggerer: Triggerer,
+) -> None:
+    vapi = triggerer.vapi
+
+    async def main(triggerer: Triggerer) -> None:
+        for number in range(2, 30):
+            triggerer.start(vapi.add(number).id, since=ago(triggerer.clock, 600))
+        call = vapi.add(1)
+        before = ago(triggerer.clock, 1)
+        await asyncio.sleep(20)
+        vapi.change(call, status="in-progress")
+        await asyncio.sleep(3 * MIN_INTERVAL)
+        late = triggerer.start(CALL_ID, since=before)
+        await asyncio.sleep(6 * MIN_INTERVAL)
+        assert late.events == []
+        vapi.end(call)
+        assert await triggerer.until_told(late) <= MIN_INTERVAL + 1
+
+    drive(triggerer, main)
+
+
 @pytest.mark.parametrize(
     "call_id", [CALL_ID, CALL_ID.upper(), f" {CALL_ID}\n"], ids=["lower", "upper", "space"]
 )
@@ -273,7 +297,7 @@ def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, 
 @pytest.mark.parametrize("end_after", [2, 7, 31, 100, 86_400])
 def test_the_deadline_is_told_when_it_comes(triggerer: Triggerer, end_after: float) -> None:
     triggerer.vapi.add(1)
-    event, took = only_event(triggerer, CALL_ID, end_after=end_after, poll_interval=3600)
+    event, took = only_event(triggerer, CALL_ID, end_after=end_after, poll_interval=3600, most=1e5)
     assert event == TIMEOUT
     assert took == pytest.approx(max(SETTLE, end_after), abs=0.01)
 
