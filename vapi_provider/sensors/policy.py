@@ -65,7 +65,9 @@ class WaitPolicy:
         self._check_end(call)
         return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
 
-    def timed_out(self, call_id: str, last_status: str | None, last_error: Exception | None) -> BaseException:
+    def timed_out(
+        self, call_id: str, last_status: str | None, last_error: Exception | None, *, has_ended: bool
+    ) -> BaseException:
         """
         Build the exception for a wait that has reached its limit.
 

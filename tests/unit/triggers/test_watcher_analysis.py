@@ -173,3 +173,20 @@ def test_who_waits_for_the_analysis_is_not_forgotten_over_who_hears_of_the_end_o
             assert await world.seconds_until(knows) <= 5.1
 
     world.run(main())
+
+
+def test_more_analyses_that_do_not_come_than_can_be_looked_after_are_given_up_in_time(world: World) -> None:
+    call_ids = world.add_calls(150)
+    ended = call_ids[:120]
+
+    async def main() -> None:
+        waits = watching(call_ids, since=world.since(*call_ids), wait_for_analysis=True, analysis_timeout=60)
+        async with waits as tasks:
+            await asyncio.sleep(7)
+            world.end(*ended, within=1)
+            took = await world.seconds_until(*(tasks[call_id] for call_id in ended))
+            # Each by the end of the poll after its time is over.
+            assert took <= 60 + 5 + 1 + 0.1
+            assert not any(tasks[call_id].done() for call_id in call_ids[120:])
+
+    world.run(main())
