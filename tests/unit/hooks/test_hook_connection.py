@@ -133,12 +133,19 @@ def test_an_id_that_names_no_connection_is_refused(api: requests_mock.Mocker, co
     assert not api.called
 
 
-@pytest.mark.parametrize("value", [f'{{"password": "{KEY}"', f'["{KEY}"]', "{}x"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (f'{{"password": "{KEY}"', VapiConnectionNotFoundError),
+        (f'["{KEY}"]', VapiConfigurationError),
+        ("{}x", VapiConnectionNotFoundError),
+    ],
+)
 def test_a_connection_that_airflow_cannot_read_is_told_without_what_is_in_it(
-    api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, value: str
+    api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[VapiConfigurationError]
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", value)
-    error = failure(VapiConnectionNotFoundError, lambda: VapiHook().get_call(CALL_ID))
+    error = failure(kind, lambda: VapiHook().get_call(CALL_ID))
     assert "'vapi_default'" in str(error)
     assert "Nothing was sent" in str(error)
     assert not api.called

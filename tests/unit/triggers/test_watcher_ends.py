@@ -294,7 +294,7 @@ def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_pol
     async def stream() -> None:
         while True:
             world.change(*others)
-            async with watching([next(newcomers) for _ in range(5)]):
+            async with watching([next(newcomers) for _ in range(10)]):
                 await asyncio.sleep(2.4)
 
     async def main() -> None:
@@ -311,7 +311,7 @@ def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_pol
     world.run(main())
     for poll in world.polls()[2:]:
         assert sum(request.path == "/call" for request in poll) >= 13
-    assert max(took) <= 5 * (ceil((number + 5) / 3) + 1)
+    assert max(took) <= 5 * (ceil((number + 10) / 3) + 1)
 
 
 def test_an_end_is_noticed_in_time_when_the_calls_have_just_become_too_many_to_read_each(
