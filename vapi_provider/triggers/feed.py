@@ -287,4 +287,4 @@ def _oldest_of_sorted(page: CallPage) -> datetime | None:
     """Return when the last row was created, if the rows are sorted by that, newest first."""
     instants = [row.created_at for row in page.rows if row.created_at is not None]
     is_sorted = all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
-    return instants[-1] if is_sorted and len(instants) == page.length else None
+    return instants[-1] if instants and is_sorted and len(instants) == len(page.rows) else None

@@ -442,24 +442,25 @@ async def wait_for_campaign(
 
 @pytest.mark.parametrize("broken", [False, True], ids=["all-rows-sound", "one-row-broken"])
 def test_a_row_that_makes_no_sense_hides_no_end_on_the_pages_after_it(broken: bool) -> None:
-    with virtual_world(page_bytes=3_000) as triggerer:
+    with virtual_world(page_bytes=9_000) as triggerer:
         vapi = triggerer.vapi
 
         async def main() -> None:
-            for number in range(60):
+            for number in range(150):
                 call = vapi.add(number, age=600 + 7 * number)
                 triggerer.start(call.id, since=call.now["updatedAt"])
             await asyncio.sleep(2 * MIN_INTERVAL + 3)
             ended = list(vapi.calls.values())
             # The newest, and so on the first page.
-            vapi.end(vapi.add(99, age=0))
-            vapi.calls[call_id_of(99)].broken = broken
+            vapi.end(vapi.add(999, age=0))
+            vapi.calls[call_id_of(999)].broken = broken
             for call in ended:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
                 vapi.end(call)
-            await asyncio.sleep(2 * MIN_INTERVAL + 3)
+            # Two polls later.
+            await asyncio.sleep(MIN_INTERVAL + 2.75)
             told = sum(bool(wait.events) for wait in triggerer.waits)
             await triggerer.stop_all()
-            assert told == 60
+            assert told == 150
 
         run_virtually(main, triggerer.clock)
