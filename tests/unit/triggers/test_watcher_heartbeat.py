@@ -91,7 +91,6 @@ def test_a_heart_in_the_same_loop_is_never_late_by_more_than_100_ms(
     run: Callable[..., Any],
     start_vapi: Callable[[], tuple[Any, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
 ) -> None:
     # Ten times as often as for anyone, so that a few seconds see many polls.
     monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.5)
@@ -121,5 +120,4 @@ def test_a_heart_in_the_same_loop_is_never_late_by_more_than_100_ms(
         if worst[-1] <= MOST_SECONDS_LATE:
             break
         # Another process can have taken the computer away. What holds the loop up itself does so each time.
-    record_property("worst_seconds_late", worst)
-    assert worst[-1] <= MOST_SECONDS_LATE
+    assert worst[-1] <= MOST_SECONDS_LATE, worst

@@ -109,8 +109,7 @@ def test_rows_that_are_no_calls_hide_none_of_the_others(
             ended = call_ids[::4]
             world.change(*others, *ended, within=1)
             world.end(*ended, within=1)
-            # More pages than one poll has: with such a row among them, there is no order to rely on.
-            assert await world.seconds_until(*(tasks[call_id] for call_id in ended)) <= 2 * 5 + 0.1
+            assert await world.seconds_until(*(tasks[call_id] for call_id in ended)) <= 5.1
 
     world.run(main())
 
