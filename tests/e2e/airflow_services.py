@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole Airflow: scheduler, triggerer, dag-processor and API server as processes of their own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from airflow_client import AirflowClient
+from postgres import Postgres, free_port
+from processes import Service, wait_until
+
+PROGRAM = Path(sys.executable).with_name("airflow")
+E2E_DAGS = Path(__file__).parent / "dags"
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+START_SECONDS = 90
+# Airflow's defaults are 30 seconds for a triggerer that is silent and 300 for a task; tests are to take minutes.
+TRIGGERER_SILENT_SECONDS = 10
+TASK_SILENT_SECONDS = 20
+
+
+def bundles() -> str:
+    return json.dumps(
+        [
+            {
+                "name": name,
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(path), "refresh_interval": 300},
+            }
+            for name, path in (("tests", E2E_DAGS), ("examples", EXAMPLES))
+        ]
+    )
+
+
+class AirflowServices:
+    """
+    The services, over a database.
+
+    :param home: the AIRFLOW_HOME, an empty folder.
+    :param postgres: the running server whose database is Airflow's.
+    """
+
+    def __init__(self, home: Path, postgres: Postgres) -> None:
+        self.home = home
+        self.postgres = postgres
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.fernet_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        self.environment = self._environment()
+        self.scheduler = self._service("scheduler", "--skip-serve-logs")
+        self.triggerer = self._service("triggerer", "--skip-serve-logs")
+        self.dag_processor = self._service("dag-processor")
+        self.api_server = self._service("api-server", "--host", "127.0.0.1", "--port", str(self.port))
+        self.second_triggerer = self._service("triggerer", "--skip-serve-logs", name="triggerer-2")
+        self.wanted = [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
+        self.revived: list[str] = []
+
+    @property
+    def all(self) -> list[Service]:
+        return [*{id(service): service for service in (*self.wanted, self.second_triggerer)}.values()]
+
+    def start(self) -> None:
+        done = subprocess.run(
+            [PROGRAM, "db", "migrate"],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        for service in self.wanted:
+            service.start()
+        wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy", watch=self._fail_if_gone)
+        self.client = AirflowClient(self.url)
+
+    def stop(self) -> None:
+        for service in (*self.all, self.triggerer):
+            service.stop()
+
+    def revive(self) -> None:
+        """Start again what has ended and is wanted, as systemd or Kubernetes would."""
+        for service in self.wanted:
+            if not service.is_running:
+                self.revived.append(service.name)
+                service.start()
+
+    def make_whole(self) -> None:
+        """Have the four services running and healthy, whatever a test did to them."""
+        self.second_triggerer.stop()
+        self.wanted = [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
+        wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy again", watch=self.revive)
+        self.revived.clear()
+
+    def is_healthy(self) -> bool:
+        try:
+            health = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        except (requests.RequestException, ValueError):
+            return False
+        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return all(service.is_running for service in self.wanted) and all(
+            (health.get(part) or {}).get("status") == "healthy" for part in parts
+        )
+
+    def run_program(self, *arguments: str) -> str:
+        """Run the program ``airflow`` and return what it prints."""
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def wait_until(self, condition: Callable[[], object], timeout: float, what: str) -> float:
+        """Wait for a condition, and start again what ends in the meantime."""
+        return wait_until(condition, timeout, what, watch=self.revive)
+
+    def _fail_if_gone(self) -> None:
+        for service in self.wanted:
+            assert service.is_running, f"{service.name} has ended:\n" + "\n".join(
+                service.lines_since(0)[-40:]
+            )
+
+    def _service(self, command: str, *arguments: str, name: str | None = None) -> Service:
+        name = name or command
+        return Service(name, [PROGRAM, command, *arguments], self.environment, self.home / f"{name}.log")
+
+    def _environment(self) -> dict[str, str]:
+        # The database's password is in no command line, and so is nothing else that is secret.
+        options: dict[str, Any] = {
+            "core.executor": "LocalExecutor",
+            "core.parallelism": 6,
+            "core.max_active_tasks_per_dag": 400,
+            "core.load_examples": False,
+            "core.dags_folder": E2E_DAGS,
+            "core.fernet_key": self.fernet_key,
+            "core.test_connection": "Enabled",
+            "core.execution_api_server_url": f"{self.url}/execution/",
+            "core.simple_auth_manager_all_admins": True,
+            "database.sql_alchemy_conn": self.postgres.url,
+            "dag_processor.dag_bundle_config_list": bundles(),
+            "dag_processor.parsing_processes": 1,
+            "dag_processor.min_file_process_interval": 300,
+            "api.base_url": self.url,
+            "api.workers": 1,
+            "api.secret_key": secrets.token_hex(16),
+            "api.maximum_page_limit": 1000,
+            "api_auth.jwt_secret": secrets.token_hex(32),
+            "logging.base_log_folder": self.home / "logs",
+            "scheduler.enable_health_check": False,
+            "scheduler.scheduler_health_check_threshold": 15,
+            "scheduler.orphaned_tasks_check_interval": 10,
+            "scheduler.task_instance_heartbeat_timeout": TASK_SILENT_SECONDS,
+            "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
+            "triggerer.job_heartbeat_sec": 2,
+            "triggerer.triggerer_health_check_threshold": TRIGGERER_SILENT_SECONDS,
+        }
+        environment = {
+            f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+            for (section, key), value in ((name.split("."), value) for name, value in options.items())
+        }
+        return environment | {
+            "AIRFLOW_HOME": str(self.home),
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PATH": os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]]),
+        }

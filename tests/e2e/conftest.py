@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Airflow over PostgreSQL, a simulated Vapi, and what is shown when something fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_services import AirflowServices
+from campaign import Campaign
+from planted import Planted
+from postgres import INSTALL, Postgres, find_programs
+
+from vapi_provider.simulator import VapiSimulator
+
+LINES_SHOWN = 40
+TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception: ")
+
+_timings: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # So that what was started is stopped as well when somebody ends the tests with SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What is looked for must have had every chance to leak.
+    items.sort(key=lambda item: item.path.name == "test_leaks.py")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if find_programs() is None and not session.config.option.collectonly:
+        pytest.exit(f"PostgreSQL is missing: {INSTALL}", returncode=2)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _timings:
+        terminalreporter.section("how long it took")
+        for line in _timings:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A folder that other users may enter, which pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="vapi-e2e-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def planted() -> Planted:
+    return Planted()
+
+
+@pytest.fixture(scope="session")
+def simulator(planted: Planted) -> Iterator[VapiSimulator]:
+    with VapiSimulator(api_key=planted.api_key) as running:
+        yield running
+        running.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def ui_answers() -> list[str]:
+    """The body of every answer that the browser got."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def command_lines() -> Iterator[Callable[[], set[str]]]:
+    """The command lines of all processes that there were since the first test; ask for them by calling it."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    yield seen.copy
+    over.set()
+    watcher.join()
+
+
+@pytest.fixture(scope="session")
+def postgres(folder: Path) -> Iterator[Postgres]:
+    (folder / "postgres").mkdir()
+    server = Postgres(folder / "postgres")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def running_airflow(
+    folder: Path,
+    postgres: Postgres,
+    simulator: VapiSimulator,
+    planted: Planted,
+    command_lines: Callable[[], set[str]],
+) -> Iterator[AirflowServices]:
+    home = folder / "airflow"
+    home.mkdir()
+    services = AirflowServices(home, postgres)
+    try:
+        services.start()
+        services.client.add_connection("vapi_default", simulator.url, planted.api_key)
+        services.wait_until(lambda: services.client.has_dag("rename_call"), 60, "Airflow has read the DAGs")
+        yield services
+    finally:
+        services.stop()
+
+
+@pytest.fixture
+def airflow(
+    running_airflow: AirflowServices, simulator: VapiSimulator, request: pytest.FixtureRequest
+) -> Iterator[AirflowServices]:
+    """The services, all of them up; what they write during the test is shown if it fails."""
+    positions = {
+        service.log: service.log.stat().st_size for service in running_airflow.all if service.log.exists()
+    }
+    request.node.stash[_positions] = (running_airflow, positions)
+    yield running_airflow
+    simulator.faults.clear()
+    running_airflow.make_whole()
+
+
+@pytest.fixture
+def campaign(airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Iterator[Campaign]:
+    """Calls, and a DAG run that waits for them."""
+    calls = Campaign(airflow, simulator, planted)
+    yield calls
+    calls.give_up()
+
+
+@pytest.fixture
+def took(request: pytest.FixtureRequest) -> Any:
+    """Note how long something took, for the summary at the end."""
+
+    def note(what: str, seconds: float) -> None:
+        _timings.append(f"{seconds:7.1f} s  {request.node.name}: {what}")
+
+    return note
+
+
+_positions = pytest.StashKey[tuple[AirflowServices, dict[Path, int]]]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and _positions in item.stash:
+        services, positions = item.stash[_positions]
+        for service in services.all:
+            lines = service.lines_since(positions.get(service.log, 0))
+            report.sections.append((f"log of {service.name}", "\n".join(_relevant(lines))))
+        report.sections.append(("task logs", "\n".join(_task_logs(services))))
+
+
+def _relevant(lines: list[str]) -> list[str]:
+    """Return the lines that tell of trouble, or else the last ones."""
+    kept = [line for line in lines if any(word in line for word in TROUBLE)] or lines[-15:]
+    return [line[:400] for line in kept[-LINES_SHOWN:]]
+
+
+def _task_logs(services: AirflowServices) -> list[str]:
+    newest = sorted((services.home / "logs").rglob("*.log"), key=lambda path: path.stat().st_mtime)[-3:]
+    return [
+        line[:400]
+        for path in newest
+        if "dag_id=" in str(path)
+        for line in [
+            f"== {path.relative_to(services.home)}",
+            *path.read_text(errors="replace").splitlines()[-20:],
+        ]
+    ]
+
+
+def _messages(log: Path) -> list[str]:
+    """Return what a task's log says, without what Airflow adds to each line."""
+    lines = []
+    for line in log.read_text(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            lines.append(line)
+        else:
+            lines.append(
+                f"{entry.get('timestamp')} {entry.get('level')} {entry.get('event')} {entry.get('error_detail', '')}"
+            )
+    return lines

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAGs that the end-to-end tests trigger; the run's configuration says with which calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, task
+from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+
+DEFAULTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=1),
+}
+
+with DAG("wait_for_calls", schedule=None, is_paused_upon_creation=False) as waiting:
+
+    @task
+    def call_ids(dag_run: Any = None) -> list[str]:
+        ids: list[str] = dag_run.conf["call_ids"]
+        return ids
+
+    wait = VapiCallSensor.partial(
+        task_id="wait", deferrable=True, poke_interval=5, timeout=3600, fail_on=["failed"], **DEFAULTS
+    ).expand(call_id=call_ids())
+
+    @task
+    def collect(summaries: Iterable[dict[str, Any]]) -> list[list[Any]]:
+        return [[summary["id"], summary["outcome"]] for summary in summaries]
+
+    collect(wait.output)
+
+with DAG("rename_call", schedule=None, is_paused_upon_creation=False) as renaming:
+    VapiUpdateCallOperator(
+        task_id="rename",
+        call_id="{{ dag_run.conf['call_id'] }}",
+        name="{{ dag_run.conf['name'] }}",
+        **DEFAULTS,
+    )

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker is killed in the middle of setting a name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from vapi_provider.simulator import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_services import AirflowServices
+
+    from vapi_provider.simulator import VapiSimulator
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(method="PATCH", status=503, delay=600), id="before the effect"),
+        pytest.param(Fault(method="PATCH", delay=600), id="after the effect"),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["the task", "the task and its supervisor"])
+def test_the_next_try_sets_the_name(
+    airflow: AirflowServices,
+    simulator: VapiSimulator,
+    took: Callable[[str, float], None],
+    fault: Fault,
+    whole: bool,
+) -> None:
+    call_id = simulator.add_call(status="ended", body={"name": "Before"})
+    simulator.faults.add(fault)
+    run_id = airflow.client.trigger("rename_call", {"call_id": call_id, "name": "Reached"})
+    airflow.wait_until(lambda: requests_for(simulator, call_id), 60, "the name is being set")
+    assert simulator.get_call(call_id)["name"] == ("Before" if fault.status else "Reached")
+    kill_task(airflow, run_id, whole)
+    took(
+        "from the kill until the next try is over",
+        airflow.wait_until(
+            lambda: airflow.client.run_state("rename_call", run_id) == "success", 120, "the next try is over"
+        ),
+    )
+    assert simulator.get_call(call_id)["name"] == "Reached"
+    assert requests_for(simulator, call_id) == ["PATCH", "PATCH"]
+
+
+def kill_task(airflow: AirflowServices, run_id: str, whole: bool) -> None:
+    rows = airflow.postgres.query(
+        "select pid from task_instance where dag_id = 'rename_call' and run_id = %s", [run_id]
+    )
+    task = psutil.Process(rows[0][0])
+    supervisor = task.parent()
+    assert supervisor is not None
+    assert "LocalExecutor" in supervisor.name() + " ".join(supervisor.cmdline())
+    if whole:
+        os.kill(supervisor.pid, signal.SIGKILL)
+    os.kill(task.pid, signal.SIGKILL)
+
+
+def requests_for(simulator: VapiSimulator, call_id: str) -> list[str]:
+    return [request.method for request in list(simulator.requests) if request.path == f"/call/{call_id}"]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is secret is nowhere but in its row; this runs last, after all that the other tests have done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from campaign import Campaign
+from cryptography.fernet import Fernet
+
+from vapi_provider.simulator import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_services import AirflowServices
+    from planted import Planted
+
+    from vapi_provider.simulator import VapiSimulator
+
+
+def found(planted: Planted, text: str) -> list[str]:
+    """Return what of the secrets is in a text, as it is or in the hexadecimal form of a bytea."""
+    return [what for what, secret in planted.all.items() if secret in text or secret.encode().hex() in text]
+
+
+@pytest.fixture(scope="module")
+def story(running_airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Story:
+    """A call that was waited for and renamed, after an error that repeats the key."""
+    campaign = Campaign(running_airflow, simulator, planted)
+    campaign.start(1)
+    [call_id] = campaign.call_ids
+    [(kwargs,)] = running_airflow.postgres.query("select kwargs from trigger")
+    campaign.end([call_id])
+    campaign.wait_until_reported([call_id], 60)
+    echo = {"message": f"Bad header: Bearer {planted.api_key}", "statusCode": 400, "error": "Bad Request"}
+    simulator.faults.add(Fault(method="PATCH", status=400, body=json.dumps(echo)))
+    for state in ("failed", "success"):
+        rename(running_airflow, call_id, state)
+    return Story(call_id, kwargs)
+
+
+@dataclass(frozen=True)
+class Story:
+    """
+    What was done before the search.
+
+    :param call_id: the call.
+    :param trigger_kwargs: what the database had of the trigger while it waited.
+    """
+
+    call_id: str
+    trigger_kwargs: str
+
+
+def rename(airflow: AirflowServices, call_id: str, state: str) -> None:
+    run_id = airflow.client.trigger("rename_call", {"call_id": call_id, "name": "Looked for"})
+    airflow.wait_until(
+        lambda: airflow.client.run_state("rename_call", run_id) == state, 60, f"the run is {state}"
+    )
+    airflow.client.task_log("rename_call", run_id, "rename")
+    if state == "success":
+        airflow.client.xcom("rename_call", run_id, "rename")
+
+
+def test_a_trigger_is_told_ids_and_numbers_only(
+    airflow: AirflowServices, story: Story, planted: Planted
+) -> None:
+    text = Fernet(airflow.fernet_key).decrypt(story.trigger_kwargs.encode()).decode()
+    assert story.call_id in text
+    assert found(planted, text) == []
+
+
+def test_only_the_encrypted_row_holds_the_key(
+    airflow: AirflowServices, story: Story, planted: Planted
+) -> None:
+    dump = airflow.postgres.dump()
+    assert story.call_id in dump
+    assert found(planted, dump) == []
+    [(password,)] = airflow.postgres.query("select password from connection where conn_id = 'vapi_default'")
+    assert Fernet(airflow.fernet_key).decrypt(password.encode()).decode() == planted.api_key
+
+
+def test_no_log_file_has_a_secret(folder: Path, story: Story, planted: Planted) -> None:
+    texts = {path: path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*.log")}
+    assert any(story.call_id in text for text in texts.values())
+    assert any("Bad header: Bearer ***" in text for text in texts.values())
+    assert {path: found(planted, text) for path, text in texts.items() if found(planted, text)} == {}
+
+
+def test_no_answer_of_the_ui_has_a_secret(
+    airflow: AirflowServices, story: Story, planted: Planted, ui_answers: list[str]
+) -> None:
+    answers = [*ui_answers, *airflow.client.answers]
+    assert any("Bad header: Bearer ***" in answer for answer in answers)
+    assert any(story.call_id in answer and "Looked for" in answer for answer in answers)
+    assert [found(planted, answer) for answer in answers if found(planted, answer)] == []
+
+
+def test_no_command_line_has_a_secret(
+    story: Story, planted: Planted, command_lines: Callable[[], set[str]]
+) -> None:
+    seen = command_lines()
+    assert any("LocalExecutor" in line and "wait_for_calls" in line for line in seen)
+    assert [line for line in seen if found(planted, line)] == []

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vapi goes away, and comes back in every bad shape, while calls are waited for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from vapi_provider.simulator import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_services import AirflowServices
+    from campaign import Campaign
+
+    from vapi_provider.simulator import VapiSimulator
+
+CALLS = 30
+OUTAGE_SECONDS = 60
+# Three polls of the connection.
+PHASE_SECONDS = 15
+
+
+def test_waits_outlive_a_vapi_in_trouble(
+    airflow: AirflowServices, campaign: Campaign, simulator: VapiSimulator, took: Callable[[str, float], None]
+) -> None:
+    campaign.start(CALLS)
+    ending = iter(campaign.call_ids)
+
+    def end_some() -> list[str]:
+        ended = [next(ending) for _ in range(5)]
+        campaign.end(ended)
+        return ended
+
+    simulator.stop()
+    end_some()
+    time.sleep(OUTAGE_SECONDS)
+    assert campaign.states() == {"deferred": CALLS}
+    simulator.start()
+
+    simulator.faults.add(Fault(times=None, delay=5))
+    slow = campaign.wait_until_reported(end_some(), 180)
+    took("until 5 calls are reported by a Vapi that takes 5 s an answer, after an outage", slow)
+    simulator.faults.clear()
+
+    for fault in (
+        Fault(times=None, status=429, headers={"Retry-After": "10"}),
+        Fault(times=None, status=502, body="<html>Bad Gateway</html>", content_type="text/html"),
+        Fault(times=None, reset="before"),
+    ):
+        asked = len(simulator.requests)
+        simulator.faults.add(fault)
+        end_some()
+        airflow.wait_until(lambda asked=asked: len(simulator.requests) > asked, 60, "Vapi is asked")  # type: ignore[misc]
+        time.sleep(PHASE_SECONDS)
+        simulator.faults.clear()
+    # Nobody has failed, and those who were told of nothing still wait.
+    assert set(campaign.states()) <= {"deferred", "queued", "scheduled", "running", "success"}
+    campaign.end(ending)
+    took("from Vapi's recovery until all are reported", campaign.wait_until_reported(campaign.call_ids, 120))
+    campaign.check_each_reported_once()
