@@ -230,6 +230,9 @@ class VapiTransport:
             parts.append(part)
             size += len(part)
             if size > self._settings.max_answer_bytes:
+                if not response.ok:
+                    # Its status says what is wrong; nobody reads so long an explanation.
+                    break
                 raise OversizedAnswerError(
                     f"{method} {path} was answered with more than {self._settings.max_answer_bytes:,.0f} bytes, "
                     "which is more than may be read here.",

@@ -138,7 +138,9 @@ class CallGlimpse(BaseModel):
         ended_at = self.ended_at or self.updated_at
         if not self.has_ended or self.has_analysis or ended_at is None or self.answered_at is None:
             return 0.0
-        return max(0.0, timeout - (self.answered_at - ended_at).total_seconds())
+        # Vapi's clocks can differ by seconds; that is no reason to wait longer.
+        elapsed = max(0.0, (self.answered_at - ended_at).total_seconds())
+        return max(0.0, timeout - elapsed)
 
     def _status(self) -> str:
         return (self.status or "").lower()

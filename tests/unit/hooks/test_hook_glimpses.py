@@ -33,6 +33,7 @@ from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
     VapiConfigurationError,
+    VapiError,
     VapiPermanentError,
     VapiRateLimitError,
     VapiTransientError,
@@ -154,7 +155,7 @@ def test_what_is_no_call_is_a_passing_error(
     [
         (400, VapiPermanentError),
         (401, VapiAuthenticationError),
-        (403, VapiAuthenticationError),
+        (401, VapiAuthenticationError),
         (404, VapiCallNotFoundError),
         (429, VapiRateLimitError),
         (500, VapiTransientError),
@@ -315,7 +316,7 @@ def test_without_a_date_it_is_our_own_clocks(
     assert abs(datetime.now(timezone.utc) - answered_at) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize(("passed", "due_in"), [(0, 60), (45, 15), (60, 0), (3600, 0), (-30, 90)])
+@pytest.mark.parametrize(("passed", "due_in"), [(0, 60), (45, 15), (60, 0), (3600, 0), (-30, 60)])
 def test_the_time_for_the_analysis_is_told_by_vapis_clock(
     api: requests_mock.Mocker, hook: VapiHook, passed: int, due_in: float
 ) -> None:
@@ -389,6 +390,21 @@ def test_an_answer_may_be_as_large_as_the_limit_and_no_larger(
     assert (error.status_code, error.method, error.path) == (200, "GET", PATH)
     # The next try would bring the same.
     assert api.call_count == 1
+
+
+@pytest.mark.parametrize(("status", "expected"), [(401, VapiAuthenticationError), (503, VapiTransientError)])
+def test_the_status_of_a_larger_error_says_what_is_wrong(
+    api: requests_mock.Mocker, status: int, expected: type[VapiError]
+) -> None:
+    api.get(
+        CALL_URL,
+        content=b"<html>" + b"x" * 300_000,
+        status_code=status,
+        headers={"Content-Type": "text/html"},
+    )
+    error = failure(expected, lambda: hook_with(max_answer_bytes=1000).glimpse_call(CALL_ID))
+    assert type(error) is not OversizedAnswerError
+    assert error.status_code == status
 
 
 def _endless(head: bytes, body: bytes, sent: list[int]) -> Callable[[socket.socket, RawServer], None]:
