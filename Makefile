@@ -3,6 +3,9 @@
 #   make demo     the main example, with real Airflow and a simulated Vapi
 #   make test     tests/unit and tests/dag
 #   make lint     ruff and mypy
+#   make docs     the documentation site, in build/docs (Python 3.11 or newer)
+#   make e2e      tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
+#   make versions tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
 #   make wheel    build wheel and sdist, and check them in a clean environment
 #   make bench    what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
 #
@@ -12,13 +15,14 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints/airflow-3.3.txt
 PYTEST_ARGS ?=
+E2E_TESTS ?= tests/e2e
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel bench clean
+.PHONY: help demo test e2e versions lint wheel docs bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -29,6 +33,22 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# In an environment of its own, which has the wheel and not the checkout.
+e2e: $(VENV)/.installed
+	@command -v setpriv >/dev/null || { echo "setpriv is missing: apt-get install util-linux"; exit 1; }
+	@rm -rf $(VENV)-e2e build/wheel
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@$(PYTHON) -m venv $(VENV)-e2e
+	@echo "Installing the wheel into $(VENV)-e2e ..."
+	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group e2e build/wheel/*.whl
+	$(VENV)-e2e/bin/pytest $(E2E_TESTS) $(PYTEST_ARGS)
+
+versions: $(foreach version,3.0 3.1 3.2 3.3,airflow-$(version))
+
+airflow-%:
+	$(MAKE) test VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt
+	$(MAKE) e2e VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt E2E_TESTS=tests/e2e/test_essentials.py
+
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +56,10 @@ lint: $(VENV)/.installed-lint
 
 wheel: $(VENV)/.installed-lint
 	$(BIN)/python -m pytest tests/wheel
+
+docs: $(VENV)/.installed-docs
+	@rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 
 # In an environment of its own: the tests are to run without the packages that we compare ourselves with.
 bench:
@@ -45,7 +69,7 @@ bench:
 	$(VENV)-bench/bin/python -m benchmarks.waiting
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench build dist
+	rm -rf $(VENV) $(VENV)-* build dist
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
@@ -63,6 +87,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed-test
 	@$(INSTALL) --group lint
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The documentation needs Python 3.11 or newer, as its generator does; name one and another environment: make docs PYTHON=python3.12 VENV=.venv-docs"; exit 1; }
+	@$(INSTALL) --group docs
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -102,6 +102,7 @@ def test_the_wheels_metadata_tells_what_it_is(wheel: Path) -> None:
 def test_the_sdist_has_what_its_own_tests_need(dist: Path) -> None:
     [path] = dist.glob("*.tar.gz")
     names = {name.partition("/")[2] for name in tarfile.open(path).getnames()}
+    assert {"CONTRIBUTING.md", "SECURITY.md"} <= names
     assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints/airflow-3.3.txt"} <= names
     assert "tests/conftest.py" in names
     assert "example_dags/example_vapi_rename_call.py" in names
