@@ -95,9 +95,9 @@ class Campaign:
         collected = self._airflow.client.xcom(DAG_ID, self.run_id, "collect")
         assert collected == [[call_id, "completed"] for call_id in self.call_ids]
 
-    def requests_for(self, call_id: str) -> int:
-        """Return how often the call was asked for by its id."""
-        return sum(request.path == f"/call/{call_id}" for request in list(self._simulator.requests))
+    def requests(self) -> Counter[str]:
+        """Return how often each call was asked for by its id."""
+        return Counter(request.path.rpartition("/")[2] for request in list(self._simulator.requests))
 
     def give_up(self) -> None:
         """Leave nothing behind that waits, should the test have failed."""

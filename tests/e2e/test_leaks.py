@@ -70,7 +70,10 @@ def rename(airflow: AirflowServices, call_id: str, state: str) -> None:
 def test_a_trigger_is_told_ids_and_numbers_only(
     airflow: AirflowServices, story: Story, planted: Planted
 ) -> None:
-    text = Fernet(airflow.fernet_key).decrypt(story.trigger_kwargs.encode()).decode()
+    text = story.trigger_kwargs
+    # Airflow encrypts them or not, depending on its version.
+    if not text.startswith("{"):
+        text = Fernet(airflow.fernet_key).decrypt(text.encode()).decode()
     assert story.call_id in text
     assert found(planted, text) == []
 
@@ -105,5 +108,5 @@ def test_no_command_line_has_a_secret(
     story: Story, planted: Planted, command_lines: Callable[[], set[str]]
 ) -> None:
     seen = command_lines()
-    assert any("LocalExecutor" in line and "wait_for_calls" in line for line in seen)
+    assert any("airflow worker" in line for line in seen)
     assert [line for line in seen if found(planted, line)] == []
