@@ -16,7 +16,7 @@ from typing import Any
 import requests
 from airflow_client import AirflowClient
 from postgres import Postgres, free_port
-from processes import Service, wait_until
+from processes import Service, stop_all, wait_until
 
 PROGRAM = Path(sys.executable).with_name("airflow")
 E2E_DAGS = Path(__file__).parent / "dags"
@@ -60,12 +60,13 @@ class AirflowServices:
         self.dag_processor = self._service("dag-processor")
         self.api_server = self._service("api-server", "--host", "127.0.0.1", "--port", str(self.port))
         self.second_triggerer = self._service("triggerer", "--skip-serve-logs", name="triggerer-2")
-        self.wanted = [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
+        self.wanted = self.usual
+        self.all = [*self.usual, self.second_triggerer]
         self.revived: list[str] = []
 
     @property
-    def all(self) -> list[Service]:
-        return [*{id(service): service for service in (*self.wanted, self.second_triggerer)}.values()]
+    def usual(self) -> list[Service]:
+        return [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
 
     def start(self) -> None:
         done = subprocess.run(
@@ -80,11 +81,11 @@ class AirflowServices:
         for service in self.wanted:
             service.start()
         wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy", watch=self._fail_if_gone)
+        self._wake_up()
         self.client = AirflowClient(self.url)
 
     def stop(self) -> None:
-        for service in (*self.all, self.triggerer):
-            service.stop()
+        stop_all(self.all)
 
     def revive(self) -> None:
         """Start again what has ended and is wanted, as systemd or Kubernetes would."""
@@ -96,8 +97,9 @@ class AirflowServices:
     def make_whole(self) -> None:
         """Have the four services running and healthy, whatever a test did to them."""
         self.second_triggerer.stop()
-        self.wanted = [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
+        self.wanted = self.usual
         wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy again", watch=self.revive)
+        self._wake_up()
         self.revived.clear()
 
     def is_healthy(self) -> bool:
@@ -127,6 +129,10 @@ class AirflowServices:
         """Wait for a condition, and start again what ends in the meantime."""
         return wait_until(condition, timeout, what, watch=self.revive)
 
+    def _wake_up(self) -> None:
+        # The first request of a worker holds the new server up for seconds, which a task may not have.
+        requests.get(f"{self.url}/execution/health", timeout=120)
+
     def _fail_if_gone(self) -> None:
         for service in self.wanted:
             assert service.is_running, f"{service.name} has ended:\n" + "\n".join(
@@ -155,6 +161,7 @@ class AirflowServices:
             "dag_processor.min_file_process_interval": 300,
             "api.base_url": self.url,
             "api.workers": 1,
+            "api.enable_xcom_deserialize_support": True,
             "api.secret_key": secrets.token_hex(16),
             "api.maximum_page_limit": 1000,
             "api_auth.jwt_secret": secrets.token_hex(32),

@@ -98,14 +98,7 @@ class Service:
             )
 
     def stop(self) -> None:
-        """Ask it to end, and end it and its children if it does not."""
-        if self._process is None:
-            return
-        if self.is_running:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
-        self.kill()
+        stop_all([self])
 
     def kill(self) -> None:
         """Take it away without a word, with its children, as the loss of its machine does."""
@@ -113,6 +106,19 @@ class Service:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            # Its id may soon be another's.
+            self._process = None
+
+    def ask_to_end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait_for_end(self) -> None:
+        """Wait for it as long as is reasonable, and then end it and its children."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        self.kill()
 
     def lines_since(self, position: int) -> list[str]:
         """Return what it wrote after this position of its log."""
@@ -121,3 +127,11 @@ class Service:
         with self.log.open("rb") as file:
             file.seek(position)
             return file.read().decode("utf-8", "replace").splitlines()
+
+
+def stop_all(services: Sequence[Service]) -> None:
+    """Stop them at the same time, since each takes some."""
+    for service in services:
+        service.ask_to_end()
+    for service in services:
+        service.wait_for_end()

@@ -15,15 +15,12 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiConfigurationError,
@@ -32,12 +29,11 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.hooks.answers import OversizedAnswerError
-from vapi_provider.hooks.settings import RequestLimits
-from vapi_provider.hooks.vapi import VapiHook
+from vapi_provider.triggers.connection import RefusedError, WatchedConnection
 from vapi_provider.triggers.feed import CLOCK_SLACK, ChangeFeed
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import CallGlimpse
 
 T = TypeVar("T")
@@ -51,17 +47,8 @@ REQUESTS_PER_POLL = 20
 PAGES_PER_POLL = 14
 """The most pages of the list among them, where more calls are waited for than that."""
 
-CONNECTION_SECONDS = 60.0
-"""For how long the connection is used as it was read."""
-
-MISSING_SECONDS = 300.0
-"""For how long a connection may not be found before that is believed."""
-
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """The longest pause that is granted to a server that asks for one."""
-
-_LIMITS = RequestLimits(timeout=10, max_retries=0, max_answer_bytes=8 * 1_048_576)
-"""The next poll is the retry; and a parser at work on very much would hold up every trigger."""
 
 _REMEMBERED_ENDS = 10_000
 
@@ -119,14 +106,6 @@ class _WatchedCall:
     """When its analysis is given up, by our own clock; None unless only that is missing."""
 
 
-class _RefusedError(Exception):
-    """Vapi, or Airflow, refuses the connection itself."""
-
-    def __init__(self, error: VapiError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class CallWatcher:
     """
     Polls Vapi for all triggers of one connection in one event loop.
@@ -145,7 +124,7 @@ class CallWatcher:
         """Who came after the end of their call was told."""
         self._feed: ChangeFeed | None = None
         self._list_is_down = False
-        self._link = _Link(conn_id)
+        self._connection = WatchedConnection(conn_id)
         self._trouble = _Trouble(f"Polling Vapi over connection {conn_id!r}")
         self._list_trouble = _Trouble(f"Listing calls over connection {conn_id!r}")
         self._shortest_interval = math.inf
@@ -201,7 +180,7 @@ class CallWatcher:
     def _stop(self) -> None:
         self._is_stopped = True
         self._loop_task.cancel()
-        self._link.close()
+        self._connection.close()
 
     async def _run(self) -> None:
         while True:
@@ -213,7 +192,7 @@ class CallWatcher:
             )
             try:
                 await self._poll()
-            except _RefusedError as refusal:
+            except RefusedError as refusal:
                 self._refused(refusal.error)
             except VapiTransientError as error:
                 self._back_off(str(error), error.retry_after)
@@ -263,15 +242,15 @@ class CallWatcher:
 
     def _refused(self, error: VapiError) -> None:
         """End all waits when the connection is refused as it stands now; at first it may just have been changed."""
-        if self._link.is_in_doubt:
+        if self._connection.is_in_doubt:
             for call in self._calls.values():
                 _end(call, Verdict("error", str(error)))
         else:
             self._trouble.begins(str(error), len(self._calls))
-            self._link.doubt()
+            self._connection.doubt()
 
     async def _poll(self) -> None:
-        hook = await self._link.hook()
+        hook = await self._connection.hook()
         # Airflow may have taken its time; the next poll is to follow this one's requests at a distance.
         self._polled_at = time.monotonic()
         self._give_up_overdue_analyses()
@@ -384,107 +363,17 @@ class CallWatcher:
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
-            return await self._link.ask(request)
+            return await self._connection.ask(request)
         except (VapiAuthenticationError, VapiConfigurationError) as error:
-            if error.status_code == 403 and self._link.has_worked:
+            if error.status_code == 403 and self._connection.has_worked:
                 # It is this request that the key may not make.
                 raise
             refused = error
         # Out of the handler: the original would be told as the cause of whatever follows.
-        raise _RefusedError(refused)
+        raise RefusedError(refused)
 
 
 _watchers: dict[tuple[asyncio.AbstractEventLoop, str], CallWatcher] = {}
-
-
-class _Link:
-    """
-    The way to Vapi: the connection, kept for a minute, a hook over it, and the one thread that it is used in.
-
-    :param conn_id: the connection's id
-    """
-
-    def __init__(self, conn_id: str) -> None:
-        self.is_in_doubt = False
-        """Whether it was refused the last time, so that it is read afresh before it is used again."""
-        self.has_worked = False
-        """Whether a request has succeeded since it was last in doubt."""
-        self._conn_id = conn_id
-        self._hook: VapiHook | None = None
-        self._fields: tuple[Any, ...] = ()
-        self._expires_at = 0.0
-        self._reading: asyncio.Future[Connection] | None = None
-        self._missing_since: float | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-watcher")
-
-    async def hook(self) -> VapiHook:
-        """
-        Return a hook over the connection as it was within the last minute.
-
-        :raises _RefusedError: when there has been no such connection for minutes
-        :raises VapiTransientError: when Airflow could not read it, and it was never read before
-        """
-        if time.monotonic() < self._expires_at and not self.is_in_doubt and self._hook is not None:
-            return self._hook
-        try:
-            conn = await self._read()
-        except Exception as error:
-            if self._hook is None or self.is_in_doubt:
-                raise self._unread(error) from None
-            # It worked a minute ago; should it be gone for good, Vapi will say so.
-            return self._hook
-        self._missing_since = None
-        return self._renew(conn)
-
-    async def _read(self) -> Connection:
-        # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its answer to somebody else.
-        self._reading = asyncio.ensure_future(get_async_connection(self._conn_id))
-        self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
-        return await asyncio.shield(self._reading)
-
-    def _unread(self, error: Exception) -> Exception:
-        """Build the error for a connection that could not be read."""
-        if not isinstance(error, AirflowNotFoundException):
-            return VapiTransientError(
-                f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
-            )
-        # Airflow says so as well while it cannot reach where it keeps its connections.
-        now = time.monotonic()
-        self._missing_since = self._missing_since or now
-        missing = f"The triggerer finds no connection {self._conn_id!r}."
-        if now - self._missing_since < MISSING_SECONDS:
-            return VapiTransientError(missing)
-        self.is_in_doubt = True
-        return _RefusedError(VapiConfigurationError(missing))
-
-    def doubt(self) -> None:
-        """Have the connection read afresh before it is used again."""
-        self.is_in_doubt, self.has_worked = True, False
-
-    async def ask(self, request: Callable[[], T]) -> T:
-        """Make a request in the thread."""
-        answer = await asyncio.get_running_loop().run_in_executor(self._executor, request)
-        self.is_in_doubt, self.has_worked = False, True
-        return answer
-
-    def close(self) -> None:
-        """Have the thread end after the request that it is at, and close the connections to Vapi."""
-        self._drop_hook()
-        self._executor.shutdown(wait=False)
-
-    def _renew(self, conn: Connection) -> VapiHook:
-        fields = (conn.conn_type, conn.host, conn.password, conn.extra)
-        if self._hook is None or fields != self._fields:
-            self._drop_hook()
-            self._hook, self._fields = VapiHook.from_connection(conn, _LIMITS), fields
-            self.has_worked = False
-        self._expires_at = time.monotonic() + CONNECTION_SECONDS
-        return self._hook
-
-    def _drop_hook(self) -> None:
-        if self._hook is not None:
-            self._executor.submit(self._hook.close)
-            self._hook = None
 
 
 class _Trouble:

@@ -155,7 +155,7 @@ def test_what_is_no_call_is_a_passing_error(
     [
         (400, VapiPermanentError),
         (401, VapiAuthenticationError),
-        (401, VapiAuthenticationError),
+        (403, VapiAuthenticationError),
         (404, VapiCallNotFoundError),
         (429, VapiRateLimitError),
         (500, VapiTransientError),

@@ -79,7 +79,7 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]
 
         def make(off: timedelta = timedelta(), **simulator: Any) -> World:
             clock = VirtualClock()
-            for module in ("call", "feed", "watcher"):
+            for module in ("call", "connection", "feed", "watcher"):
                 monkeypatch.setattr(f"vapi_provider.triggers.{module}.time", clock)
 
             class WatchedCall(watcher._WatchedCall):

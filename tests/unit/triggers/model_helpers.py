@@ -23,7 +23,12 @@ import pytest
 import requests
 import requests_mock
 
-from vapi_provider.triggers import call as call_module, feed as feed_module, watcher as watcher_module
+from vapi_provider.triggers import (
+    call as call_module,
+    connection as connection_module,
+    feed as feed_module,
+    watcher as watcher_module,
+)
 from vapi_provider.triggers.call import VapiCallTrigger
 
 if TYPE_CHECKING:
@@ -37,7 +42,7 @@ LATENCY = 0.05
 # As they are in the package, whatever other tests put in their place.
 SETTLE = call_module.SETTLE_SECONDS
 MIN_INTERVAL = watcher_module.MIN_INTERVAL_SECONDS
-MISSING = watcher_module.MISSING_SECONDS
+MISSING = connection_module.MISSING_SECONDS
 CLOCK_CHECK = call_module._CLOCK_CHECK_SECONDS
 BUDGET = watcher_module.REQUESTS_PER_POLL, watcher_module.PAGES_PER_POLL
 OVERLAP = feed_module._OVERLAP.total_seconds()
@@ -471,7 +476,7 @@ def virtual_world(
     with pytest.MonkeyPatch.context() as patch, requests_mock.Mocker() as mocker:
         # So that it is what it was afterwards.
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
-        for module in (call_module, watcher_module, feed_module):
+        for module in (call_module, connection_module, watcher_module, feed_module):
             patch.setattr(module, "time", clock)
         # The default of its field is bound to the real clock.
         made = watcher_module._WatchedCall
@@ -481,12 +486,12 @@ def virtual_world(
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
         patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
         patch.setattr(watcher_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
-        patch.setattr(watcher_module, "MISSING_SECONDS", missing)
+        patch.setattr(connection_module, "MISSING_SECONDS", missing)
         patch.setattr(watcher_module, "REQUESTS_PER_POLL", budget[0])
         patch.setattr(watcher_module, "PAGES_PER_POLL", budget[1])
         patch.setattr(watcher_module, "random", SimpleNamespace(uniform=random.Random(0).uniform))
         if limits is not None:
-            patch.setattr(watcher_module, "_LIMITS", limits)
+            patch.setattr(connection_module, "LIMITS", limits)
         if page_bytes is not None:
             patch.setattr(feed_module, "PAGE_BYTES", page_bytes)
         mocker.register_uri("GET", re.compile(f"^{HOST}/call"), content=vapi.answer)

@@ -301,7 +301,8 @@ class Model:
         since = read_instant(trigger.since)
         if since and state["told"] <= wait.joined and seconds(state["updatedAt"]) > since.timestamp():
             return True
-        passed = state["date"] - seconds(state["endedAt"]) + wait.told_at - state["told"]
+        # Vapi's clocks can differ; an end in the future counts as one just now.
+        passed = max(0, state["date"] - seconds(state["endedAt"])) + wait.told_at - state["told"]
         # A Date header has no fractions.
         return passed >= trigger.analysis_timeout - 1
 

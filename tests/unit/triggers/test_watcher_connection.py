@@ -19,8 +19,8 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
 from vapi_provider.simulator import Fault, VapiSimulator
-from vapi_provider.triggers import watcher
-from vapi_provider.triggers.watcher import CONNECTION_SECONDS, MISSING_SECONDS
+from vapi_provider.triggers import connection, watcher
+from vapi_provider.triggers.connection import CONNECTION_SECONDS, MISSING_SECONDS
 
 KEYS = [f"0b5e8c1a-key-number-{number}" for number in range(3)]
 NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
@@ -323,7 +323,7 @@ def test_waits_outlive_an_error_of_airflows_own(world: World, monkeypatch: pytes
     async def main() -> None:
         async with watching([call_id]) as tasks:
             with monkeypatch.context() as broken:
-                broken.setattr("vapi_provider.triggers.watcher.get_async_connection", fail)
+                broken.setattr("vapi_provider.triggers.connection.get_async_connection", fail)
                 await asyncio.sleep(3 * CONNECTION_SECONDS)
             assert not tasks[call_id].done()
             world.end(call_id)
@@ -407,7 +407,7 @@ def test_airflow_is_asked_for_nothing_in_the_thread(
 ) -> None:
     comms = make_comms(simulator, extra='{"timeout": "5", "max_retries": 1}')
     # So that the connection is read afresh for each poll.
-    monkeypatch.setattr(watcher, "CONNECTION_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "CONNECTION_SECONDS", 0.0)
     looked_up_in: list[str] = []
     for name in ("get_connection", "aget_connection"):
         if hasattr(BaseHook, name):

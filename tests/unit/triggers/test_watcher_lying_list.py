@@ -232,7 +232,7 @@ def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "vapi_provider.triggers.watcher._LIMITS",
+        "vapi_provider.triggers.connection.LIMITS",
         RequestLimits(timeout=10, max_retries=0, max_answer_bytes=50_000),
     )
     call_ids = world.add_calls(NUMBER)
@@ -258,7 +258,7 @@ def test_a_newest_call_that_is_too_large_to_be_read_does_not_blind_the_watcher(
 ) -> None:
     """The first look at the list asks for one call, to learn Vapi's time."""
     monkeypatch.setattr(
-        "vapi_provider.triggers.watcher._LIMITS",
+        "vapi_provider.triggers.connection.LIMITS",
         RequestLimits(timeout=10, max_retries=0, max_answer_bytes=100_000),
     )
     caplog.set_level(logging.WARNING)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from watcher_helpers import World, watching
 
-from vapi_provider.triggers import watcher
+from vapi_provider.triggers import connection
 
 MOST_REQUESTS = 20
 MOST_PAGES = 14
@@ -83,17 +83,17 @@ def test_an_airflow_that_takes_its_time_to_read_the_connection_brings_no_two_pol
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (call_id,) = world.add_calls(1)
-    read = watcher.get_async_connection
+    read = connection.get_async_connection
 
     async def read_slowly(*args: Any, **fields: Any) -> Any:
         await asyncio.sleep(4)
         return await read(*args, **fields)
 
-    monkeypatch.setattr(watcher, "get_async_connection", read_slowly)
+    monkeypatch.setattr(connection, "get_async_connection", read_slowly)
 
     async def main() -> None:
         async with watching([call_id], poll_interval=5):
-            await asyncio.sleep(2 * watcher.CONNECTION_SECONDS + 30)
+            await asyncio.sleep(2 * connection.CONNECTION_SECONDS + 30)
 
     world.run(main())
     assert len(world.polls()) > 20

@@ -17,7 +17,7 @@ import pytest
 from watcher_helpers import Lie, World, watching
 
 from vapi_provider.simulator import Fault
-from vapi_provider.triggers.watcher import CONNECTION_SECONDS
+from vapi_provider.triggers.connection import CONNECTION_SECONDS
 
 INTERVAL = 10.0
 NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
