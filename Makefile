@@ -41,6 +41,7 @@ e2e: $(VENV)/.installed
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@$(PYTHON) -m venv $(VENV)-e2e
 	@echo "Installing the wheel into $(VENV)-e2e ..."
+	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) pip
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group e2e build/wheel/*.whl $(E2E_EXTRA)
 	$(VENV)-e2e/bin/pytest $(E2E_TESTS) $(PYTEST_ARGS)
 
