@@ -323,7 +323,10 @@ class CallWatcher:
             _judge(call, row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
 
     async def _read_calls(self, hook: VapiHook, number: int) -> None:
-        for call in self._whose_turn(number):
+        for position, call in enumerate(self._whose_turn(number)):
+            # A slow Vapi is not to keep the next poll from asking the list, which tells of all at once.
+            if self._feed is not None and position and time.monotonic() - self._polled_at > self._interval:
+                break
             if self._calls.get(call.call_id) is call:
                 call.was_asked, call.asked_at = True, time.monotonic()
                 await self._read_call(hook, call)

@@ -114,6 +114,22 @@ def test_a_poll_that_takes_longer_than_the_interval_is_followed_by_a_rest(world:
     assert min(rests) >= 1
 
 
+def test_a_vapi_that_takes_5_seconds_an_answer_delays_nobody_by_a_whole_poll_of_20(world: World) -> None:
+    call_ids = world.add_calls(30)
+    world.request_seconds = 5
+
+    async def main() -> float:
+        async with watching(call_ids, since=world.since(*call_ids)) as tasks:
+            await asyncio.sleep(120)
+            world.end(call_ids[7])
+            return await world.seconds_until(tasks[call_ids[7]])
+
+    # The request that was under way, one of each kind, and the rest between two polls.
+    assert world.run(main()) <= 5 + 2 * 5 + 1 + 0.1
+    # Calls that the list may hide have their turn all the same, one in each poll.
+    assert len({request.path for request in world.simulator.requests} - {"/call"}) >= 8
+
+
 def test_waiters_that_come_and_go_do_not_make_polls_more_frequent(world: World) -> None:
     call_ids = world.add_calls(30)
 
