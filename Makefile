@@ -17,6 +17,7 @@ CONSTRAINTS ?= constraints/airflow-3.3.txt
 PYTEST_ARGS ?=
 E2E_TESTS ?= tests/e2e
 E2E_EXTRA ?=
+E2E_WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
@@ -34,7 +35,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# In an environment of its own, which has the wheel and not the checkout.
+# In an environment of its own, which has the wheel and not the checkout. Each worker has an Airflow of its own, since
+# the tests spend half of their time waiting.
 e2e: $(VENV)/.installed
 	@command -v setpriv >/dev/null || { echo "setpriv is missing: apt-get install util-linux"; exit 1; }
 	@rm -rf $(VENV)-e2e build/wheel
@@ -43,7 +45,7 @@ e2e: $(VENV)/.installed
 	@echo "Installing the wheel into $(VENV)-e2e ..."
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) pip
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group e2e build/wheel/*.whl $(E2E_EXTRA)
-	$(VENV)-e2e/bin/pytest $(E2E_TESTS) $(PYTEST_ARGS)
+	$(VENV)-e2e/bin/pytest $(E2E_TESTS) --numprocesses $(E2E_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 
@@ -51,7 +53,7 @@ versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 airflow-3.0: E2E_EXTRA = apache-airflow-providers-fab
 airflow-%:
 	$(MAKE) test VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt
-	$(MAKE) e2e VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt E2E_TESTS=tests/e2e/test_essentials.py E2E_EXTRA=$(E2E_EXTRA)
+	$(MAKE) e2e VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt E2E_TESTS=tests/e2e/test_essentials.py E2E_EXTRA=$(E2E_EXTRA) E2E_WORKERS=0
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

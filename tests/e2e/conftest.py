@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_services import AirflowServices
 from campaign import Campaign
+from leaks import CommandLines, find_in_all, log_files
 from planted import Planted
 from postgres import INSTALL, Postgres, find_programs
 
 from vapi_provider.simulator import VapiSimulator
 
 LINES_SHOWN = 40
+TAKE_LONGEST = ("test_many_sensors", "test_lost_triggerer", "test_browser")
+TOOK = "took"
 TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception: ")
-
-_timings: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What is looked for must have had every chance to leak.
-    items.sort(key=lambda item: item.path.name == "test_leaks.py")
+    # With several workers, those that take longest begin first.
+    items.sort(key=lambda item: item.path.stem not in TAKE_LONGEST)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -43,10 +42,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _timings:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    timings = [
+        (report.nodeid.rpartition("::")[2], *what[1])
+        for report in reports
+        for what in getattr(report, "user_properties", ())
+        if what[0] == TOOK and report.when == "call"
+    ]
+    if timings:
         terminalreporter.section("how long it took")
-        for line in _timings:
-            terminalreporter.write_line(line)
+        for test, what, seconds in timings:
+            terminalreporter.write_line(f"{seconds:7.1f} s  {test}: {what}")
 
 
 @pytest.fixture(scope="session")
@@ -77,22 +83,10 @@ def ui_answers() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def command_lines() -> Iterator[Callable[[], set[str]]]:
-    """The command lines of all processes that there were since the first test; ask for them by calling it."""
-    seen: set[str] = set()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with contextlib.suppress(OSError):
-                    seen.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    yield seen.copy
-    over.set()
-    watcher.join()
+def command_lines() -> Iterator[CommandLines]:
+    watched = CommandLines()
+    yield watched
+    watched.stop()
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +106,8 @@ def running_airflow(
     postgres: Postgres,
     simulator: VapiSimulator,
     planted: Planted,
-    command_lines: Callable[[], set[str]],
+    command_lines: CommandLines,
+    ui_answers: list[str],
 ) -> Iterator[AirflowServices]:
     home = folder / "airflow"
     home.mkdir()
@@ -122,6 +117,9 @@ def running_airflow(
         services.client.add_connection("vapi_default", simulator.url, planted.api_key)
         services.wait_until(lambda: services.client.has_dag("rename_call"), 60, "Airflow has read the DAGs")
         yield services
+        # After all that the tests have done; what is searched, and how, has tests of its own.
+        texts = [postgres.dump(), *log_files(folder).values(), *ui_answers, *services.client.answers]
+        assert find_in_all(planted, [*texts, *command_lines.seen]) == [], "secrets have leaked"
     finally:
         services.stop()
 
@@ -153,7 +151,7 @@ def took(request: pytest.FixtureRequest) -> Any:
     """Note how long something took, for the summary at the end."""
 
     def note(what: str, seconds: float) -> None:
-        _timings.append(f"{seconds:7.1f} s  {request.node.name}: {what}")
+        request.node.user_properties.append((TOOK, (what, seconds)))
 
     return note
 

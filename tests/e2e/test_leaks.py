@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is secret is nowhere but in its row; this runs last, after all that the other tests have done."""
+"""
+What is secret is nowhere but in its row.
+
+The same search is made at the end of all tests, over all that they have left (``running_airflow``).
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,18 @@ from typing import TYPE_CHECKING
 import pytest
 from campaign import Campaign
 from cryptography.fernet import Fernet
+from leaks import find, find_in_all, log_files
 
 from vapi_provider.simulator import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_services import AirflowServices
+    from leaks import CommandLines
     from planted import Planted
 
     from vapi_provider.simulator import VapiSimulator
-
-
-def found(planted: Planted, text: str) -> list[str]:
-    """Return what of the secrets is in a text, as it is or in the hexadecimal form of a bytea."""
-    return [what for what, secret in planted.all.items() if secret in text or secret.encode().hex() in text]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_trigger_is_told_ids_and_numbers_only(
     if not text.startswith("{"):
         text = Fernet(airflow.fernet_key).decrypt(text.encode()).decode()
     assert story.call_id in text
-    assert found(planted, text) == []
+    assert find(planted, text) == []
 
 
 def test_only_the_encrypted_row_holds_the_key(
@@ -83,16 +83,16 @@ def test_only_the_encrypted_row_holds_the_key(
 ) -> None:
     dump = airflow.postgres.dump()
     assert story.call_id in dump
-    assert found(planted, dump) == []
+    assert find(planted, dump) == []
     [(password,)] = airflow.postgres.query("select password from connection where conn_id = 'vapi_default'")
     assert Fernet(airflow.fernet_key).decrypt(password.encode()).decode() == planted.api_key
 
 
 def test_no_log_file_has_a_secret(folder: Path, story: Story, planted: Planted) -> None:
-    texts = {path: path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*.log")}
+    texts = log_files(folder)
     assert any(story.call_id in text for text in texts.values())
     assert any("Bad header: Bearer ***" in text for text in texts.values())
-    assert {path: found(planted, text) for path, text in texts.items() if found(planted, text)} == {}
+    assert {path: find(planted, text) for path, text in texts.items() if find(planted, text)} == {}
 
 
 def test_no_answer_of_the_ui_has_a_secret(
@@ -101,12 +101,9 @@ def test_no_answer_of_the_ui_has_a_secret(
     answers = [*ui_answers, *airflow.client.answers]
     assert any("Bad header: Bearer ***" in answer for answer in answers)
     assert any(story.call_id in answer and "Looked for" in answer for answer in answers)
-    assert [found(planted, answer) for answer in answers if found(planted, answer)] == []
+    assert find_in_all(planted, answers) == []
 
 
-def test_no_command_line_has_a_secret(
-    story: Story, planted: Planted, command_lines: Callable[[], set[str]]
-) -> None:
-    seen = command_lines()
-    assert any("airflow worker" in line for line in seen)
-    assert [line for line in seen if found(planted, line)] == []
+def test_no_command_line_has_a_secret(story: Story, planted: Planted, command_lines: CommandLines) -> None:
+    assert any("airflow worker" in line for line in command_lines.seen)
+    assert find_in_all(planted, command_lines.seen) == []
