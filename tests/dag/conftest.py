@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -91,6 +92,53 @@ def database() -> Path:
 
 
 @pytest.fixture(scope="session")
+def machinery(database: Path) -> Iterator[None]:
+    """Let ``dag.test()`` do on every version what workers and one API server do."""
+    import structlog
+
+    from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
+    from airflow.sdk.api.client import TaskInstanceOperations
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import TaskRescheduleStartDate
+
+    server = InProcessExecutionAPI()
+    get_first_reschedule, finalize = TaskInstanceOperations.get_reschedule_start_date, task_runner.finalize
+
+    def get_first_reschedule_date(*arguments: Any, **named: Any) -> TaskRescheduleStartDate:
+        answer = get_first_reschedule(*arguments, **named)
+        return TaskRescheduleStartDate.model_validate_json(answer.model_dump_json(warnings=False))
+
+    def finalize_with_exception(
+        ti: Any, state: Any, context: Any, log: Any, error: BaseException | None = None
+    ) -> None:
+        context["exception"] = error
+        finalize(ti, state, context, log, error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # A new one for each task would take seconds of each.
+        patch.setattr("airflow.sdk.execution_time.supervisor.in_process_api_server", lambda: server)
+        # What comes over no wire stays a string in Airflow 3.0.
+        patch.setattr(TaskInstanceOperations, "get_reschedule_start_date", get_first_reschedule_date)
+        # Before Airflow 3.3, only workers tell the callbacks of a task what it failed with.
+        patch.setattr(task_runner, "finalize", finalize_with_exception)
+        is_configured = structlog.is_configured()
+        if not is_configured:
+            # Airflow 3.0 does so only in workers; by itself, structlog prints all local variables.
+            structlog.configure(
+                processors=[
+                    structlog.processors.add_log_level,
+                    structlog.dev.ConsoleRenderer(
+                        colors=False, exception_formatter=structlog.dev.plain_traceback
+                    ),
+                ],
+                wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            )
+        yield
+        if not is_configured:
+            structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
 def load_dag_file() -> Callable[[Path], ModuleType]:
     """Run a DAG file, as Airflow does, and return its module."""
 
@@ -120,7 +168,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
 
 
 @pytest.fixture(scope="session")
-def run_dag(database: Path, dag_module: ModuleType) -> Callable[..., DagRun]:
+def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
     """Run a DAG of the folder ``dags`` to its end: ``run_dag(dag_id, **configuration)``."""
     sleep = time.sleep
 

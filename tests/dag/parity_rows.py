@@ -71,6 +71,8 @@ class Row:
     """What the trigger has to tell about it."""
     warns: str = ""
     """What the log says besides."""
+    forgotten: str = ""
+    """How the last line begins where the last look knows nothing of those before it, if that matters."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,8 +84,9 @@ class Row:
         """Whether the first look of the last try is not the last one."""
         return len(self.looks) > self.tries or self.event != "done"
 
-    def says_of(self, call_id: Any) -> re.Pattern[str]:
-        parts = self.says.replace("{id}", str(call_id)).split(" ... ")
+    def says_of(self, call_id: Any, *, forgets: bool = False) -> re.Pattern[str]:
+        says = self.forgotten if forgets and self.forgotten else self.says
+        parts = says.replace("{id}", str(call_id)).split(" ... ")
         return re.compile(".*".join(map(re.escape, parts)))
 
     def arrange(self, simulator: VapiSimulator, name: str) -> dict[str, Any]:
@@ -122,10 +125,24 @@ def succeeds(
 
 
 def fails(
-    error: type[Exception], says: str, *looks: Seen | Fault, event: str = "done", **arguments: Any
+    error: type[Exception],
+    says: str,
+    *looks: Seen | Fault,
+    event: str = "done",
+    forgotten: str = "",
+    **arguments: Any,
 ) -> Row:
     """Fail for good, or be skipped with ``soft_fail``."""
-    return Row(looks, "failed", says, (error,), is_softened=True, event=event, arguments=arguments)
+    return Row(
+        looks,
+        "failed",
+        says,
+        (error,),
+        is_softened=True,
+        event=event,
+        forgotten=forgotten,
+        arguments=arguments,
+    )
 
 
 def gives_up(error: type[Exception], says: str, *looks: Seen | Fault, **arguments: Any) -> Row:
@@ -157,6 +174,7 @@ MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
 NO_ANALYSIS = "Vapi's analysis of call {id} did not arrive in time"
 REFUSED = "GET /call/{id} was answered"
+FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): the last look brought no status. The last error was: {REFUSED} 503"
 SEE = "See https://dashboard.vapi.ai/calls/{id}, or raise the timeout."
 
 ROWS: dict[str, Row] = {
@@ -226,6 +244,7 @@ ROWS: dict[str, Row] = {
         RINGING,
         OUTAGE,
         event="timeout",
+        forgotten=FORGOTTEN,
         # Enough for a second look.
         timeout=1,
     ),
@@ -242,6 +261,7 @@ ROWS: dict[str, Row] = {
         ENDED,
         OUTAGE,
         event="timeout",
+        forgotten=FORGOTTEN,
         **ANALYSIS,
         analysis_timeout=600,
         timeout=1,

@@ -28,7 +28,7 @@ Runner = Callable[..., tuple[str, dict[str, list[str]], Any]]
 
 @pytest.fixture
 def run_example(
-    database: Path,
+    machinery: None,
     load_dag_file: Callable[[Path], ModuleType],
     simulator: VapiSimulator,
     monkeypatch: pytest.MonkeyPatch,

@@ -108,6 +108,25 @@ def test_the_sdist_has_what_its_own_tests_need(dist: Path) -> None:
     assert "example_dags/example_vapi_rename_call.py" in names
 
 
+def test_pip_refuses_to_put_it_beside_airflow_2(wheel: Path) -> None:
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+    ]
+    done = subprocess.run(
+        [*pip, "apache-airflow==2.11.0", str(wheel)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert re.search(
+        r"airflow-provider-vapi \S+ depends on apache-airflow>=3\.0\.0", done.stdout + done.stderr
+    )
+
+
 def test_airflow_lists_provider_hook_and_link(installed: Run) -> None:
     assert "airflow-provider-vapi" in installed("airflow", "providers", "list")
     assert "vapi_provider.hooks.vapi.VapiHook" in installed("airflow", "providers", "hooks")

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page on compatibility promises is what the metadata says and what the pinned versions are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "compatibility.md"
+PINS = sorted((ROOT / "constraints").glob("airflow-*.txt"))
+COMPAT = "apache-airflow-providers-common-compat"
+
+
+@cache
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def needed() -> dict[str, SpecifierSet]:
+    """Return what the package asks for, by name."""
+    found = map(Requirement, project()["project"]["dependencies"])
+    return {requirement.name: requirement.specifier for requirement in found}
+
+
+def lowest(specifiers: SpecifierSet) -> str:
+    """Return the version that is named by ``>=version``, which is all that we write."""
+    [specifier] = specifiers
+    assert specifier.operator == ">="
+    return specifier.version
+
+
+def pythons() -> list[str]:
+    """Return the versions of Python that the package is said to be for."""
+    start = "Programming Language :: Python :: 3."
+    found = [line for line in project()["project"]["classifiers"] if line.startswith(start)]
+    return [line.rpartition(" ")[2] for line in found]
+
+
+def pinned(path: Path) -> dict[str, str]:
+    return dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def rows(header: str) -> list[list[str]]:
+    """Return the cells of a table of the page, below the heading row that begins with the given text."""
+    pattern = rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)"
+    [found] = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
+
+
+TESTED = rows("Airflow | tested with")
+
+
+def test_the_page_has_a_row_for_each_file_of_pinned_versions_and_tells_its_airflow() -> None:
+    told = {re.findall(r"\(\.\./(.*)\)", file)[0]: (minor, patch) for minor, patch, _, file in TESTED}
+    there = {
+        str(path.relative_to(ROOT)): (path.stem.removeprefix("airflow-"), pinned(path)["apache-airflow"])
+        for path in PINS
+    }
+    assert told == there
+    assert all(Version(patch).release[:2] == Version(minor).release for minor, patch in there.values())
+
+
+def test_the_minors_from_the_oldest_that_is_allowed_on_are_tested() -> None:
+    oldest = Version(lowest(needed()["apache-airflow"]))
+    minors = [Version(row[0]) for row in TESTED]
+    assert minors == [Version(f"{oldest.major}.{minor}") for minor in range(oldest.minor, len(minors))]
+
+
+def test_every_python_is_tested_or_said_not_to_be() -> None:
+    tested = {version for row in TESTED for version in row[2].split(", ")}
+    [untested] = re.findall(r"Expected to work, and not tested: Python ([\d., ]+),", PAGE.read_text())
+    assert sorted(tested | set(untested.split(", ")), key=Version) == pythons()
+    assert tested.isdisjoint(untested.split(", "))
+    assert pythons()[0] == lowest(SpecifierSet(project()["project"]["requires-python"]))
+
+
+def test_the_page_asks_for_what_the_package_asks_for() -> None:
+    told = {name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package")}
+    assert told.pop("Python") == lowest(SpecifierSet(project()["project"]["requires-python"]))
+    assert told == {name: lowest(specifiers) for name, specifiers in needed().items()}
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.stem)
+def test_the_pinned_versions_are_ones_that_the_package_allows_and_all_that_tests_need(path: Path) -> None:
+    versions = pinned(path)
+    assert {name for name, specifiers in needed().items() if versions[name] not in specifiers} == set()
+    groups = project()["dependency-groups"]
+    tools = {
+        Requirement(tool).name for tool in [*groups["test"], *groups["e2e"], "pip", "hatchling", "editables"]
+    }
+    assert tools <= versions.keys()
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.stem)
+def test_a_file_of_pinned_versions_holds_nothing_else(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[a-z0-9.]+", line)] == []
+    assert len(pinned(path)) == len(lines)
+
+
+def test_the_oldest_compat_that_is_allowed_is_tested() -> None:
+    assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
+
+
+@pytest.mark.parametrize(
+    ("version", "is_allowed"),
+    [
+        *((version, False) for version in ("2.9.3", "2.10.5", "2.11.0", "2.99.0")),
+        *((row[1], True) for row in TESTED),
+        *((f"{row[0]}.0", True) for row in TESTED),
+    ],
+)
+def test_the_installed_package_refuses_airflow_2_and_no_airflow_3(version: str, is_allowed: bool) -> None:
+    found = map(Requirement, requires("airflow-provider-vapi") or [])
+    [airflow] = [requirement for requirement in found if requirement.name == "apache-airflow"]
+    assert airflow.specifier.contains(version) == is_allowed
