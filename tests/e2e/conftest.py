@@ -21,7 +21,7 @@ from postgres import INSTALL, Postgres, find_programs
 from vapi_provider.simulator import VapiSimulator
 
 LINES_SHOWN = 40
-TAKE_LONGEST = ("test_many_sensors", "test_lost_triggerer", "test_browser")
+TAKE_LONGEST = ("test_many_sensors", "test_lost_vapi", "test_lost_triggerer", "test_browser")
 TOOK = "took"
 TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception: ")
 
@@ -32,8 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # With several workers, those that take longest begin first.
-    items.sort(key=lambda item: item.path.stem not in TAKE_LONGEST)
+    # So that of several workers none is left alone with the longest.
+    places = {module: place for place, module in enumerate(TAKE_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
