@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,13 +44,17 @@ class Campaign:
 
     def start(self, count: int, deferred_within: float = 120) -> float:
         """Add live calls and wait until a deferred sensor waits for each; return the seconds that it took."""
-        self.call_ids = [
-            self._simulator.add_call(status="in-progress", body=self._planted.call()) for _ in range(count)
-        ]
+        self.call_ids = [self._add_call(age) for age in reversed(range(count))]
         self.run_id = self._airflow.client.trigger(DAG_ID, {"call_ids": self.call_ids})
         return self._airflow.wait_until(
             lambda: self.states()["deferred"] == count, deferred_within, f"all {count} sensors are deferred"
         )
+
+    def _add_call(self, age: int) -> str:
+        # No two are placed at the same instant.
+        placed_at = datetime.now(timezone.utc) - timedelta(seconds=age / 10)
+        times = {"createdAt": placed_at.isoformat(), "startedAt": placed_at.isoformat()}
+        return self._simulator.add_call(status="in-progress", body=self._planted.call() | times)
 
     def states(self) -> Counter[str]:
         """Return how many of the waits are in each state."""

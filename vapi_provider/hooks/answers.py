@@ -47,6 +47,10 @@ class UnreadableAnswerError(VapiTransientError):
         self.cut_off = cut_off
 
 
+class SlowAnswerError(VapiTransientError):
+    """The answer did not come, or not to its end, within the time limit, which can be since too much was asked for."""
+
+
 class OversizedAnswerError(VapiTransientError):
     """An answer that is larger than whoever asked is able to take in."""
 

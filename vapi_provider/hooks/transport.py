@@ -31,7 +31,7 @@ from urllib3.exceptions import (
 
 from vapi_provider import __version__
 from vapi_provider.exceptions import VapiTransientError
-from vapi_provider.hooks.answers import Answer, OversizedAnswerError, UnreadableAnswerError
+from vapi_provider.hooks.answers import Answer, OversizedAnswerError, SlowAnswerError, UnreadableAnswerError
 from vapi_provider.hooks.deadline import DeadlineAdapter
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 """A longer pause that Vapi asks for is left to Airflow's own retries."""
 
 _CHUNK_BYTES = 65_536
+_READ_TIMEOUTS = (ReadTimeoutError, TimeoutError)
 _MAX_BACKOFF_SECONDS = 20.0
 _RETRY_AFTER_JITTER_SECONDS = 1.0
 
@@ -248,7 +249,10 @@ class VapiTransport:
         is_about_certificates = _is_bundle_missing(error) or any(
             isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
         )
-        failure = VapiTransientError(
+        is_slow = any(isinstance(cause, _READ_TIMEOUTS) for cause in causes) and not any(
+            isinstance(cause, ConnectTimeoutError) for cause in causes
+        )
+        failure = (SlowAnswerError if is_slow else VapiTransientError)(
             f"{method} {path} got no answer from {self._settings.base_url}: {_reason(error, causes, limit)}. "
             + (
                 f"Check the host of {self._settings.label}, and the certificates of this machine and "
@@ -315,7 +319,7 @@ def _reason(error: Exception, causes: list[BaseException], limit: float) -> str:
         (socket.gaierror, "the host name could not be resolved"),
         (ConnectionRefusedError, "the connection was refused"),
         (ConnectTimeoutError, f"no connection within {limit:g} s"),
-        ((ReadTimeoutError, TimeoutError), f"no complete answer within {limit:g} s"),
+        (_READ_TIMEOUTS, f"no complete answer within {limit:g} s"),
         (RemoteDisconnected, "the connection was closed before the answer"),
         (ConnectionResetError, "the connection was reset"),
         (IncompleteRead, "the answer was cut off"),

@@ -28,7 +28,7 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.hooks.answers import OversizedAnswerError
+from vapi_provider.hooks.answers import OversizedAnswerError, SlowAnswerError
 from vapi_provider.triggers.connection import RefusedError, WatchedConnection
 from vapi_provider.triggers.feed import CLOCK_SLACK, ChangeFeed
 
@@ -286,9 +286,8 @@ class CallWatcher:
                 if feed.mark is None:
                     return pages
                 continue
-            except VapiTransientError as error:
-                if error.status_code is None:
-                    feed.take_timeout()
+            except SlowAnswerError:
+                feed.take_timeout()
                 raise
             except VapiPermanentError as error:
                 # The list is of no use then, but each call can still be read.

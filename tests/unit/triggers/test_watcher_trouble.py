@@ -153,6 +153,37 @@ def test_all_that_ended_in_an_outage_is_noticed_right_after_it(world: World, tro
     world.run(main())
 
 
+def rows_asked_for(requests: list[Any]) -> list[int]:
+    return [int(request.query["limit"]) for request in requests if request.path == "/call" and request.status]
+
+
+@pytest.mark.parametrize(
+    "trouble", [None, Fault(reset="before", times=None)], ids=["nobody listens", "resets"]
+)
+def test_after_an_outage_the_pages_are_no_smaller_than_before(world: World, trouble: Fault | None) -> None:
+    """A connection that is refused says nothing of how much was asked for."""
+    call_ids = world.add_calls(60, spacing=0)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=INTERVAL, since=world.since(*call_ids)) as tasks:
+            await asyncio.sleep(25)
+            if trouble is None:
+                world.simulator.stop()
+            else:
+                world.simulator.faults.add(trouble)
+            await asyncio.sleep(120)
+            world.simulator.faults.clear()
+            if trouble is None:
+                world.simulator.start()
+            before = len(world.simulator.requests)
+            world.end(*call_ids[::2])
+            await world.seconds_until(*(tasks[call_id] for call_id in call_ids[::2]))
+            earlier, later = world.simulator.requests[:before], world.simulator.requests[before:]
+            assert rows_asked_for(later)[0] >= rows_asked_for(earlier)[-1] > 1
+
+    world.run(main())
+
+
 @NUMBERS
 @pytest.mark.parametrize(
     ("asked", "granted"), [(0, 10), (3, 10), (45, 45), (600, 600), (3_600, 3_600), (10**9, 3_600)]
