@@ -46,7 +46,7 @@ e2e: $(VENV)/.installed
 	@echo "Installing the wheel into $(VENV)-e2e ..."
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) pip
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group e2e build/wheel/*.whl $(E2E_EXTRA)
-	SCREENSHOTS=$(SCREENSHOTS) $(VENV)-e2e/bin/pytest $(E2E_TESTS) --numprocesses $(E2E_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	SCREENSHOTS=$(SCREENSHOTS) $(VENV)-e2e/bin/pytest $(E2E_TESTS) --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 
