@@ -30,14 +30,8 @@ class AirflowClient:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
         return answer.json() if answer.content else None
 
-    def add_connection(self, conn_id: str, host: str, password: str, extra: str | None = None) -> None:
-        body = {
-            "connection_id": conn_id,
-            "conn_type": "vapi",
-            "host": host,
-            "password": password,
-            "extra": extra,
-        }
+    def add_connection(self, conn_id: str, host: str, password: str) -> None:
+        body = {"connection_id": conn_id, "conn_type": "vapi", "host": host, "password": password}
         self.ask("POST", "/api/v2/connections", json=body)
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
@@ -59,11 +53,10 @@ class AirflowClient:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.ask("GET", path, params={"map_index": map_index, "deserialize": True})["value"]
 
-    def task_log(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1
-    ) -> str:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        answer = self.ask("GET", path, params={"map_index": map_index, "full_content": True})
+    def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """Return the log of a task's first try."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+        answer = self.ask("GET", path, params={"full_content": True})
         return "\n".join(str(line) for line in answer["content"])
 
     def mark_task(self, dag_id: str, run_id: str, task_id: str, map_index: int, state: str) -> None:

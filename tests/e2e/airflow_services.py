@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import requests
 from airflow_client import AirflowClient
 from postgres import Postgres, free_port
-from processes import Service, stop_all, wait_until
+from processes import Service, run_to_end, stop_all, wait_until
 
 PROGRAM = Path(sys.executable).with_name("airflow")
 E2E_DAGS = Path(__file__).parent / "dags"
@@ -69,15 +68,7 @@ class AirflowServices:
         return [self.api_server, self.dag_processor, self.scheduler, self.triggerer]
 
     def start(self) -> None:
-        done = subprocess.run(
-            [PROGRAM, "db", "migrate"],
-            env=self.environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_to_end([PROGRAM, "db", "migrate"], self.environment, self.home)
         for service in self.wanted:
             service.start()
         wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy", watch=self._fail_if_gone)
@@ -111,19 +102,6 @@ class AirflowServices:
         return all(service.is_running for service in self.wanted) and all(
             (health.get(part) or {}).get("status") == "healthy" for part in parts
         )
-
-    def run_program(self, *arguments: str) -> str:
-        """Run the program ``airflow`` and return what it prints."""
-        done = subprocess.run(
-            [PROGRAM, *arguments],
-            env=self.environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def wait_until(self, condition: Callable[[], object], timeout: float, what: str) -> float:
         """Wait for a condition, and start again what ends in the meantime."""

@@ -74,7 +74,6 @@ def planted() -> Planted:
 def simulator(planted: Planted) -> Iterator[VapiSimulator]:
     with VapiSimulator(api_key=planted.api_key) as running:
         yield running
-        running.faults.clear()
 
 
 @pytest.fixture(scope="session")
@@ -184,23 +183,21 @@ def _task_logs(services: AirflowServices) -> list[str]:
         line[:400]
         for path in newest
         if "dag_id=" in str(path)
-        for line in [
-            f"== {path.relative_to(services.home)}",
-            *path.read_text(errors="replace").splitlines()[-20:],
-        ]
+        for line in [f"== {path.relative_to(services.home)}", *_messages(path)[-20:]]
     ]
 
 
 def _messages(log: Path) -> list[str]:
     """Return what a task's log says, without what Airflow adds to each line."""
-    lines = []
-    for line in log.read_text(errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            lines.append(line)
-        else:
-            lines.append(
-                f"{entry.get('timestamp')} {entry.get('level')} {entry.get('event')} {entry.get('error_detail', '')}"
-            )
-    return lines
+    return [_message(line) for line in log.read_text(errors="replace").splitlines()]
+
+
+def _message(line: str) -> str:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    # What a task prints may be JSON as well.
+    if not isinstance(entry, dict):
+        return line
+    return " ".join(str(entry.get(key, "")) for key in ("timestamp", "level", "event", "error_detail"))

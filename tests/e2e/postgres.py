@@ -7,14 +7,14 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg2
-from processes import Service, wait_until
+from processes import Service, run_to_end, wait_until
 
 INSTALL = "apt-get install postgresql"
 # PostgreSQL refuses to run as root.
@@ -54,7 +54,7 @@ class Postgres:
         self._user = SERVER_USER if os.geteuid() == 0 else None
         # "-k ''": nothing but loopback, and no socket file that could be there already.
         settings = ["-c", "fsync=off", "-c", "max_connections=200"]
-        command = [
+        command: list[str | Path] = [
             programs / "postgres",
             "-D",
             folder / "data",
@@ -85,7 +85,7 @@ class Postgres:
     def restart(self) -> None:
         """End it at once, with every connection, and start it again."""
         # SIGINT, the "fast" shutdown, is what Debian's own service does.
-        os.kill(self.service.pid, 2)
+        os.kill(self.service.pid, signal.SIGINT)
         wait_until(lambda: not self.service.is_running, 30, "PostgreSQL has stopped")
         self.start()
 
@@ -98,14 +98,12 @@ class Postgres:
 
     def dump(self) -> str:
         """Return all tables as text."""
-        done = subprocess.run(
-            [self._programs / "pg_dump", "--data-only", "--inserts", "-U", "airflow", "-h", "127.0.0.1",
-             "-p", str(self.port), "postgres"],
-            env=_environment() | {"PGPASSWORD": self._password},
-            capture_output=True,
-            check=True,
-        )  # fmt: skip
-        return done.stdout.decode()
+        address = ["-U", "airflow", "-h", "127.0.0.1", "-p", str(self.port), "postgres"]
+        return run_to_end(
+            [self._programs / "pg_dump", "--data-only", "--inserts", *address],
+            _environment() | {"PGPASSWORD": self._password},
+            self._folder,
+        )
 
     def _create(self) -> None:
         password_file = self._folder / "password"
@@ -114,18 +112,9 @@ class Postgres:
             account = pwd.getpwnam(self._user)
             for path in (self._folder, password_file):
                 os.chown(path, account.pw_uid, account.pw_gid)
-        command = [self._programs / "initdb", "--pgdata", self._folder / "data", "--username", "airflow"]
-        options = ["--auth", "scram-sha-256", "--pwfile", password_file, "--encoding", "UTF8", "--no-sync"]
-        done = subprocess.run(
-            [*command, *options],
-            env=_environment(),
-            cwd=self._folder,
-            user=self._user,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        files: list[str | Path] = ["--pgdata", self._folder / "data", "--pwfile", password_file]
+        options = ["--username", "airflow", "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-sync"]
+        run_to_end([self._programs / "initdb", *files, *options], _environment(), self._folder, self._user)
 
     def _answers(self) -> bool:
         assert self.service.is_running, "\n".join(self.service.lines_since(0))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 STOP_SECONDS = 20
+BETWEEN_LOOKS_SECONDS = 0.3
 # Should the tests themselves be killed, nobody else would end what they started.
 END_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
@@ -24,7 +25,6 @@ def wait_until(
     condition: Callable[[], object],
     timeout: float,
     what: str,
-    every: float = 0.3,
     watch: Callable[[], None] | None = None,
 ) -> float:
     """
@@ -33,7 +33,6 @@ def wait_until(
     :param condition: is asked until it returns something true.
     :param timeout: the seconds after which to give up.
     :param what: what is waited for, for the person who reads the failure.
-    :param every: the seconds between two looks.
     :param watch: is called between two looks.
     :raises NotReadyError: when the time is over.
     :return: the seconds that it took.
@@ -44,8 +43,33 @@ def wait_until(
             raise NotReadyError(f"{what}: not within {timeout:.0f} s")
         if watch is not None:
             watch()
-        time.sleep(every)
+        time.sleep(BETWEEN_LOOKS_SECONDS)
     return time.monotonic() - started
+
+
+def run_to_end(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, user: str | None = None
+) -> str:
+    """
+    Run a program that ends by itself, with success.
+
+    :param command: the program and its arguments.
+    :param environment: all its environment variables.
+    :param folder: where to run it.
+    :param user: whom to run it as; by default the user who runs the tests.
+    :return: what it printed.
+    """
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        user=user,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Service:

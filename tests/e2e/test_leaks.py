@@ -92,7 +92,7 @@ def test_no_log_file_has_a_secret(folder: Path, story: Story, planted: Planted) 
     texts = log_files(folder)
     assert any(story.call_id in text for text in texts.values())
     assert any("Bad header: Bearer ***" in text for text in texts.values())
-    assert {path: find(planted, text) for path, text in texts.items() if find(planted, text)} == {}
+    assert {path: found for path, text in texts.items() if (found := find(planted, text))} == {}
 
 
 def test_no_answer_of_the_ui_has_a_secret(

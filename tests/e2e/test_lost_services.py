@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 def test_a_killed_service_loses_no_call(
     airflow: AirflowServices, campaign: Campaign, took: Callable[[str, float], None], name: str
 ) -> None:
-    campaign.start(12)
-    early, late = campaign.call_ids[:6], campaign.call_ids[6:]
-    campaign.end(early)
-    # In the middle of it: the first has been reported, the others are on their way through this very service.
-    airflow.wait_until(lambda: set(early) & campaign.reported(), 60, "a call is reported")
+    late = start_and_end_half(airflow, campaign)
     service = getattr(airflow, name)
     airflow.wanted.remove(service)
     service.kill()
@@ -41,10 +37,7 @@ def test_a_killed_service_loses_no_call(
 def test_a_restarted_database_loses_no_call(
     airflow: AirflowServices, campaign: Campaign, took: Callable[[str, float], None]
 ) -> None:
-    campaign.start(12)
-    early, late = campaign.call_ids[:6], campaign.call_ids[6:]
-    campaign.end(early)
-    airflow.wait_until(lambda: set(early) & campaign.reported(), 60, "a call is reported")
+    late = start_and_end_half(airflow, campaign)
     airflow.postgres.restart()
     campaign.end(late)
     took(
@@ -53,3 +46,13 @@ def test_a_restarted_database_loses_no_call(
     )
     took(f"(services that had to be started again: {', '.join(airflow.revived) or 'none'})", 0)
     campaign.check_each_reported_once()
+
+
+def start_and_end_half(airflow: AirflowServices, campaign: Campaign) -> list[str]:
+    """Wait for 12 calls, the first 6 of which end; return the others in the middle of the reports."""
+    campaign.start(12)
+    early, late = campaign.call_ids[:6], campaign.call_ids[6:]
+    campaign.end(early)
+    # One has been reported, the others are on their way through the very service that is to be lost.
+    airflow.wait_until(lambda: set(early) & campaign.reported(), 60, "a call is reported")
+    return late

@@ -25,13 +25,7 @@ def test_what_a_person_has_stopped_polls_no_more(
     marked_failed, marked_success, cleared, left_alone = campaign.call_ids
     airflow.client.mark_task(DAG_ID, campaign.run_id, "wait", 0, "failed")
     airflow.client.mark_task(DAG_ID, campaign.run_id, "wait", 1, "success")
-    airflow.client.clear_task(DAG_ID, campaign.run_id, "wait", 2)
-    looked = campaign.requests()[cleared]
-    airflow.wait_until(
-        lambda: campaign.requests()[cleared] > looked and campaign.state_of(cleared) == "deferred",
-        60,
-        "the cleared task waits again",
-    )
+    clear_and_wait_again(airflow, campaign, cleared)
     airflow.wait_until(lambda: triggers(airflow) == 2, 30, "the others have no trigger")
     polls = polls_meanwhile(airflow, campaign, left_alone)
     assert (polls[marked_failed], polls[marked_success]) == (0, 0)
@@ -50,16 +44,21 @@ def test_what_a_person_has_stopped_polls_no_more(
 
 def test_a_cleared_wait_reports_once(airflow: AirflowServices, campaign: Campaign) -> None:
     campaign.start(2)
-    looked = campaign.requests()[campaign.call_ids[0]]
-    airflow.client.clear_task(DAG_ID, campaign.run_id, "wait", 0)
-    airflow.wait_until(
-        lambda: campaign.requests()[campaign.call_ids[0]] > looked and campaign.states()["deferred"] == 2,
-        60,
-        "the cleared task waits again",
-    )
+    clear_and_wait_again(airflow, campaign, campaign.call_ids[0])
     campaign.end(campaign.call_ids)
     campaign.wait_until_reported(campaign.call_ids, 60)
     campaign.check_each_reported_once()
+
+
+def clear_and_wait_again(airflow: AirflowServices, campaign: Campaign, call_id: str) -> None:
+    """Clear the wait for a call, and return when it waits again."""
+    airflow.client.clear_task(DAG_ID, campaign.run_id, "wait", campaign.call_ids.index(call_id))
+    looked = campaign.requests()[call_id]
+    airflow.wait_until(
+        lambda: campaign.requests()[call_id] > looked and campaign.state_of(call_id) == "deferred",
+        60,
+        "the cleared task waits again",
+    )
 
 
 def polls_meanwhile(airflow: AirflowServices, campaign: Campaign, watched: str) -> Counter[str]:
