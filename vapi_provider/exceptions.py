@@ -47,6 +47,10 @@ class VapiRateLimitError(VapiTransientError):
     """Vapi answered 429 and went on doing so, or asked for a longer pause than a task should sit out."""
 
 
+class VapiConcurrencyLimitError(VapiTransientError):
+    """The organization has as many calls at once as it may have, so nobody was called; a later try may get through."""
+
+
 # Airflow's exceptions have a status code of their own, for an answer of its API server; ours is that of Vapi's.
 class VapiPermanentError(VapiError, AirflowFailException):  # type: ignore[misc]
     """Vapi refused the request as it is: trying again changes nothing, so the task fails without retries."""
@@ -70,3 +74,10 @@ class VapiConnectionNotFoundError(VapiConfigurationError):
 
 class VapiCallFailedError(VapiPermanentError):
     """The call that was waited for ended in a way that the DAG counts as a failure."""
+
+
+class VapiCallInDoubtError(VapiPermanentError):
+    """A call may have been placed, and nothing tells whether it was: trying again could ring a person twice."""
+
+    failure: VapiError | None = None
+    """What happened to the request, if one was sent."""

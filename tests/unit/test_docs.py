@@ -36,7 +36,7 @@ from vapi_provider.models.call import Call, CallStatus
 from vapi_provider.models.outcome import CallOutcome, outcome_of
 from vapi_provider.models.summary import check_include
 from vapi_provider.operators.call import VapiUpdateCallOperator
-from vapi_provider.sensors import call as sensor
+from vapi_provider.sensors import waiting
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.simulator.__main__ import main as run_simulator
@@ -632,7 +632,7 @@ def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: Va
         ("waiting", "reads the connection once a minute", connection.CONNECTION_SECONDS == 60),
         ("waiting", "as long as Vapi asks (up to an hour)", watcher.MAX_RETRY_AFTER_SECONDS == 3600),
         ("waiting", "ends them after five minutes", connection.MISSING_SECONDS == 300),
-        ("waiting", "some two minutes later", sensor.BACKSTOP_SECONDS == 120),
+        ("waiting", "some two minutes later", waiting.BACKSTOP_SECONDS == 120),
         ("waiting", "every 15 seconds, the default interval", VapiCallSensor(task_id="wait", call_id="x").poke_interval == 15),
         ("connection", "All tries of a request end within 75 seconds", transport.ALL_TRIES_SECONDS == 75),
         ("connection", "after a passing error, at most 10", info.MAX_MAX_RETRIES == 10),

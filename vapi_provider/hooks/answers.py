@@ -14,12 +14,14 @@ from urllib.parse import quote, urlsplit
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
+    VapiConcurrencyLimitError,
     VapiError,
     VapiPermanentError,
     VapiRateLimitError,
     VapiTransientError,
 )
 from vapi_provider.hooks.settings import KEYS_PAGE, VapiSettings
+from vapi_provider.models.limits import over_limit
 
 if TYPE_CHECKING:
     from requests import Response
@@ -33,6 +35,7 @@ _A_DAY = 86_400
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
+_OVER_LIMIT = "concurrency limit"
 
 
 class UnreadableAnswerError(VapiTransientError):
@@ -98,6 +101,13 @@ class Answer:
     def is_worth_repeating(self) -> bool:
         """Whether the same request may well succeed in a moment."""
         return self.status in _RETRY_STATUSES or self.status >= 500
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether Vapi has certainly not done what it was asked for; what stands in front of it may say anything."""
+        return self.status == 429 or (
+            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self._said()[1]
+        )
 
     @property
     def answered_at(self) -> datetime:
@@ -218,6 +228,8 @@ class Answer:
                 f"The organization's rate limit is reached{pause}: poll less often, or run fewer tasks at once "
                 "(pool, max_active_tis_per_dag).",
             )
+        if self.status == 400 and _OVER_LIMIT in (self._said()[0] or "").lower():
+            return (VapiConcurrencyLimitError, over_limit(self._limits()))
         if 300 <= self.status < 400:
             return (
                 VapiTransientError,
@@ -226,6 +238,10 @@ class Answer:
         if self.is_worth_repeating:
             return VapiTransientError, "A later try may work."
         return VapiPermanentError, "Trying the same again will not help."
+
+    def _limits(self) -> Any:
+        body = json.loads(self._json_text())
+        return body.get("subscriptionLimits")
 
     def _target(self) -> str:
         """Name where a redirect leads, as far as that holds no secret."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -137,3 +139,26 @@ def check_page_size(page_size: Any) -> int:
             f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}. Nothing was sent."
         )
     return page_size
+
+
+def check_request(request: Any) -> dict[str, Any]:
+    """
+    Check the body of a request to place a call, as far as that can be told without knowing what Vapi takes.
+
+    :param request: a JSON object for one customer
+    :raises VapiConfigurationError: for anything else
+    :return: the body
+    """
+    problem = None
+    if not isinstance(request, Mapping) or not request:
+        problem = f"must be a JSON object; got {type(request).__name__}"
+    elif "customers" in request:
+        problem = "has customers; place one call for each of them, so that each can be found again"
+    else:
+        try:
+            json.dumps(request, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            problem = f"cannot be written as JSON: {error}"
+    if problem is not None:
+        raise VapiConfigurationError(f"The request for a call {problem}. Nothing was sent.")
+    return dict(request)

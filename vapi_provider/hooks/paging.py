@@ -5,19 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic
 
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.hooks.arguments import MAX_PAGE_SIZE
-
-if TYPE_CHECKING:
-    from vapi_provider.models.call import Call
+from vapi_provider.models.call import CallGlimpse, GlimpseT
 
 # The API shows milliseconds. Should it keep more, a bound without this would miss the rest of the oldest call's one.
 _OVERLAP = timedelta(milliseconds=1)
 
 
-def newest_first(read_page: Callable[[Mapping[str, Any]], list[Call]], page_size: int) -> Iterator[Call]:
+def newest_first(
+    read_page: Callable[[Mapping[str, Any]], list[GlimpseT]], page_size: int
+) -> Iterator[GlimpseT]:
     """
     Yield every call of a list that can only be bounded by ``createdAt``.
 
@@ -31,14 +31,14 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[Call]], page_size
         the list is not sorted
     :return: the calls, newest first
     """
-    pager = _Pager(page_size)
+    pager = _Pager[GlimpseT](page_size)
     while not pager.is_done:
         yield from pager.take(read_page(pager.query()))
         if pager.probe is not None:
             pager.judge(read_page(pager.probe))
 
 
-class _Pager:
+class _Pager(Generic[GlimpseT]):
     """Knows where the next page begins, and which calls it will bring for the second time."""
 
     def __init__(self, page_size: int) -> None:
@@ -60,7 +60,7 @@ class _Pager:
             query["createdAtLe"] = _later(self._oldest).isoformat()
         return query
 
-    def take(self, page: list[Call]) -> list[Call]:
+    def take(self, page: list[GlimpseT]) -> list[GlimpseT]:
         """Note what a page brings and return what is new of it."""
         query = self.query()
         new = {call.id: call for call in page if call.id not in self._seen and not self._is_passed(call)}
@@ -81,7 +81,7 @@ class _Pager:
         self._longest_page = max(self._longest_page, len(page))
         return sorted(new.values(), key=_age)
 
-    def judge(self, rows: list[Call]) -> None:
+    def judge(self, rows: list[GlimpseT]) -> None:
         """
         Decide what the answer to the probe means.
 
@@ -98,7 +98,7 @@ class _Pager:
         else:
             self.is_done = True
 
-    def _is_passed(self, call: Call) -> bool:
+    def _is_passed(self, call: CallGlimpse) -> bool:
         """Say whether a call lies above the bound; a server that ignores the bound sends it again and again."""
         return (
             self._oldest is not None
@@ -106,10 +106,10 @@ class _Pager:
             and call.created_at > _later(self._oldest)
         )
 
-    def _is_older(self, call: Call) -> bool:
+    def _is_older(self, call: CallGlimpse) -> bool:
         return self._oldest is None or call.created_at is None or call.created_at < self._oldest
 
-    def _check_order(self, page: list[Call], query: dict[str, Any]) -> None:
+    def _check_order(self, page: list[GlimpseT], query: dict[str, Any]) -> None:
         """See whether a page is sorted: one that is not may hide newer calls, unless it is the whole list."""
         instants = [call.created_at for call in page if call.created_at is not None]
         if all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False)):
@@ -118,7 +118,7 @@ class _Pager:
             raise self._unsorted()
         self.probe = {**query, "createdAtGt": min(instants).isoformat()}
 
-    def _advance(self, new: list[Call]) -> None:
+    def _advance(self, new: list[GlimpseT]) -> None:
         instants = [call.created_at for call in new if call.created_at is not None]
         if self._oldest is not None:
             instants.append(self._oldest)
@@ -160,6 +160,6 @@ def _later(instant: datetime) -> datetime:
         return instant
 
 
-def _age(call: Call) -> float:
+def _age(call: CallGlimpse) -> float:
     """Sort newest first; a call without an instant goes last."""
     return float("inf") if call.created_at is None else -call.created_at.timestamp()

@@ -26,11 +26,12 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     IncompleteRead,
     LocationParseError,
+    NewConnectionError,
     ReadTimeoutError,
 )
 
 from vapi_provider import __version__
-from vapi_provider.exceptions import VapiTransientError
+from vapi_provider.exceptions import VapiCallInDoubtError, VapiError, VapiTransientError
 from vapi_provider.hooks.answers import Answer, OversizedAnswerError, SlowAnswerError, UnreadableAnswerError
 from vapi_provider.hooks.deadline import DeadlineAdapter
 
@@ -96,27 +97,43 @@ class _Session(requests.Session):
         prepared_request.prepare_auth(self.auth)
 
 
-def open_session(settings: VapiSettings) -> requests.Session:
+class _NoAuth(AuthBase):
+    """Adds nothing; without any, requests would look for credentials in a .netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.Session:
     """
-    Open a session that is authenticated, names itself and ends every request in time.
+    Open a session that names itself and ends every request in time.
 
     :param settings: the connection
+    :param with_key: whether requests for the API's own origin are authenticated
     :return: the session
     """
     session = _Session()
-    session.auth = _BearerAuth(settings)
+    session.auth = _BearerAuth(settings) if with_key else _NoAuth()
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
     for scheme in ("https://", "http://"):
         session.mount(scheme, DeadlineAdapter(settings.timeout))
     return session
 
 
-class _RepeatableError(Exception):
-    """Carries the error of a try that may be repeated to tenacity."""
+class _FailedTryError(Exception):
+    """
+    Carries the error of one try out of tenacity.
 
-    def __init__(self, error: VapiTransientError) -> None:
+    :param error: the error
+    :param is_worth_repeating: whether the same request may well succeed in a moment
+    :param had_no_effect: whether the request was certainly not sent, or not taken
+    """
+
+    def __init__(self, error: VapiError, *, is_worth_repeating: bool, had_no_effect: bool = False) -> None:
         super().__init__()
         self.error = error
+        self.is_worth_repeating = is_worth_repeating
+        self.had_no_effect = had_no_effect
 
 
 class VapiTransport:
@@ -158,21 +175,69 @@ class VapiTransport:
         """
         retries = self._settings.max_retries if max_retries is None else max_retries
         ends_at = time.monotonic() + ALL_TRIES_SECONDS
-        retrying = Retrying(
-            retry=retry_if_exception(_may_repeat),
-            stop=stop_after_attempt(retries + 1) | stop_before_delay(ALL_TRIES_SECONDS),
+        failed: _FailedTryError
+        try:
+            result: T = self._retrying(retries, _may_repeat, ALL_TRIES_SECONDS)(
+                self._send_once, method, path, read, params, json, ends_at
+            )
+            return result
+        except _FailedTryError as failed_try:
+            failed = failed_try
+        # Out of the handler: an exception of requests holds the request, and that the API key.
+        raise failed.error
+
+    def send_unrepeatable(
+        self,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        json: Mapping[str, Any],
+        before_send: Callable[[], None] | None = None,
+    ) -> T:
+        """
+        POST a request that must not take effect twice, and read its answer.
+
+        It is sent again only when it certainly had no effect: no connection was made, or the answer was 429.
+
+        :param path: the path below the base URL
+        :param read: makes the result of a successful answer
+        :param json: the body
+        :param before_send: called directly before each sending; what it raises ends it all, and nothing is sent
+        :raises VapiCallInDoubtError: when nobody knows whether it took effect
+        :raises VapiTransientError: for a passing trouble, and without effect
+        :raises VapiPermanentError: for a request that Vapi refuses, and without effect
+        :return: what ``read`` made
+        """
+
+        def send_once() -> T:
+            if before_send is not None:
+                before_send()
+            # With the whole of its time limit, since it is one that runs out which leaves people in doubt.
+            ends_at = time.monotonic() + self._settings.timeout
+            return self._send_once("POST", path, read, None, json, ends_at)
+
+        failed: _FailedTryError
+        try:
+            result: T = self._retrying(
+                self._settings.max_retries,
+                _may_repeat_unrepeatable,
+                ALL_TRIES_SECONDS - self._settings.timeout,
+            )(send_once)
+            return result
+        except _FailedTryError as failed_try:
+            failed = failed_try
+        raise failed.error if failed.had_no_effect else _in_doubt(failed.error)
+
+    def _retrying(
+        self, retries: int, may_repeat: Callable[[BaseException], bool], seconds: float
+    ) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(may_repeat),
+            stop=stop_after_attempt(retries + 1) | stop_before_delay(seconds),
             wait=_pause,
             before_sleep=self._tell,
             reraise=True,
         )
-        failure: VapiTransientError
-        try:
-            result: T = retrying(self._send_once, method, path, read, params, json, ends_at)
-            return result
-        except _RepeatableError as repeatable:
-            failure = repeatable.error
-        # Out of the handler: an exception of requests holds the request, and that the API key.
-        raise failure
 
     def _send_once(
         self,
@@ -188,13 +253,13 @@ class VapiTransport:
             try:
                 return read(answer)
             except UnreadableAnswerError as unreadable:
-                if unreadable.cut_off:
-                    raise _RepeatableError(unreadable) from None
-                raise
+                raise _FailedTryError(unreadable, is_worth_repeating=unreadable.cut_off) from None
         error = answer.error(self._settings)
-        if isinstance(error, VapiTransientError) and answer.is_worth_repeating:
-            raise _RepeatableError(error)
-        raise error
+        raise _FailedTryError(
+            error,
+            is_worth_repeating=isinstance(error, VapiTransientError) and answer.is_worth_repeating,
+            had_no_effect=answer.is_refusal,
+        )
 
     def _exchange(
         self,
@@ -205,11 +270,11 @@ class VapiTransport:
         ends_at: float,
     ) -> Answer:
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
-        failure: Exception
+        failure: _FailedTryError
         try:
             with self._session.request(
                 method,
-                f"{self._settings.base_url}{path}",
+                self._url(path),
                 params=params,
                 json=json,
                 timeout=limit,
@@ -225,6 +290,9 @@ class VapiTransport:
             return Answer.of(response, body, method=method, path=path, api_key=self._settings.api_key)
         raise failure
 
+    def _url(self, path: str) -> str:
+        return f"{self._settings.base_url}{path}"
+
     def _body(self, method: str, path: str, response: requests.Response) -> bytes:
         parts, size = [], 0
         for part in response.iter_content(_CHUNK_BYTES):
@@ -234,26 +302,25 @@ class VapiTransport:
                 if not response.ok:
                     # Its status says what is wrong; nobody reads so long an explanation.
                     break
-                raise OversizedAnswerError(
+                oversized = OversizedAnswerError(
                     f"{method} {path} was answered with more than {self._settings.max_answer_bytes:,.0f} bytes, "
                     "which is more than may be read here.",
                     status_code=response.status_code,
                     method=method,
                     path=path,
                 )
+                raise _FailedTryError(oversized, is_worth_repeating=False)
         return b"".join(parts)
 
-    def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> Exception:
+    def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> _FailedTryError:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
         causes = list(_causes(error))
         is_about_certificates = _is_bundle_missing(error) or any(
             isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
         )
-        is_slow = any(isinstance(cause, _READ_TIMEOUTS) for cause in causes) and not any(
-            isinstance(cause, ConnectTimeoutError) for cause in causes
-        )
-        failure = (SlowAnswerError if is_slow else VapiTransientError)(
-            f"{method} {path} got no answer from {self._settings.base_url}: {_reason(error, causes, limit)}. "
+        reason, means = _reason(error, causes, limit)
+        failure = (SlowAnswerError if means == _SLOW else VapiTransientError)(
+            f"{method} {path} got no answer from {self._settings.base_url}: {reason}. "
             + (
                 f"Check the host of {self._settings.label}, and the certificates of this machine and "
                 "of proxies on the way."
@@ -265,11 +332,15 @@ class VapiTransport:
             path=path,
         )
         # A certificate does not become valid within a minute.
-        return failure if is_about_certificates else _RepeatableError(failure)
+        return _FailedTryError(
+            failure,
+            is_worth_repeating=not is_about_certificates,
+            had_no_effect=is_about_certificates or means == _UNSENT,
+        )
 
     def _tell(self, state: RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
-        if isinstance(failure, _RepeatableError) and state.next_action:
+        if isinstance(failure, _FailedTryError) and state.next_action:
             self._log.warning(
                 "%s Trying again in %.1f s (try %d has failed).",
                 failure.error,
@@ -279,7 +350,29 @@ class VapiTransport:
 
 
 def _may_repeat(error: BaseException) -> bool:
-    return isinstance(error, _RepeatableError) and (error.error.retry_after or 0) <= MAX_RETRY_AFTER_SECONDS
+    if not isinstance(error, _FailedTryError) or not error.is_worth_repeating:
+        return False
+    return (_asked_pause(error) or 0) <= MAX_RETRY_AFTER_SECONDS
+
+
+def _may_repeat_unrepeatable(error: BaseException) -> bool:
+    return isinstance(error, _FailedTryError) and error.had_no_effect and _may_repeat(error)
+
+
+def _asked_pause(failed: _FailedTryError) -> float | None:
+    return failed.error.retry_after if isinstance(failed.error, VapiTransientError) else None
+
+
+def _in_doubt(error: VapiError) -> VapiCallInDoubtError:
+    in_doubt = VapiCallInDoubtError(
+        f"{error} A call may have been placed all the same: look for it in Vapi's dashboard before you try again.",
+        status_code=error.status_code,
+        method=error.method,
+        path=error.path,
+        detail=error.detail,
+    )
+    in_doubt.failure = error
+    return in_doubt
 
 
 _backoff = wait_random_exponential(multiplier=1, max=_MAX_BACKOFF_SECONDS)
@@ -288,7 +381,7 @@ _backoff = wait_random_exponential(multiplier=1, max=_MAX_BACKOFF_SECONDS)
 def _pause(state: RetryCallState) -> float:
     """Wait as long as the server asks, and a little more, so that a thousand tasks do not come back at once."""
     failure = state.outcome.exception() if state.outcome else None
-    asked = failure.error.retry_after if isinstance(failure, _RepeatableError) else None
+    asked = _asked_pause(failure) if isinstance(failure, _FailedTryError) else None
     if asked is None:
         return _backoff(state)
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
@@ -311,22 +404,34 @@ def _is_bundle_missing(error: Exception) -> bool:
     return type(error) is OSError
 
 
-def _reason(error: Exception, causes: list[BaseException], limit: float) -> str:
-    """Say in a few words why there was no answer; an error's own text can hold URLs and headers."""
+_UNSENT = "unsent"
+_SLOW = "slow"
+
+
+def _reason(error: Exception, causes: list[BaseException], limit: float) -> tuple[str, str | None]:
+    """
+    Say in a few words why there was no answer; an error's own text can hold URLs and headers.
+
+    And whether that means that the request was never sent, or that the answer was too slow.
+    """
     if _is_bundle_missing(error):
-        return "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there"
-    for kind, reason in (
-        (socket.gaierror, "the host name could not be resolved"),
-        (ConnectionRefusedError, "the connection was refused"),
-        (ConnectTimeoutError, f"no connection within {limit:g} s"),
-        (_READ_TIMEOUTS, f"no complete answer within {limit:g} s"),
-        (RemoteDisconnected, "the connection was closed before the answer"),
-        (ConnectionResetError, "the connection was reset"),
-        (IncompleteRead, "the answer was cut off"),
-        (ssl.SSLError, "the TLS connection could not be made or trusted"),
-        (LocationParseError, "the address of the proxy makes no sense"),
-        (requests.exceptions.ProxyError, "the proxy did not let the request through"),
+        return (
+            "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there",
+            _UNSENT,
+        )
+    for kind, reason, means in (
+        (socket.gaierror, "the host name could not be resolved", _UNSENT),
+        (ConnectionRefusedError, "the connection was refused", _UNSENT),
+        (ConnectTimeoutError, f"no connection within {limit:g} s", _UNSENT),
+        (NewConnectionError, "no connection could be made", _UNSENT),
+        (_READ_TIMEOUTS, f"no complete answer within {limit:g} s", _SLOW),
+        (RemoteDisconnected, "the connection was closed before the answer", None),
+        (ConnectionResetError, "the connection was reset", None),
+        (IncompleteRead, "the answer was cut off", None),
+        (ssl.SSLError, "the TLS connection could not be made or trusted", None),
+        (LocationParseError, "the address of the proxy makes no sense", _UNSENT),
+        (requests.exceptions.ProxyError, "the proxy did not let the request through", None),
     ):
         if any(isinstance(cause, kind) for cause in causes):
-            return reason
-    return type(error).__name__
+            return reason, means
+    return type(error).__name__, None

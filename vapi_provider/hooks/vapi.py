@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFoundError, VapiError
+from vapi_provider.exceptions import (
+    VapiConfigurationError,
+    VapiConnectionNotFoundError,
+    VapiError,
+    VapiPermanentError,
+)
 from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 from vapi_provider.hooks.arguments import (
     check_call_id,
@@ -21,19 +26,19 @@ from vapi_provider.hooks.arguments import (
     check_instant,
     check_name,
     check_page_size,
+    check_request,
 )
+from vapi_provider.hooks.control import end_live_call
 from vapi_provider.hooks.paging import newest_first
 from vapi_provider.hooks.settings import NO_LIMITS, RequestLimits, VapiSettings, read_settings
 from vapi_provider.hooks.transport import VapiTransport, open_session
-from vapi_provider.models.call import Call, CallGlimpse, CallPage
+from vapi_provider.models.call import Call, CallGlimpse, CallPage, CallTrace, GlimpseT
 
 if TYPE_CHECKING:
     import requests
 
     from airflow.providers.common.compat.sdk import Connection
     from vapi_provider.hooks.answers import Answer
-
-GlimpseT = TypeVar("GlimpseT", bound=CallGlimpse)
 
 
 class VapiHook(BaseHook):
@@ -77,6 +82,20 @@ class VapiHook(BaseHook):
         hook._connection, hook._limits = conn, limits
         return hook
 
+    def with_limits(self, limits: RequestLimits) -> VapiHook:
+        """
+        Make a hook of its own over the same connection, which is not read again.
+
+        :param limits: tighter limits than the connection's own
+        :return: the hook
+        """
+        return VapiHook.from_connection(self._get_connection(), limits)
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether the connection was read, so that nobody has to be asked for it any more."""
+        return self._connection is not None
+
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """
@@ -112,7 +131,11 @@ class VapiHook(BaseHook):
 
     @cached_property
     def _settings(self) -> VapiSettings:
-        return self._limits.tighten(read_settings(self._connection or self._look_up()))
+        return self._limits.tighten(read_settings(self._get_connection()))
+
+    def _get_connection(self) -> Connection:
+        self._connection = self._connection or self._look_up()
+        return self._connection
 
     def _look_up(self) -> Connection:
         conn_id = self.vapi_conn_id
@@ -181,6 +204,74 @@ class VapiHook(BaseHook):
         body = {"name": check_name(name, call_id=checked_id)}
         return self._send_about(checked_id, "PATCH", json=body)
 
+    def create_call(
+        self, request: Mapping[str, Any], *, before_send: Callable[[], None] | None = None
+    ) -> Call:
+        """
+        Place a call (https://docs.vapi.ai/api-reference/calls/create).
+
+        Vapi knows no idempotency key, so the request is sent again only when it certainly had no effect: when no
+        connection was made, or for a 429. Whatever else goes wrong leaves in doubt whether somebody's phone rings;
+        :class:`~vapi_provider.operators.call.VapiCreateCallOperator` resolves that doubt.
+
+        :param request: the body, under the API's own names, for one customer
+        :param before_send: called directly before each sending; what it raises is passed on, and nothing is sent then
+        :raises VapiConfigurationError: when request or connection is unusable; nothing is sent then
+        :raises VapiConcurrencyLimitError: when the organization has too many calls at once; nobody was called
+        :raises VapiCallInDoubtError: when nobody knows whether the call was placed
+        :raises VapiTransientError: for a passing trouble; nothing was placed
+        :raises VapiPermanentError: when Vapi refuses; nothing was placed
+        :return: the call
+        """
+        body = check_request(request)
+        return self._transport.send_unrepeatable(
+            "/call",
+            lambda answer: _read_call(answer, answer.json(), Call),
+            json=body,
+            before_send=before_send,
+        )
+
+    def end_call(self, call: Call) -> None:
+        """
+        Hang up a live call, through its control URL (https://docs.vapi.ai/calls/call-features).
+
+        The control URL takes no API key and gets none. It is used only over https, and only when its host is the
+        API's own or one under vapi.ai; it appears in no log and no error. A call that is over is left alone.
+
+        :param call: the call as it was just read
+        :raises VapiPermanentError: when the call is scheduled (see :meth:`delete_call`), or has no such control URL
+        :raises VapiTransientError: when the answer did not say that it worked
+        """
+        if call.is_terminal:
+            return
+        if call.is_scheduled:
+            raise VapiPermanentError(
+                f"Call {call.id} is scheduled, so there is nothing to hang up; cancel it with delete_call."
+            )
+        end_live_call(call, self._settings, self.log)
+
+    def delete_call(self, call_id: str) -> None:
+        """
+        Cancel a scheduled call, or erase the data of one that is over.
+
+        https://docs.vapi.ai/api-reference/calls/delete; what it does to a live call is documented nowhere. It is sent
+        again after a passing error, and so may erase what an earlier try has cancelled.
+
+        :param call_id: the call's id
+        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
+        :raises VapiCallNotFoundError: when Vapi knows no such call, or an earlier try has erased it
+        :raises VapiTransientError: for a passing trouble that outlived all tries; it may have been deleted
+        :raises VapiPermanentError: when Vapi refuses
+        """
+        checked_id = check_call_id(call_id)
+        # Empty, for the call in the path; a list of ids would be for others.
+        self._transport.send("DELETE", f"/call/{checked_id}", lambda _answer: None, json={})
+
+    @property
+    def request_timeout(self) -> float:
+        """The seconds that one request may take in all."""
+        return self._settings.timeout
+
     def _send_about(self, call_id: str, method: str, json: dict[str, Any] | None = None) -> Call:
         """Send a request about one call; an unusable connection is told with the call that it was needed for."""
         try:
@@ -245,7 +336,7 @@ class VapiHook(BaseHook):
         checked_id = check_call_id(call_id)
         return self._transport.send("GET", f"/call/{checked_id}", _expect(checked_id, _read_glimpse))
 
-    def glimpse_page(self, params: Mapping[str, Any]) -> CallPage:
+    def glimpse_page(self, params: Mapping[str, Any]) -> CallPage[CallGlimpse]:
         """
         Read one page of the list, and of each call as much as tells whether it is over.
 
@@ -256,7 +347,22 @@ class VapiHook(BaseHook):
         :raises VapiPermanentError: when Vapi refuses
         :return: the page
         """
-        return self._transport.send("GET", "/call", _read_page, params=params)
+        return self._transport.send(
+            "GET", "/call", lambda answer: _read_page(answer, _GLIMPSES), params=params
+        )
+
+    def trace_page(self, params: Mapping[str, Any]) -> CallPage[CallTrace]:
+        """
+        Read one page of the list, and of each call as much as tells by whom it was placed and what became of it.
+
+        https://docs.vapi.ai/api-reference/calls/list
+
+        :param params: the query, under the API's own names
+        :raises VapiTransientError: for a passing trouble that outlived all tries
+        :raises VapiPermanentError: when Vapi refuses
+        :return: the page
+        """
+        return self._transport.send("GET", "/call", lambda answer: _read_page(answer, _TRACES), params=params)
 
     def close(self) -> None:
         """Close the connections to Vapi; the next request opens them again."""
@@ -316,6 +422,7 @@ def _read_calls(answer: Answer) -> list[Call]:
 
 _GLIMPSE = TypeAdapter(CallGlimpse)
 _GLIMPSES = TypeAdapter(list[CallGlimpse])
+_TRACES = TypeAdapter(list[CallTrace])
 
 
 def _read_glimpse(answer: Answer) -> CallGlimpse:
@@ -328,13 +435,13 @@ def _read_glimpse(answer: Answer) -> CallGlimpse:
     return glimpse
 
 
-def _read_page(answer: Answer) -> CallPage:
+def _read_page(answer: Answer, rows_kind: TypeAdapter[list[GlimpseT]]) -> CallPage[GlimpseT]:
     try:
-        rows = _GLIMPSES.validate_json(answer.body)
+        rows = rows_kind.validate_json(answer.body)
     except ValidationError:
         # One row that makes no sense must not hide all the others.
         listed = _read_rows(answer)
-        rows, length = _sound_rows(listed), len(listed)
+        rows, length = _sound_rows(listed, rows_kind), len(listed)
     else:
         length = len(rows)
     answered_at = answer.answered_at
@@ -343,11 +450,11 @@ def _read_page(answer: Answer) -> CallPage:
     return CallPage(rows, length, len(answer.body), answered_at)
 
 
-def _sound_rows(listed: list[Any]) -> list[CallGlimpse]:
-    sound = []
+def _sound_rows(listed: list[Any], rows_kind: TypeAdapter[list[GlimpseT]]) -> list[GlimpseT]:
+    sound: list[GlimpseT] = []
     for row in listed:
         with suppress(ValidationError):
-            sound.append(_GLIMPSE.validate_python(row))
+            sound += rows_kind.validate_python([row])
     return sound
 
 

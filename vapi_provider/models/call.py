@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
     AliasGenerator,
@@ -114,6 +114,11 @@ class CallGlimpse(BaseModel):
         return self.status is not None and self.ended_at is not None
 
     @property
+    def is_scheduled(self) -> bool:
+        """Whether the call is still to come, at a time that was asked for."""
+        return self._status() == CallStatus.SCHEDULED
+
+    @property
     def has_ended(self) -> bool:
         """Whether the call took its course, which ``not-found`` and ``deletion-failed`` do not mean."""
         return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
@@ -151,8 +156,22 @@ class CallGlimpse(BaseModel):
     __str__ = BaseModel.__repr__
 
 
+class CallTrace(CallGlimpse):
+    """As much of a call as tells by whom it was placed and whether somebody's phone rang."""
+
+    name: _Text = None
+    ended_reason: _Text = None
+    started_at: _Instant = None
+    assistant_overrides: _Object = None
+    squad_overrides: _Object = None
+    workflow_overrides: _Object = None
+
+
+GlimpseT = TypeVar("GlimpseT", bound=CallGlimpse)
+
+
 @dataclass(frozen=True)
-class CallPage:
+class CallPage(Generic[GlimpseT]):
     """
     One page of the list of calls, read as glimpses.
 
@@ -162,7 +181,7 @@ class CallPage:
     :param answered_at: when Vapi gave it, by Vapi's own clock
     """
 
-    rows: list[CallGlimpse]
+    rows: list[GlimpseT]
     length: int
     size: int
     answered_at: datetime
@@ -220,6 +239,12 @@ class Call(CallGlimpse):
         """The structured outputs that were extracted from the call, by their id."""
         outputs: dict[str, Any] | None = _only(dict)((self.artifact or {}).get("structuredOutputs"))
         return outputs
+
+    @property
+    def limits(self) -> dict[str, Any] | None:
+        """What Vapi said of the organization's limits when the call was placed."""
+        limits: dict[str, Any] | None = _only(dict)((self.model_extra or {}).get("subscriptionLimits"))
+        return limits
 
     @property
     def outcome(self) -> CallOutcome | None:

@@ -6,15 +6,16 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from vapi_provider.exceptions import VapiCallFailedError
+from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError
 from vapi_provider.links.call import dashboard_url
+from vapi_provider.models.limits import is_over_limit, over_limit
 from vapi_provider.models.summary import clean_line
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class WaitPolicy:
     :param timeout: how long the task waits in all, in seconds
     :param soft_fail: whether the task is skipped where it would fail for good
     :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not see to that
+    :param places_call: whether the task has placed the call itself, so that a retry can do so again if nobody was called
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -45,24 +47,27 @@ class WaitPolicy:
     timeout: float
     soft_fail: bool
     execution_timeout: float = math.inf
+    places_call: bool = False
 
     @property
     def longest_wait(self) -> float:
         """For how many seconds the task waits at most, by the tighter of its limits."""
         return min(self.timeout, self.execution_timeout)
 
-    def is_over(self, call: Call) -> bool:
+    def is_over(self, call: Call, limits: Any = None) -> bool:
         """
         Say whether there is nothing more to wait for.
 
         :param call: the call as it was just read
+        :param limits: what Vapi said of the organization's limits when the call was placed
         :raises VapiCallFailedError: when the call's end is a failure of the task
+        :raises VapiConcurrencyLimitError: when it was not dialled and the task can place it again
         :return: whether the task may return the call's summary
         """
         if not call.is_terminal:
             self._tell_unknown_status(call)
             return False
-        self._check_end(call)
+        self._check_end(call, limits)
         return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
 
     def timed_out(
@@ -102,7 +107,9 @@ class WaitPolicy:
         """
         return AirflowSkipException(str(error)) if self.soft_fail else error
 
-    def _check_end(self, call: Call) -> None:
+    def _check_end(self, call: Call, limits: Any) -> None:
+        if self.places_call:
+            check_dialled(call, limits)
         status, reason = clean_line(call.status), clean_line(call.ended_reason)
         problem = None
         if not call.has_ended:
@@ -123,6 +130,20 @@ class WaitPolicy:
             "Call %s has status %s, which this version of the provider does not know; waiting goes on.",
             call.id,
             status,
+        )
+
+
+def check_dialled(call: Call, limits: Any) -> None:
+    """
+    Refuse a call that Vapi took, and then did not dial since it was one too many at once.
+
+    :param call: the call as it was just read
+    :param limits: what Vapi said of the organization's limits when the call was placed
+    :raises VapiConcurrencyLimitError: for such a call; what a 400 means in the answer to POST
+    """
+    if call.has_ended and is_over_limit(call.ended_reason):
+        raise VapiConcurrencyLimitError(
+            f"Call {call.id} ended before it was dialled ({clean_line(call.ended_reason)}). {over_limit(limits)}"
         )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.exceptions import (
+    VapiConcurrencyLimitError,
     VapiConnectionNotFoundError,
     VapiError,
     VapiPermanentError,
@@ -32,6 +33,7 @@ class WaitMemory:
     :param has_ended: whether the call had ended then
     :param since: the call's ``updatedAt`` then, ISO 8601
     :param refusals: how many times in a row the triggerer could not wait for a call that the task could read
+    :param limits: what Vapi said of the organization's limits, if the task has placed the call itself
     """
 
     started_at: float
@@ -39,6 +41,7 @@ class WaitMemory:
     has_ended: bool = False
     since: str | None = None
     refusals: int = 0
+    limits: dict[str, Any] | None = None
 
 
 @dataclass
@@ -72,7 +75,8 @@ class CallWait:
     _looks: int = field(default=0, init=False)
 
     @cached_property
-    def _hook(self) -> VapiHook:
+    def hook(self) -> VapiHook:
+        """The hook that the looks go through."""
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
         from vapi_provider.hooks.vapi import VapiHook
 
@@ -93,14 +97,18 @@ class CallWait:
         Look at the call once.
 
         :raises VapiTransientError: for a passing error at the task's first look; later ones are waited out
+        :raises VapiConcurrencyLimitError: when the call was not dialled, and the task can place it again
         :raises VapiPermanentError: when Vapi refuses, or the call's end fails the task
         :raises AirflowSkipException: in place of that, with ``soft_fail``
         :return: the call's summary when the wait is over, None when it goes on
         """
         self._looks += 1
         try:
-            call = self._hook.get_call(self.call_id)
-            is_over = self.policy.is_over(call)
+            call = self.hook.get_call(self.call_id)
+            is_over = self.policy.is_over(call, self.memory.limits)
+        except VapiConcurrencyLimitError:
+            # The wait is over, and Airflow's retries begin it anew.
+            raise
         except VapiError as error:
             if self._is_passing(error):
                 self._last_error = error

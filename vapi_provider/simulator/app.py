@@ -49,7 +49,7 @@ def _call_routes(store: CallStore) -> APIRouter:
         try:
             return _json(store.place(body), 201)
         except OverConcurrencyLimitError:
-            raise ApiError(400, OVER_LIMIT) from None
+            raise ApiError(400, OVER_LIMIT, {"subscriptionLimits": store.limits(True)}) from None
 
     @router.get("/call/{call_id}")
     async def get_call(call_id: str) -> Response:
@@ -105,12 +105,7 @@ def _place_batch(store: CallStore, body: dict[str, Any]) -> dict[str, Any]:
                 problems = [OVER_LIMIT]
         if problems:
             errors.append({"customer": customer, "error": "; ".join(problems)})
-    limits = {
-        "concurrencyBlocked": blocked,
-        "concurrencyLimit": store.concurrency_limit,
-        "remainingConcurrentCalls": store.free_lines(),
-    }
-    return {"results": results, "errors": errors, "subscriptionLimits": limits}
+    return {"results": results, "errors": errors, "subscriptionLimits": store.limits(blocked)}
 
 
 def _key_check(api_key: str) -> Any:
@@ -139,7 +134,7 @@ def _json(content: bytes, status: int = 200) -> Response:
 
 
 async def _answer_api_error(request: Request, error: Any) -> Response:
-    return _json(bodies.encode(error_body(error.status, error.message)), error.status)
+    return _json(bodies.encode({**error_body(error.status, error.message), **error.fields}), error.status)
 
 
 async def _answer_unknown_route(request: Request, error: Exception) -> Response:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ApiError(Exception):
@@ -13,12 +16,16 @@ class ApiError(Exception):
 
     :param status: the HTTP status.
     :param message: what is wrong; a list when it is about the request's properties.
+    :param fields: what the error's JSON holds besides.
     """
 
-    def __init__(self, status: int, message: str | list[str]) -> None:
+    def __init__(
+        self, status: int, message: str | list[str], fields: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
+        self.fields = fields or {}
 
 
 def error_body(status: int, message: str | list[str] | None = None) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from vapi_provider.simulator.clock import Clock, SystemClock
 from vapi_provider.simulator.faults import Faults
 from vapi_provider.simulator.gateway import Gateway
 from vapi_provider.simulator.local_server import HOST, LocalServer
-from vapi_provider.simulator.store import CallStore
+from vapi_provider.simulator.store import CallStore, OverLimit
 from vapi_provider.simulator.timeline import DEFAULT_TIMELINE, Timeline
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -43,7 +43,12 @@ class VapiSimulator:
         the computer's clock, a :class:`ManualClock` in tests that must not wait.
     :param timeline: what a call placed with ``POST /call`` goes through.
     :param concurrency_limit: how many calls may be live at once.
+    :param over_limit: what becomes of one more: it is refused with 400 (``refuse``), taken and ended at
+        once without a ring (``end``), or taken and dialled all the same (``queue``); the answer to the
+        latter two says ``concurrencyBlocked``.
     :param list_lag: for how many seconds ``GET /call`` does not show what is new or has changed.
+    :param hidden_fields: fields of a call that no answer shows, though they were put in; which ones
+        the real API shows is not known for sure.
     :param port: the port to listen on; 0 for a free one.
     """
 
@@ -54,14 +59,23 @@ class VapiSimulator:
         clock: Clock | None = None,
         timeline: Timeline = DEFAULT_TIMELINE,
         concurrency_limit: int = 10,
+        over_limit: OverLimit = "refuse",
         list_lag: float = 0,
+        hidden_fields: Collection[str] = (),
         port: int = 0,
     ) -> None:
         self.api_key = api_key
         self.clock: Clock = clock or SystemClock()
         self.faults = Faults()
         self.requests: list[RequestRecord] = []
-        self._store = CallStore(self.clock, timeline, concurrency_limit, list_lag)
+        self._store = CallStore(
+            self.clock,
+            timeline,
+            concurrency_limit=concurrency_limit,
+            over_limit=over_limit,
+            list_lag=list_lag,
+            hidden_fields=hidden_fields,
+        )
         self.app: ASGIApp = Gateway(create_app(self._store, api_key), self.clock, self.faults, self.requests)
         self._server = LocalServer(self.app, port)
 

@@ -7,20 +7,31 @@ import copy
 import threading
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vapi_provider.simulator import bodies
 from vapi_provider.simulator.record import LIVE_STATUSES, CallRecord, Version
+from vapi_provider.simulator.timeline import Timeline
 from vapi_provider.simulator.timestamps import read_timestamp, to_milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from vapi_provider.simulator.clock import Clock
-    from vapi_provider.simulator.timeline import Timeline
 
 SCHEDULED_CALL_DELETED = "scheduled-call-deleted"
 MANUALLY_CANCELED = "manually-canceled"
+
+OverLimit = Literal["refuse", "end", "queue"]
+BLOCKED = Timeline(
+    ringing=None,
+    answered=None,
+    ended=1,
+    analysis=None,
+    ended_reason="call.start.error-subscription-concurrency-limit-reached",
+    cost=0,
+)
+"""What becomes of a call that is taken though no line is free."""
 
 
 class OverConcurrencyLimitError(Exception):
@@ -34,13 +45,26 @@ class CallStore:
     :param clock: where the time comes from.
     :param timeline: what a placed call goes through; may be replaced at any time.
     :param concurrency_limit: how many calls may be live at once.
+    :param over_limit: what becomes of one more.
     :param list_lag: by how many seconds the list is behind.
+    :param hidden_fields: what a call's JSON never shows, whatever was put in.
     """
 
-    def __init__(self, clock: Clock, timeline: Timeline, concurrency_limit: int, list_lag: float) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        timeline: Timeline,
+        *,
+        concurrency_limit: int,
+        over_limit: OverLimit,
+        list_lag: float,
+        hidden_fields: Collection[str],
+    ) -> None:
         self.timeline = timeline
         self.concurrency_limit = concurrency_limit
+        self.over_limit = over_limit
         self.list_lag = list_lag
+        self.hidden_fields = frozenset(hidden_fields)
         # Where control URLs point; the server sets it once its port is known.
         self.base_url = "http://127.0.0.1"
         self._clock = clock
@@ -75,14 +99,26 @@ class CallStore:
             now = to_milliseconds(self._clock.now())
             plan = request.get("schedulePlan") or {}
             earliest = read_timestamp(plan.get("earliestAt")) or now
-            if earliest <= now and self.free_lines() == 0:
+            is_blocked = earliest <= now and self.free_lines() == 0
+            if is_blocked and self.over_limit == "refuse":
                 raise OverConcurrencyLimitError
             status = {"status": "scheduled"} if earliest > now else {}
             call_id = bodies.new_id(now)
             body = bodies.new_call(call_id, now, {**request, **status})
-            record = self._keep(body, self.timeline, max(earliest, now))
+            timeline = BLOCKED if is_blocked and self.over_limit == "end" else self.timeline
+            record = self._keep(body, timeline, max(earliest, now))
             self._placed.add(call_id)
-            return self._encode(record)
+            return bodies.encode(
+                {**self._render(record, record.current), "subscriptionLimits": self.limits(is_blocked)}
+            )
+
+    def limits(self, is_blocked: bool) -> dict[str, Any]:
+        """Return the ``subscriptionLimits`` that go with an answer to POST."""
+        return {
+            "concurrencyBlocked": is_blocked,
+            "concurrencyLimit": self.concurrency_limit,
+            "remainingConcurrentCalls": self.free_lines(),
+        }
 
     def free_lines(self) -> int:
         """Return how many more calls may be live now."""
@@ -204,12 +240,15 @@ class CallStore:
                 yield version, record
 
     def _render(self, record: CallRecord, version: Version) -> dict[str, Any]:
-        if version.body.get("status") not in LIVE_STATUSES:
-            return version.body
+        body = version.body
+        if self.hidden_fields:
+            body = {name: value for name, value in body.items() if name not in self.hidden_fields}
+        if body.get("status") not in LIVE_STATUSES:
+            return body
         control_url = f"{self.base_url}/control/{record.control_token}"
         listen_url = f"{control_url.replace('http', 'ws', 1)}/listen"
         monitor = {"listenUrl": listen_url, "controlUrl": control_url}
-        return {**version.body, "monitor": version.body.get("monitor", monitor)}
+        return {**body, "monitor": body.get("monitor", monitor)}
 
     def _encode(self, record: CallRecord, version: Version | None = None) -> bytes:
         if version is not None and version is not record.current:

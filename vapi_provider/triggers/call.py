@@ -6,19 +6,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.hooks.arguments import check_call_id
+from vapi_provider.hooks.ending import hang_up
+from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import read_instant
+from vapi_provider.triggers.connection import LIMITS
 from vapi_provider.triggers.watcher import CallWatcher, Verdict, Waiter
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
 
 SETTLE_SECONDS = 5.0
 """No event comes earlier: the scheduler fails a task whose trigger is faster than its own record of the deferral."""
 
 _CLOCK_CHECK_SECONDS = 30.0
 """How often the wall clock is looked at, which can be set while a trigger waits."""
+
+
+_endings: set[asyncio.Future[None]] = set()
+"""Calls that are being ended, for tasks that were stopped."""
 
 
 class VapiCallTrigger(BaseTrigger):
@@ -38,6 +49,8 @@ class VapiCallTrigger(BaseTrigger):
         trigger started can be noticed later
     :param wait_for_analysis: whether to wait for Vapi's analysis as well
     :param analysis_timeout: how many seconds after the call's end to wait for the analysis
+    :param hang_up_on_kill: whether to end the call when a user stops, clears or marks the task; from Airflow 3.3 on,
+        which is the first to tell a trigger
     """
 
     def __init__(
@@ -49,6 +62,7 @@ class VapiCallTrigger(BaseTrigger):
         since: str | None = None,
         wait_for_analysis: bool = False,
         analysis_timeout: float = 60,
+        hang_up_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.vapi_conn_id = vapi_conn_id
@@ -58,6 +72,7 @@ class VapiCallTrigger(BaseTrigger):
         self.since = since
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
+        self.hang_up_on_kill = hang_up_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
@@ -75,6 +90,7 @@ class VapiCallTrigger(BaseTrigger):
                 "since": self.since,
                 "wait_for_analysis": self.wait_for_analysis,
                 "analysis_timeout": self.analysis_timeout,
+                "hang_up_on_kill": self.hang_up_on_kill,
             },
         )
 
@@ -98,6 +114,25 @@ class VapiCallTrigger(BaseTrigger):
         event = {"event": verdict.event, "call_id": self.call_id, "message": verdict.message}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
+    async def on_kill(self) -> None:
+        """End the call, if that was asked for, when somebody has stopped the task."""
+        if not self.hang_up_on_kill:
+            return
+        # Airflow gives this about a second, so it goes on in a task of its own, which something must hold on to.
+        ending = asyncio.ensure_future(self._hang_up())
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+        await asyncio.shield(ending)
+
+    async def _hang_up(self) -> None:
+        try:
+            conn = await get_async_connection(self.vapi_conn_id)
+            done = await asyncio.to_thread(_hang_up, conn, self.call_id)
+        except Exception as error:
+            # Whose text could hold anything; whatever it was, somebody should know that the call goes on.
+            done = f"Call {self.call_id} was to be ended and may go on: {type(error).__name__}."
+        self.log.warning("The task was stopped. %s", done)
+
     async def _wait(self) -> Verdict:
         try:
             call_id = check_call_id(self.call_id)
@@ -117,3 +152,11 @@ class VapiCallTrigger(BaseTrigger):
                 if waiter.verdict.done():
                     return waiter.verdict.result()
         return Verdict("timeout", f"Call {call_id} was not over when the time for it had come.")
+
+
+def _hang_up(conn: Connection, call_id: str) -> str:
+    hook = VapiHook.from_connection(conn, LIMITS)
+    try:
+        return hang_up(hook, check_call_id(call_id))
+    finally:
+        hook.close()

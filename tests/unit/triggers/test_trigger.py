@@ -47,6 +47,7 @@ ARGUMENTS: dict[str, Any] = {
     "since": "2026-08-01T10:00:00.123000+00:00",
     "wait_for_analysis": True,
     "analysis_timeout": 90.5,
+    "hang_up_on_kill": True,
 }
 
 Main = Callable[[Triggerer], Any]

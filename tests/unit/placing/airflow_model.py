@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A small model of Airflow: runs, task instances, their tries, what is stored between them, and time.
+
+It runs the real operator against the real simulator, and time is its own: a wait of a minute takes none. Each thing that
+a try does to the world outside passes :attr:`AirflowModel.at`, where a test can look on, interrupt or kill.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+
+from vapi_provider.exceptions import VapiTransientError
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.simulator import ManualClock, VapiSimulator
+
+ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
+PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
+NUMBER = "+12025550143"
+
+
+class Killed(BaseException):
+    """The process of a try is gone; unlike an exception, it has no say in that."""
+
+
+class SupersededError(Exception):
+    """What Airflow says to a try that another has taken the place of."""
+
+
+@dataclass
+class Run:
+    """A DAG run."""
+
+    run_after: datetime
+    run_id: str = "manual__2026-11-23"
+    clear_number: int = 0
+
+
+@dataclass
+class TaskInstance:
+    """What a try sees of its task instance."""
+
+    slot: Slot
+    try_number: int
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.slot.model.at("xcom.push")
+        self.slot.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.slot.xcoms.get(key)
+
+
+@dataclass
+class StateStore:
+    """Airflow's task state store as one try sees it: it takes nothing from a try that is not the current one."""
+
+    slot: Slot
+    try_number: int
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.slot.model.at("store.get")
+        stored = self.slot.stored if self.slot.try_number == self.try_number else {}
+        return json.loads(stored[key]) if key in stored else default
+
+    def set(self, key: str, value: Any) -> None:
+        self.slot.model.at("store.set")
+        if self.slot.try_number != self.try_number:
+            raise SupersededError("404")
+        self.slot.stored[key] = json.dumps(value, allow_nan=False)
+        self.slot.model.at("store.was_set")
+
+
+@dataclass
+class Slot:
+    """A task instance over all its tries."""
+
+    model: AirflowModel
+    run: Run
+    arguments: dict[str, Any]
+    task_id: str = "call"
+    map_index: int = -1
+    try_number: int = 0
+    stored: dict[str, str] = field(default_factory=dict)
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, **arguments: Any) -> Callable[[], Any]:
+        """Begin another try, and return what runs it."""
+        self.try_number += 1
+        self.xcoms.clear()
+        operator = VapiCreateCallOperator(task_id=self.task_id, **{**self.arguments, **arguments})
+        context = self.context()
+        return lambda: operator.execute(context)
+
+    def context(self) -> Any:
+        ti = TaskInstance(self, self.try_number, "calls", self.run.run_id, self.task_id, self.map_index)
+        context: dict[str, Any] = {"ti": ti, "dag_run": self.run}
+        if self.model.has_store:
+            context["task_state_store"] = StateStore(self, self.try_number)
+        return context
+
+    def attempt(self, **arguments: Any) -> Any:
+        """Run another try to its end."""
+        return self.prepare(**arguments)()
+
+    def until_done(self, tries: int = 8, **arguments: Any) -> Any:
+        """Run tries as Airflow does, until one succeeds or fails for good."""
+        for _ in range(tries - 1):
+            try:
+                return self.attempt(**arguments)
+            except VapiTransientError:
+                self.model.pass_time(300)
+        return self.attempt(**arguments)
+
+
+@dataclass
+class AirflowModel:
+    """
+    An Airflow.
+
+    :param simulator: the Vapi that it calls; its clock is moved along with Airflow's, however they differ
+    :param has_store: whether it has a task state store, as from 3.3 on
+    """
+
+    simulator: VapiSimulator
+    clock: ManualClock
+    has_store: bool
+    now: float = field(default_factory=lambda: float(int(datetime.now().timestamp())))
+    at: Callable[[str], None] = lambda _point: None
+
+    def run(self, **arguments: Any) -> Run:
+        return Run(run_after=datetime.fromtimestamp(self.now, timezone.utc), **arguments)
+
+    def slot(self, run: Run | None = None, *, number: str = NUMBER, **arguments: Any) -> Slot:
+        """Make a task instance that calls a person."""
+        own = {name: arguments.pop(name) for name in ("task_id", "map_index") if name in arguments}
+        request = {
+            "assistant_id": ASSISTANT_ID,
+            "phone_number_id": PHONE_NUMBER_ID,
+            "customer": {"number": number},
+            "name": "Reminder",
+        }
+        return Slot(self, run or self.run(), {**request, **arguments}, **own)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.clock.advance(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.at("sleep")
+        self.pass_time(seconds)
+
+    def rings(self) -> dict[str, int]:
+        """Let all phones ring that will, and count."""
+        self.pass_time(3600)
+        return dict(self.simulator.rings)
+
+    def posts(self) -> int:
+        return sum(request.method == "POST" for request in self.simulator.requests)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of time, and watch the requests."""
+        clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
+        for module in ("placing.placement", "operators.call", "sensors.wait", "sensors.waiting"):
+            monkeypatch.setattr(f"vapi_provider.{module}.time", clock)
+        monkeypatch.setattr("tenacity.nap.time.sleep", self.sleep)
+        send = requests.adapters.HTTPAdapter.send
+
+        def watched(adapter: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+            self.at(f"send.{request.method}")
+            answer = send(adapter, request, *args, **kwargs)
+            self.at(f"sent.{request.method}")
+            return answer
+
+        monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", watched)
+        monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+
+
+def vapis_clock(model_now: float, ahead: timedelta = timedelta()) -> ManualClock:
+    """Make Vapi's clock, which may differ from Airflow's."""
+    return ManualClock(datetime.fromtimestamp(model_now, timezone.utc) + ahead)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is shown of personal arguments, where Airflow stores a task's rendered templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "***"
+_RECOGNISED_BY = ("number", "sip_uri")
+
+
+def mask_customer(customer: Any) -> Any:
+    """
+    Hide a customer, but for the last two characters of the number.
+
+    :param customer: the argument, rendered
+    :return: the same keys with masked values
+    """
+    if not isinstance(customer, Mapping):
+        return mask_values(customer)
+    return {
+        name: mask_ending(value) if name in _RECOGNISED_BY and isinstance(value, str) else mask_values(value)
+        for name, value in customer.items()
+    }
+
+
+def mask_values(value: Any) -> Any:
+    """
+    Hide every value of a structure, so that its keys still tell what was given.
+
+    :param value: an argument, rendered
+    :return: the same structure with masked values
+    """
+    if isinstance(value, Mapping):
+        return {name: mask_values(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_values(item) for item in value]
+    return None if value is None else MASK
+
+
+def mask_ending(text: str) -> str:
+    """
+    Hide a phone number or SIP URI so that who knows it recognises it.
+
+    :param text: the number
+    :return: a mask and the last two characters
+    """
+    return f"{MASK}{text[-2:]}" if len(text) > 4 else MASK
