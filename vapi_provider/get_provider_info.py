@@ -53,7 +53,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-vapi",
         "name": HOOK_NAME,
-        "description": "Wait for, label and read phone calls of `Vapi <https://vapi.ai>`__, the voice-AI API.",
+        "description": "Place, wait for, label and read phone calls of `Vapi <https://vapi.ai>`__, the voice-AI API.",
         "versions": [__version__],
         "integrations": [
             {

@@ -28,14 +28,17 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow.sdk import DAG, task
 from vapi_provider import get_provider_info as info
 from vapi_provider.exceptions import VapiError
-from vapi_provider.hooks import answers, transport
+from vapi_provider.hooks import answers, ending, transport
 from vapi_provider.hooks.settings import VapiSettings, read_settings
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.call import Call, CallStatus
 from vapi_provider.models.outcome import CallOutcome, outcome_of
 from vapi_provider.models.summary import check_include
-from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
+from vapi_provider.placing import look_up, placement
+from vapi_provider.placing.decision import RULES, Rule
+from vapi_provider.placing.request import MAX_NAME_LENGTH
 from vapi_provider.sensors import waiting
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
@@ -183,6 +186,7 @@ def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator)
         "Sequence": Sequence,
         "VapiCallLink": VapiCallLink,
         "VapiCallSensor": VapiCallSensor,
+        "VapiCreateCallOperator": VapiCreateCallOperator,
         "VapiUpdateCallOperator": VapiUpdateCallOperator,
         "task": task,
     }
@@ -450,6 +454,42 @@ def test_the_operators_arguments_are_those_of_the_code() -> None:
     check_arguments(table("operators.md", "| argument |"), VapiUpdateCallOperator)
 
 
+def test_the_arguments_for_placing_are_those_of_the_code() -> None:
+    rows = table("placing.md", "| argument |")
+    check_arguments(rows, VapiCreateCallOperator)
+    names = [name for name in inspect.signature(VapiCreateCallOperator).parameters if name != "kwargs"]
+    assert [code_in(row[0])[0] for row in rows] == names
+    made = VapiCreateCallOperator(
+        task_id="call", assistant_id="x", phone_number_id="y", customer={"number": "+12025550143"}
+    )
+    shown = {code_in(row[0])[0]: row[2] for row in rows}
+    assert shown["deferrable"].endswith(f"`{made.deferrable}`")
+    assert (made.timeout, shown["timeout"].partition(", ")[2]) == (7 * 24 * 3600, "7 days")
+
+
+def row_of(rule: Rule) -> list[str]:
+    """Write a rule of the decision as the page shows it."""
+    besides = {
+        "try 1 of a run that was never cleared": rule.is_first_try is True,
+        "the last possible sending is too recent": rule.is_settled is False,
+        "this try has sent the request": rule.has_sent is True,
+    }
+    conditions = [rule.is_first_try, rule.is_settled, rule.has_sent]
+    assert sum(besides.values()) == sum(condition is not None for condition in conditions)
+    return [
+        rule.name,
+        ", ".join(noted.value for noted in rule.noted or ()) or "any",
+        ", ".join(found.value for found in rule.found or ()) or "any",
+        "; ".join(text for text, holds in besides.items() if holds),
+        rule.step.value,
+        rule.because,
+    ]
+
+
+def test_the_table_of_decisions_is_that_of_the_code() -> None:
+    assert table("placing.md", "| row | noted") == [row_of(rule) for rule in RULES]
+
+
 def test_the_sensors_arguments_are_those_of_the_code() -> None:
     rows = table("sensor.md", "| argument |")
     check_arguments(rows, VapiCallSensor, inherited=["timeout", "soft_fail", "mode"])
@@ -642,6 +682,13 @@ def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: Va
         ("operators", "408, 425, 429 and 5xx", sorted(answers._RETRY_STATUSES) == [408, 425, 429]),
         ("operators", "a pause asked for that is longer than a minute", transport.MAX_RETRY_AFTER_SECONDS == 60),
         ("sensor", "deferred, never less than 5", watcher.MIN_INTERVAL_SECONDS == 5),
+        ("placing", "at most 30 characters", MAX_NAME_LENGTH == 30),
+        ("placing", "a killed task goes on for 5 seconds", placement.KILL_SECONDS == 5),
+        ("placing", "the list may lag by 30", placement.LIST_LAG_SECONDS == 30),
+        ("placing", "its time limit (30 seconds", info.DEFAULT_TIMEOUT == 30),
+        ("placing", "from an hour before", placement.CLOCK_DIFFERENCE.total_seconds() == 3600),
+        ("placing", "up to 200 pages of 100 calls or 512 MiB", (look_up.MAX_PAGES, look_up.PAGE_SIZE, look_up.MAX_BYTES) == (200, 100, 2**29)),
+        ("placing", "A worker has 3 seconds", ending.HANG_UP_SECONDS == 3),
         ("testing", "for 5 seconds at least", trigger.SETTLE_SECONDS == 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout == 604_800),
         ("troubleshooting", "[core] max_map_length`, 1,024 by default", conf.getint("core", "max_map_length") == 1024),

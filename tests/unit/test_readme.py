@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import Call
 from vapi_provider.models.outcome import CallOutcome, outcome_of
 from vapi_provider.models.summary import check_include
+from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
-from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
 
@@ -82,6 +84,29 @@ def test_the_hooks_example_runs(vapi_simulator: VapiSimulator) -> None:
     assert names["cost"] == 1.5
 
 
+def test_the_campaign_calls_each_person_once(
+    vapi_simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+    names: dict[str, Any] = {}
+    exec(block_with("python", 'DAG("campaign")'), names)
+    mapped = names["dag"].get_task("call")
+    assert mapped.partial_kwargs["max_active_tis_per_dag"] == 10
+    people = names["people"].function()
+    vapi_simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0)
+    for customer in people:
+        arguments = {
+            name: mapped.partial_kwargs[name]
+            for name in ("assistant_id", "phone_number_id", "name", "wait_for_completion")
+        }
+        operator = VapiCreateCallOperator(task_id="call", customer=customer, **arguments)
+        ti = SimpleNamespace(
+            dag_id="campaign", run_id="r", task_id="call", try_number=1, xcom_push=lambda *_, **__: None
+        )
+        assert operator.execute({"ti": ti})["outcome"] == "completed"
+    assert dict(vapi_simulator.rings) == {customer["number"]: 1 for customer in people}
+
+
 def test_the_pytest_example_passes(tmp_path: Path) -> None:
     (tmp_path / "test_example.py").write_text(block_with("python", "pytest_plugins"), encoding="utf-8")
     done = subprocess.run(
@@ -137,6 +162,15 @@ def over(name: str, value: str) -> Callable[[VapiSimulator], Any]:
     return connect
 
 
+def place(last_digit: int) -> Call:
+    request = {
+        "assistantId": CALL_ID,
+        "phoneNumberId": CALL_ID,
+        "customer": {"number": f"+1202555011{last_digit}"},
+    }
+    return VapiHook().create_call(request)
+
+
 def nest(message: str, status: int) -> str:
     return json.dumps({"message": message, "error": "Error", "statusCode": status})
 
@@ -157,6 +191,11 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
         VapiHook().get_call(CALL_ID)
     ),
     "The organization's rate limit is reached": answered(status=429, headers={"Retry-After": "3600"}),
+    "The organization has too many calls at once": lambda simulator: [place(0) for _ in range(11)],
+    "A call may have been placed": lambda simulator: (
+        simulator.faults.add(Fault(method="POST", status=502, effect=True)),
+        place(0),
+    ),
     "Redirects are not followed": answered(status=302, headers={"Location": "https://elsewhere.example/x"}),
 }
 # The others are the messages of tests of the sensor, of paging and of a missing connection.

@@ -57,7 +57,11 @@ class Notes:
         :raises Exception: when Airflow has notes and cannot be asked for them
         """
         noted = self._store.get(_KEY) if self._store is not None else None
-        return Note(**{**noted, "state": Noted(noted["state"])}) if noted else None
+        if not noted:
+            return None
+        # Another version of this package may have noted more.
+        known = {field.name: noted[field.name] for field in dataclasses.fields(Note)}
+        return Note(**{**known, "state": Noted(known["state"])})
 
     def write(self, note: Note) -> None:
         """

@@ -298,7 +298,16 @@ class CallPlacement:
 
     def _check_stop(self) -> None:
         if self._is_stopped():
-            raise VapiTransientError("The task was told to stop. Nothing was sent.")
+            sent = (
+                f"A call with the token {self.token} may have been placed before."
+                if self._is_in_doubt
+                else ""
+            )
+            raise VapiTransientError(f"The task was told to stop, and sends nothing more. {sent}".rstrip())
+
+    @property
+    def _is_in_doubt(self) -> bool:
+        return decide(dataclasses.replace(self._known, found=Found.NOT_LOOKED)).step is Step.LOOK
 
     def _later(self) -> VapiError:
         if self._known.found is Found.UNREADABLE:

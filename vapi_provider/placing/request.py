@@ -99,8 +99,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     :param arguments: the operator's arguments by name
     :raises VapiConfigurationError: saying which argument is wrong
     """
-    _check_talker(arguments)
-    _check_parties(arguments)
+    if not is_template(arguments["request"]):
+        # What a template adds to the request is known later.
+        _check_talker(arguments)
+        _check_parties(arguments)
     for name, check in _CHECKS.items():
         value = arguments[name]
         if value is None:
@@ -172,9 +174,6 @@ def _given(arguments: Mapping[str, Any], name: str) -> bool:
 def _check_talker(arguments: Mapping[str, Any]) -> str:
     """Return which of the ways to say who talks was taken; it must be one."""
     given = [name for name in _TALKERS if _given(arguments, name)]
-    # What a template adds to the request is known later.
-    if not given and is_template(arguments["request"]):
-        return ""
     if len(given) != 1:
         raise _refuse(
             "Exactly one of assistant_id, squad_id, workflow_id and assistant must say who talks; got "
@@ -190,7 +189,8 @@ def _check_talker(arguments: Mapping[str, Any]) -> str:
 def _check_parties(arguments: Mapping[str, Any]) -> None:
     """See that there is one customer and one phone number to call from."""
     request = arguments["request"] or {}
-    if not isinstance(request, Mapping) or is_template(request):
+    if not isinstance(request, Mapping):
+        # Its own check says so.
         return
     if (arguments["customer"] is None) == (request.get("customerId") is None):
         raise _refuse("Either customer must say who is called, or customerId in request, and not both")
