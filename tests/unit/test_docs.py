@@ -473,6 +473,7 @@ def row_of(rule: Rule) -> list[str]:
         "try 1 of a run that was never cleared": rule.is_first_try is True,
         "the last possible sending is too recent": rule.is_settled is False,
         "this try has sent the request": rule.has_sent is True,
+        "this try has sent nothing": rule.has_sent is False,
     }
     conditions = [rule.is_first_try, rule.is_settled, rule.has_sent]
     assert sum(besides.values()) == sum(condition is not None for condition in conditions)

@@ -151,12 +151,12 @@ def check_request(request: Any) -> dict[str, Any]:
     """
     problem = None
     if not isinstance(request, Mapping) or not request:
-        problem = f"must be a JSON object; got {type(request).__name__}"
+        problem = f"must be a JSON object, and not an empty one; got {type(request).__name__}"
     elif "customers" in request:
         problem = "has customers; place one call for each of them, so that each can be found again"
     else:
         try:
-            json.dumps(request, allow_nan=False)
+            json.dumps(dict(request), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             problem = f"cannot be written as JSON: {error}"
     if problem is not None:

@@ -8,6 +8,7 @@ So it goes into no log and no error, and nothing is sent to an address that is n
 from __future__ import annotations
 
 import logging
+import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -108,6 +109,9 @@ def _is_trusted(url: str, base_url: str) -> bool:
     try:
         target, base = urlsplit(url), urlsplit(base_url)
         host = (target.hostname or "").lower()
+        if not re.fullmatch(r"[a-z0-9.:-]+", host):
+            # Such as a backslash, where requests ends the host and urllib does not.
+            return False
         if target.scheme == "http":
             # As for the key: in the clear only to this machine, where the API itself is a simulator's.
             return base.scheme == "http" and _origin(target) == _origin(base)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
 
 HANG_UP_LIMITS = RequestLimits(timeout=1.3, max_retries=0)
-"""Limits of each request where ending a call, which takes two, must not take longer than 3 seconds."""
+"""Limits of each request where ending a call, which takes two of them, should be done within 3 seconds."""
 
 HANG_UP_SECONDS = 3.0
 """How long a task that is being killed may take to end its call."""

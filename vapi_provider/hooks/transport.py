@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import RemoteDisconnected
@@ -213,8 +215,7 @@ class VapiTransport:
             if before_send is not None:
                 before_send()
             # With the whole of its time limit, since it is one that runs out which leaves people in doubt.
-            ends_at = time.monotonic() + self._settings.timeout
-            return self._send_once("POST", path, read, None, json, ends_at)
+            return self._send_once("POST", path, read, None, json, ends_at=math.inf)
 
         failed: _FailedTryError
         try:
@@ -271,6 +272,8 @@ class VapiTransport:
     ) -> Answer:
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: _FailedTryError
+        # Python links what is raised here to what the caller is handling, which says nothing about this request.
+        surrounding = sys.exc_info()[1]
         try:
             with self._session.request(
                 method,
@@ -285,7 +288,7 @@ class VapiTransport:
         except (OSError, ValueError) as error:
             # What requests raises is an OSError. A file of certificates that is not there raises a plain one, and a
             # proxy whose name cannot be one a ValueError.
-            failure = self._unanswered(method, path, error, limit)
+            failure = self._unanswered(method, path, error, limit, surrounding)
         else:
             return Answer.of(response, body, method=method, path=path, api_key=self._settings.api_key)
         raise failure
@@ -312,9 +315,11 @@ class VapiTransport:
                 raise _FailedTryError(oversized, is_worth_repeating=False)
         return b"".join(parts)
 
-    def _unanswered(self, method: str, path: str, error: Exception, limit: float) -> _FailedTryError:
+    def _unanswered(
+        self, method: str, path: str, error: Exception, limit: float, surrounding: BaseException | None
+    ) -> _FailedTryError:
         """Build the error for a request that got no whole answer, from nothing that could hold a secret."""
-        causes = list(_causes(error))
+        causes = list(_causes(error, surrounding))
         is_about_certificates = _is_bundle_missing(error) or any(
             isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
         )
@@ -365,7 +370,7 @@ def _asked_pause(failed: _FailedTryError) -> float | None:
 
 def _in_doubt(error: VapiError) -> VapiCallInDoubtError:
     in_doubt = VapiCallInDoubtError(
-        f"{error} A call may have been placed all the same: look for it in Vapi's dashboard before you try again.",
+        f"{error} A call may have been placed all the same: before you try again, look for it in Vapi's dashboard.",
         status_code=error.status_code,
         method=error.method,
         path=error.path,
@@ -387,9 +392,9 @@ def _pause(state: RetryCallState) -> float:
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException, surrounding: BaseException | None) -> Iterator[BaseException]:
     """Walk from what requests raised to what really happened; urllib3 keeps that in arguments and ``reason``."""
-    waiting, met = [error], set()
+    waiting, met = [error], {id(surrounding)}
     while waiting:
         cause = waiting.pop()
         if id(cause) not in met:
@@ -422,8 +427,8 @@ def _reason(error: Exception, causes: list[BaseException], limit: float) -> tupl
     for kind, reason, means in (
         (socket.gaierror, "the host name could not be resolved", _UNSENT),
         (ConnectionRefusedError, "the connection was refused", _UNSENT),
-        (ConnectTimeoutError, f"no connection within {limit:g} s", _UNSENT),
         (NewConnectionError, "no connection could be made", _UNSENT),
+        (ConnectTimeoutError, f"no connection within {limit:g} s", _UNSENT),
         (_READ_TIMEOUTS, f"no complete answer within {limit:g} s", _SLOW),
         (RemoteDisconnected, "the connection was closed before the answer", None),
         (ConnectionResetError, "the connection was reset", None),

@@ -230,11 +230,13 @@ class VapiCreateCallOperator(WaitsForCall):
         """
         from vapi_provider.sensors.wait import WaitMemory
 
-        call = self._place(context)
+        placed = self._place(context)
+        call = self._check_dialled(placed)
         if not self.wait_for_completion:
             return call.summary(self.include)
-        # The first look is not the first request, so that whatever passes is waited out.
-        memory = WaitMemory(started_at=time.time(), limits=call.limits)
+        # The first look is not the first request, so that whatever passes is waited out. Only the answer to POST tells
+        # the limits.
+        memory = WaitMemory(started_at=time.time(), limits=placed.limits)
         wait = self._begin_wait(context, memory, is_first=False, makes_one_look=False)
         if self.deferrable:
             return wait.look() or self._defer_wait(context, wait)
@@ -261,11 +263,11 @@ class VapiCreateCallOperator(WaitsForCall):
         )
         call = placement.run()
         self.log.info("Call %s is %s. Its token is %s.", call.id, call.status, placement.token)
-        return self._check_dialled(call)
+        return call
 
     def _check_dialled(self, call: Call) -> Call:
         """See whether a call was dialled of which Vapi said at once that it may not be."""
-        from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiTransientError
+        from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiError
         from vapi_provider.models.limits import is_blocked
         from vapi_provider.sensors.policy import check_dialled
 
@@ -280,17 +282,20 @@ class VapiCreateCallOperator(WaitsForCall):
             check_dialled(call, limits)
         except VapiConcurrencyLimitError:
             raise
-        except VapiTransientError as error:
+        except VapiError as error:
+            # The call was placed, whatever keeps us from looking at it.
             self.log.warning("%s", error)
         return call
 
     def _tell_id(self, context: Context, call_id: str) -> None:
         self._call_id = call_id
-        context["ti"].xcom_push(_CALL_ID, call_id)
-        VapiCallLink().persist(context, call_id)
-        if self._is_stopped:
-            # The task was told to stop while the request was under way.
-            self._hang_up_if_killed()
+        try:
+            context["ti"].xcom_push(_CALL_ID, call_id)
+            VapiCallLink().persist(context, call_id)
+        finally:
+            if self._is_stopped:
+                # The task was told to stop while the request was under way.
+                self._hang_up_if_killed()
 
     def _begin_wait(self, context: Context, memory: WaitMemory, **how: Any) -> CallWait:
         wait = super()._begin_wait(context, memory, **how)

@@ -118,12 +118,14 @@ RULES = (
         "Vapi answered, and ended the call before it was dialled; nothing else was sent.",
         noted=(Noted.PLACED,),
         found=(Found.NOBODY_RANG,),
+        has_sent=False,
     ),
     Rule(
         "noted as not sent",
         Step.PLACE,
         "The request of an earlier try had no effect for certain.",
         noted=(Noted.NOT_SENT,),
+        has_sent=False,
     ),
     Rule(
         "first try",
@@ -131,6 +133,7 @@ RULES = (
         "Nothing ran before this try.",
         is_first_try=True,
         noted=(Noted.NOTHING,),
+        has_sent=False,
     ),
     Rule(
         "doubt",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ _CUSTOMER = {
 }
 _SCHEDULE_PLAN = {"earliest_at": "earliestAt", "latest_at": "latestAt"}
 
+_LATER = object()
+"""Stands for a part of an argument that is known only when the task runs."""
+
 # As text, which re compiles and keeps at first use: a DAG file imports this module.
 _E164 = r"\+[1-9][0-9]{1,14}"
 _SIP_URI = r"sips?:[^\s]+"
@@ -99,18 +103,15 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     :param arguments: the operator's arguments by name
     :raises VapiConfigurationError: saying which argument is wrong
     """
-    if not is_template(arguments["request"]):
-        # What a template adds to the request is known later.
+    request = arguments["request"]
+    if isinstance(request, Mapping) or not is_template(request):
+        # What a template makes a request of is known later; the keys of a dictionary are not rendered.
         _check_talker(arguments)
         _check_parties(arguments)
     for name, check in _CHECKS.items():
-        value = arguments[name]
-        if value is None:
-            continue
-        if not is_template(value):
-            check(value)
-        elif name in _CHECKS_OF_PARTS and isinstance(value, Mapping):
-            _CHECKS_OF_PARTS[name]({key: part for key, part in value.items() if not is_template(part)})
+        known = _known(arguments[name])
+        if known is not None and known is not _LATER:
+            check(known)
 
 
 def build_request(arguments: Mapping[str, Any]) -> CallRequest:
@@ -126,7 +127,6 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     checked = {name: check(arguments[name]) for name, check in _CHECKS.items() if arguments[name] is not None}
     extra = checked.get("request", {})
     overrides = _overrides_field(talker)
-    _refuse_token(checked.get("assistant_overrides") or extra.get(overrides))
     body = {**extra}
     for field, argument in _ARGUMENTS.items():
         if argument in checked:
@@ -156,8 +156,17 @@ def is_template(value: Any) -> bool:
         return any(is_template(item) for item in value.values())
     if isinstance(value, (list, tuple, set)):
         return any(is_template(item) for item in value)
-    # What a task will return, or an element of what is mapped.
-    return hasattr(value, "resolve")
+    # What a task will return, an element of what is mapped, or (from Airflow 3.3 on) what makes the argument.
+    return hasattr(value, "resolve") or callable(value)
+
+
+def _known(value: Any) -> Any:
+    """Return what is known of a value when a DAG is parsed; keys are never rendered."""
+    if isinstance(value, Mapping):
+        return {key: _known(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(part) for part in value]
+    return _LATER if is_template(value) else value
 
 
 def _refuse(problem: str) -> VapiConfigurationError:
@@ -205,7 +214,13 @@ def _overrides_field(talker: str) -> str:
 
 
 def _refuse_token(overrides: Any) -> None:
-    values = (overrides or {}).get("variableValues")
+    if overrides is None or overrides is _LATER:
+        return
+    if not isinstance(overrides, Mapping):
+        raise _refuse(f"The overrides must be an object; got {type(overrides).__name__}")
+    values = overrides.get("variableValues")
+    if values is _LATER:
+        return
     if values is not None and not isinstance(values, Mapping):
         raise _refuse(f"The overrides' variableValues must be an object; got {type(values).__name__}")
     if TOKEN_VARIABLE in (values or {}):
@@ -242,11 +257,27 @@ def _check_object(parameter: str) -> Callable[[Any], dict[str, Any]]:
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping) or not value:
             raise _refuse(
-                f"{parameter} must be a dictionary as the API takes it; got {type(value).__name__}{_hint(value)}"
+                f"{parameter} must be a dictionary as the API takes it, and not an empty one; got "
+                f"{type(value).__name__}{_hint(value)}"
             )
+        try:
+            json.dumps(value, allow_nan=False, default=_write_later)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _refuse(f"{parameter} cannot be written as JSON: {error}") from None
         return dict(value)
 
     return check
+
+
+def _write_later(value: Any) -> None:
+    if value is not _LATER:
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _check_overrides(overrides: Any) -> dict[str, Any]:
+    checked = _check_object("assistant_overrides")(overrides)
+    _refuse_token(checked)
+    return checked
 
 
 def _check_customer(customer: Any) -> dict[str, str]:
@@ -254,25 +285,25 @@ def _check_customer(customer: Any) -> dict[str, str]:
         raise _refuse(
             f"customer must be a dictionary with number or sip_uri; got {type(customer).__name__}{_hint(customer)}"
         )
-    checked = _check_customer_parts(customer)
-    if ("number" in checked) == ("sipUri" in checked):
-        raise _refuse("customer must have either a number or a sip_uri")
-    return checked
-
-
-def _check_customer_parts(customer: Mapping[Any, Any]) -> dict[str, str]:
     _refuse_unknown("customer", customer, _CUSTOMER)
     checked = {}
     for name, (field, longest) in _CUSTOMER.items():
         value = customer.get(name)
-        if value is None or value == "":
+        if value is None or value is _LATER:
             continue
         if not isinstance(value, str):
             hint = "; with render_template_as_native_obj it is made a number" if name == "number" else ""
             raise _refuse(f"customer's {name} must be a text; got {type(value).__name__}{hint}")
-        if len(value) > longest:
-            raise _refuse(f"customer's {name} has {len(value)} characters; Vapi takes at most {longest}")
-        checked[field] = value.strip()
+        text = value.strip()
+        if text == "None":
+            raise _refuse(f"customer's {name} is 'None', which is what a template makes of a None")
+        if len(text) > longest:
+            raise _refuse(f"customer's {name} has {len(text)} characters; Vapi takes at most {longest}")
+        if text:
+            checked[field] = text
+    ways = [customer.get("number"), customer.get("sip_uri")]
+    if _LATER not in ways and ("number" in checked) == ("sipUri" in checked):
+        raise _refuse("customer must have either a number or a sip_uri")
     if "number" in checked and not re.fullmatch(_E164, checked["number"]):
         raise _refuse(
             f"customer's number {mask_ending(checked['number'])} is not in E.164, such as +12025550143: a plus, the "
@@ -288,19 +319,16 @@ def _check_schedule_plan(plan: Any) -> dict[str, str]:
         raise _refuse(
             f"schedule_plan must be a dictionary with earliest_at; got {type(plan).__name__}{_hint(plan)}"
         )
-    checked = _check_schedule_parts(plan)
-    if "earliestAt" not in checked:
-        raise _refuse("schedule_plan must have earliest_at")
-    return checked
-
-
-def _check_schedule_parts(plan: Mapping[Any, Any]) -> dict[str, str]:
     _refuse_unknown("schedule_plan", plan, _SCHEDULE_PLAN)
     checked = {}
     for name, field in _SCHEDULE_PLAN.items():
+        if plan.get(name) is _LATER:
+            continue
         instant = check_instant(plan.get(name), parameter=f"schedule_plan's {name}")
         if instant is not None:
             checked[field] = instant
+    if plan.get("earliest_at") is None:
+        raise _refuse("schedule_plan must have earliest_at")
     earliest, latest = checked.get("earliestAt"), checked.get("latestAt")
     if earliest and latest and datetime.fromisoformat(latest) <= datetime.fromisoformat(earliest):
         raise _refuse("schedule_plan's latest_at must be after its earliest_at")
@@ -308,10 +336,7 @@ def _check_schedule_parts(plan: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _check_extra(request: Any) -> dict[str, Any]:
-    return _check_extra_parts(_check_object("request")(request))
-
-
-def _check_extra_parts(checked: Mapping[str, Any]) -> dict[str, Any]:
+    checked = _check_object("request")(request)
     for field, argument in _ARGUMENTS.items():
         if field in checked:
             raise _refuse(f"request must not have {field}; use the argument {argument}")
@@ -320,6 +345,8 @@ def _check_extra_parts(checked: Mapping[str, Any]) -> dict[str, Any]:
             "request must not have customers: each person is called by a task instance of its own; use "
             "VapiCreateCallOperator.partial(...).expand(customer=[...])"
         )
+    for field in _OVERRIDES.values():
+        _refuse_token(checked.get(field))
     return {field: value for field, value in checked.items() if value is not None}
 
 
@@ -348,14 +375,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "phone_number_id": _check_id("phone_number_id"),
     "customer": _check_customer,
     "name": _check_name,
-    "assistant_overrides": _check_object("assistant_overrides"),
+    "assistant_overrides": _check_overrides,
     "schedule_plan": _check_schedule_plan,
     "request": _check_extra,
 }
-
-_CHECKS_OF_PARTS: dict[str, Callable[[Mapping[Any, Any]], Any]] = {
-    "customer": _check_customer_parts,
-    "schedule_plan": _check_schedule_parts,
-    "request": _check_extra_parts,
-}
-"""Checks of what is known of a dictionary that holds templates."""

@@ -238,9 +238,12 @@ def check_limits(poke_interval: float, timeout: float) -> None:
 
     :param poke_interval: the seconds between two looks
     :param timeout: the seconds after which the wait ends
-    :raises ValueError: for an interval that is not above 0, or a timeout that is not finite
+    :raises ValueError: for an interval that is not above 0, a timeout below 0, and whatever is not a finite number
     """
+    for name, seconds in (("poke_interval", poke_interval), ("timeout", timeout)):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+            raise ValueError(f"{name} must be a timedelta or a finite number of seconds; got {seconds!r}")
     if poke_interval <= 0:
         raise ValueError("poke_interval must be above 0 seconds")
-    if not math.isfinite(timeout):
-        raise ValueError("timeout must be a finite number of seconds")
+    if timeout < 0:
+        raise ValueError("timeout must not be below 0 seconds")

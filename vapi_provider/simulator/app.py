@@ -99,7 +99,9 @@ def _place_batch(store: CallStore, body: dict[str, Any]) -> dict[str, Any]:
         problems = validation.customer_errors(customer)
         if not problems:
             try:
-                results.append(json.loads(store.place({**shared, "customer": customer})))
+                placed = json.loads(store.place({**shared, "customer": customer}))
+                blocked = placed.pop("subscriptionLimits")["concurrencyBlocked"] or blocked
+                results.append(placed)
             except OverConcurrencyLimitError:
                 blocked = True
                 problems = [OVER_LIMIT]

@@ -241,14 +241,16 @@ class CallStore:
 
     def _render(self, record: CallRecord, version: Version) -> dict[str, Any]:
         body = version.body
+        if body.get("status") in LIVE_STATUSES:
+            body = {**body, "monitor": body.get("monitor", self._monitor(record))}
         if self.hidden_fields:
             body = {name: value for name, value in body.items() if name not in self.hidden_fields}
-        if body.get("status") not in LIVE_STATUSES:
-            return body
+        return body
+
+    def _monitor(self, record: CallRecord) -> dict[str, str]:
         control_url = f"{self.base_url}/control/{record.control_token}"
         listen_url = f"{control_url.replace('http', 'ws', 1)}/listen"
-        monitor = {"listenUrl": listen_url, "controlUrl": control_url}
-        return {**body, "monitor": body.get("monitor", monitor)}
+        return {"listenUrl": listen_url, "controlUrl": control_url}
 
     def _encode(self, record: CallRecord, version: Version | None = None) -> bytes:
         if version is not None and version is not record.current:

@@ -26,6 +26,11 @@ def test_a_call_is_placed_and_echoes_its_request(simulator, api, request_body):
     answer = api("POST", "/call", json=request_body)
     assert answer.status_code == 201
     call = answer.json()
+    assert call.pop("subscriptionLimits") == {
+        "concurrencyBlocked": False,
+        "concurrencyLimit": 10,
+        "remainingConcurrentCalls": 9,
+    }
     assert call == api("GET", f"/call/{call['id']}").json() == simulator.get_call(call["id"])
     assert {**call, **request_body} == call
     assert (call["status"], call["type"]) == ("queued", "outboundPhoneCall")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Remind people of their appointments.
+
+Each run calls whoever has an appointment and was not reached by an earlier run, in a mapped task a person, and counts how
+the calls ended. However often a task is tried or cleared, a person's phone rings once a run.
+
+A pool bounds how many calls there are at once; make it with what Vapi lets your organization have, 10 by default:
+``airflow pools set vapi_calls 10 "Calls at once" --include-deferred``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.sdk import DAG, Variable, task
+from vapi_provider.models.outcome import CallOutcome
+from vapi_provider.operators.call import VapiCreateCallOperator
+
+# Yours; Vapi's dashboard has them.
+ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
+PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
+
+# The people who were reached, by their external ids: numbers stay where they are needed.
+REACHED = "vapi_reminders_reached"
+
+
+def appointments() -> list[dict[str, str]]:
+    """Return the appointments of the next days; ask your own database here."""
+    return [
+        {"id": "A-1", "number": "+12025550101", "name": "Ada", "time": "Tuesday at ten"},
+        {"id": "A-2", "number": "+12025550102", "name": "Grace", "time": "Tuesday at noon"},
+        {"id": "A-3", "number": "+12025550103", "name": "Edsger", "time": "Wednesday at nine"},
+    ]
+
+
+with DAG(
+    dag_id="example_vapi_appointment_reminders",
+    schedule="0 15 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    # The next run has to know whom this one reached.
+    max_active_runs=1,
+    tags=["vapi", "example"],
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def people_to_call() -> list[dict[str, Any]]:
+        reached = Variable.get(REACHED, default=[], deserialize_json=True)
+        return [
+            {
+                "customer": {"external_id": each["id"], "number": each["number"], "name": each["name"]},
+                "assistant_overrides": {"variableValues": {"name": each["name"], "time": each["time"]}},
+            }
+            for each in appointments()
+            if each["id"] not in reached
+        ]
+
+    call = VapiCreateCallOperator.partial(
+        task_id="call_person",
+        assistant_id=ASSISTANT_ID,
+        phone_number_id=PHONE_NUMBER_ID,
+        name="Appointment reminder",
+        wait_for_completion=True,
+        deferrable=True,
+        timeout=timedelta(hours=1),
+        # A deferred task counts only in a pool that includes them; for max_active_tis_per_dag, from Airflow 3.2 on.
+        pool="vapi_calls",
+        # Where others place calls as well, there can be too many all the same: nobody is called then, and a retry does it.
+        retries=5,
+        retry_delay=timedelta(minutes=2),
+    ).expand_kwargs(people_to_call())
+
+    @task(trigger_rule="all_done")
+    def count_outcomes(ti: Any = None) -> dict[str, int]:
+        # Pulled, since Airflow shows a task's arguments to everybody.
+        people = ti.xcom_pull(task_ids="people_to_call")
+        # One a person, in their order; None for a task that failed.
+        summaries = ti.xcom_pull(task_ids="call_person", map_indexes=range(len(people)))
+        outcomes = {
+            person["customer"]["external_id"]: summary["outcome"] if summary else "not_called"
+            for person, summary in zip(people, summaries, strict=True)
+        }
+        reached = {each for each, outcome in outcomes.items() if outcome == CallOutcome.COMPLETED}
+        reached.update(Variable.get(REACHED, default=[], deserialize_json=True))
+        still_known = reached & {each["id"] for each in appointments()}
+        Variable.set(REACHED, sorted(still_known), serialize_json=True)
+        return dict(Counter(outcomes.values()))
+
+    call >> count_outcomes()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Call a person, name the call after its outcome, and hand on what was said.
+
+While the call goes on, the first task is deferred and takes no worker. The new name takes the place of the one that ends
+with the call's token; the token stays in the call's variable values, so that a retry or a clear still finds the call.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
+
+with DAG(
+    dag_id="example_vapi_place_and_label",
+    schedule=None,
+    params={"first_name": Param("Ada", type="string", description="How the assistant greets the person")},
+    tags=["vapi", "example"],
+    doc_md=__doc__,
+) as dag:
+    call = VapiCreateCallOperator(
+        task_id="call_person",
+        # Yours; Vapi's dashboard has them.
+        assistant_id="00000000-0000-0000-0000-00000000000a",
+        phone_number_id="00000000-0000-0000-0000-00000000000b",
+        customer={"number": "+12025550105"},
+        name="Reminder",
+        assistant_overrides={"variableValues": {"first_name": "{{ params.first_name }}"}},
+        wait_for_completion=True,
+        deferrable=True,
+        timeout=timedelta(hours=1),
+        wait_for_analysis=True,
+        include=["analysis"],
+    )
+
+    rename = VapiUpdateCallOperator(
+        task_id="rename_call",
+        call_id="{{ ti.xcom_pull(task_ids='call_person', key='call_id') }}",
+        name="Reminder: {{ ti.xcom_pull(task_ids='call_person')['outcome'] }}",
+    )
+
+    @task
+    def report(summary: dict[str, Any]) -> str:
+        said = (summary["analysis"] or {}).get("summary") or "nothing to tell"
+        return f"{summary['outcome']}, {summary['duration_seconds']} s, {summary['cost']} US dollars: {said}"
+
+    call >> rename >> report(call.output)

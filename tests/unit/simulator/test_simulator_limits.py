@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call too many in the three ways that are reported of it, and fields that no answer shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+import requests
+
+from vapi_provider.simulator import ManualClock, Timeline, VapiSimulator
+
+NUMBER = "+12025550143"
+REASON = "call.start.error-subscription-concurrency-limit-reached"
+MakeClient = Callable[[VapiSimulator], Callable[..., requests.Response]]
+
+
+def limits(blocked: bool, limit: int, left: int) -> dict[str, Any]:
+    return {"concurrencyBlocked": blocked, "concurrencyLimit": limit, "remainingConcurrentCalls": left}
+
+
+def person(number: int) -> dict[str, Any]:
+    return {"customer": {"number": f"+120255501{number:02}"}}
+
+
+def test_each_answer_tells_how_many_calls_are_left(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
+) -> None:
+    with VapiSimulator(clock=clock, concurrency_limit=3) as simulator:
+        api = client(simulator)
+        told = [api("POST", "/call", json=request_body).json()["subscriptionLimits"] for _ in range(3)]
+        assert told == [limits(False, 3, 2), limits(False, 3, 1), limits(False, 3, 0)]
+        clock.advance(10)
+        answer = api("POST", "/call", json=request_body).json()
+        assert answer["subscriptionLimits"] == limits(False, 3, 2)
+
+
+def test_only_the_answer_to_the_placing_tells_the_limits(
+    simulator: VapiSimulator, api: Callable[..., requests.Response], request_body: dict[str, Any]
+) -> None:
+    call_id = api("POST", "/call", json=request_body).json()["id"]
+    assert "subscriptionLimits" not in api("GET", f"/call/{call_id}").json()
+    assert "subscriptionLimits" not in api("GET", "/call").json()[0]
+    assert "subscriptionLimits" not in api("PATCH", f"/call/{call_id}", json={"name": "x"}).json()
+    assert "subscriptionLimits" not in simulator.get_call(call_id)
+
+
+@pytest.mark.parametrize("options", [{}, {"over_limit": "refuse"}], ids=["by default", "when asked to"])
+def test_one_call_too_many_is_refused(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any], options: dict[str, Any]
+) -> None:
+    with VapiSimulator(clock=clock, concurrency_limit=1, **options) as simulator:
+        api = client(simulator)
+        assert api("POST", "/call", json={**request_body, **person(43)}).status_code == 201
+        answer = api("POST", "/call", json={**request_body, **person(44)})
+        assert answer.status_code == 400
+        assert answer.json()["message"].startswith("Over Concurrency Limit")
+        assert answer.json()["statusCode"] == 400
+        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
+        assert len(simulator.calls) == 1
+        clock.advance(100)
+        assert simulator.rings == {"+12025550143": 1}
+
+
+def test_one_call_too_many_is_taken_and_ends_without_a_ring(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
+) -> None:
+    with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="end") as simulator:
+        api = client(simulator)
+        assert api("POST", "/call", json={**request_body, **person(43)}).json()["status"] == "queued"
+        answer = api("POST", "/call", json={**request_body, **person(44)})
+        assert answer.status_code == 201
+        assert answer.json()["status"] == "queued"
+        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
+        call_id = answer.json()["id"]
+        clock.advance(1)
+        call = api("GET", f"/call/{call_id}").json()
+        assert (call["status"], call["endedReason"]) == ("ended", REASON)
+        assert "startedAt" not in call
+        clock.advance(100)
+        assert simulator.rings == {"+12025550143": 1}
+        assert not {"analysis", "cost"} & simulator.get_call(call_id).keys()
+        # The first has ended, so the next one rings.
+        third = api("POST", "/call", json={**request_body, **person(44)}).json()
+        assert third["subscriptionLimits"] == limits(False, 1, 0)
+        clock.advance(100)
+        assert simulator.get_call(third["id"])["endedReason"] == "customer-ended-call"
+        assert simulator.rings == {"+12025550143": 1, "+12025550144": 1}
+
+
+def test_one_call_too_many_is_taken_and_rings_all_the_same(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
+) -> None:
+    with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="queue") as simulator:
+        api = client(simulator)
+        told = []
+        for number in (43, 44, 45):
+            answer = api("POST", "/call", json={**request_body, **person(number)})
+            assert (answer.status_code, answer.json()["status"]) == (201, "queued")
+            told.append(answer.json()["subscriptionLimits"])
+        assert told == [limits(False, 1, 0), limits(True, 1, 0), limits(True, 1, 0)]
+        clock.advance(100)
+        assert simulator.rings == {f"+120255501{number}": 1 for number in (43, 44, 45)}
+        assert {call["endedReason"] for call in simulator.calls.values()} == {"customer-ended-call"}
+
+
+OVER_LIMIT: list[Literal["refuse", "end", "queue"]] = ["refuse", "end", "queue"]
+
+
+@pytest.mark.parametrize("over_limit", OVER_LIMIT)
+def test_a_scheduled_call_is_never_one_too_many(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any
+) -> None:
+    request_body["schedulePlan"] = {"earliestAt": (clock.now() + timedelta(hours=1)).isoformat()}
+    with VapiSimulator(clock=clock, concurrency_limit=1, over_limit=over_limit) as simulator:
+        simulator.add_call(timeline=Timeline())
+        answer = client(simulator)("POST", "/call", json=request_body)
+        assert (answer.status_code, answer.json()["status"]) == (201, "scheduled")
+        assert answer.json()["subscriptionLimits"] == limits(False, 1, 0)
+        clock.advance(3700)
+        assert simulator.rings == {NUMBER: 1}
+
+
+@pytest.mark.parametrize(
+    ("over_limit", "taken"), [("refuse", 1), ("end", 3), ("queue", 3)], ids=["refuse", "end", "queue"]
+)
+def test_a_batch_over_the_limit_says_that_it_is(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any, taken: int
+) -> None:
+    del request_body["customer"]
+    customers = [person(number)["customer"] for number in (43, 44, 45)]
+    with VapiSimulator(clock=clock, concurrency_limit=1, over_limit=over_limit) as simulator:
+        answer = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
+        assert answer.status_code == 201
+        assert (len(answer.json()["results"]), len(answer.json()["errors"])) == (taken, 3 - taken)
+        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
+
+
+# Fields that are not shown.
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [{"name"}, ["assistantOverrides", "name"], ("customer",), {"endedReason"}, {"monitor"}],
+    ids=lambda hidden: "+".join(hidden),
+)
+def test_no_answer_shows_a_hidden_field(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any], hidden: Any
+) -> None:
+    request_body |= {"name": "Reminder", "assistantOverrides": {"variableValues": {"a": "b"}}}
+    with VapiSimulator(clock=clock, hidden_fields=hidden) as simulator:
+        api = client(simulator)
+        placed = api("POST", "/call", json=request_body).json()
+        path = f"/call/{placed['id']}"
+        answers = [placed, api("GET", path).json(), *api("GET", "/call").json()]
+        clock.advance(60)
+        answers += [api("GET", path).json(), *api("GET", "/call").json()]
+        answers += [api("PATCH", path, json={"name": "Another"}).json(), api("DELETE", path, json={}).json()]
+        assert simulator.rings == {NUMBER: 1}
+    assert len(answers) == 7
+    shown = {"name", "assistantOverrides", "customer", "id", "status"} - set(hidden)
+    for answer in answers:
+        assert not set(hidden) & answer.keys()
+        assert shown <= answer.keys()
+
+
+def test_a_list_that_lags_does_not_show_a_hidden_field_either(
+    clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
+) -> None:
+    with VapiSimulator(clock=clock, hidden_fields={"name"}, list_lag=5) as simulator:
+        api = client(simulator)
+        placed = api("POST", "/call", json={**request_body, "name": "Reminder"}).json()
+        clock.advance(6)
+        [listed] = api("GET", "/call").json()
+        assert (listed["id"], "name" in listed) == (placed["id"], False)
+
+
+def test_by_default_every_field_is_shown(
+    api: Callable[..., requests.Response], request_body: dict[str, Any]
+) -> None:
+    request_body |= {"name": "Reminder", "assistantOverrides": {"metadata": {"a": "b"}}}
+    placed = api("POST", "/call", json=request_body).json()
+    shown = api("GET", f"/call/{placed['id']}").json()
+    assert {**shown, **request_body} == shown
+    assert "monitor" in shown
