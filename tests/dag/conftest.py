@@ -46,6 +46,7 @@ class DagRun:
 
     def __init__(self, run: Any, failures: list[BaseException]) -> None:
         self.state = str(run.state)
+        self.dag_id, self.run_id = str(run.dag_id), str(run.run_id)
         self.task_instances = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
         self.failures = [f"{type(failure).__name__}: {failure}" for failure in failures]
         self.xcoms = _xcoms(run.run_id)
@@ -62,6 +63,9 @@ class DagRun:
 
     def links(self, task_id: str) -> list[Any]:
         return [self.xcoms.get((*key, LINK)) or None for key in self._keys(task_id)]
+
+    def call_ids(self, task_id: str) -> list[Any]:
+        return [self.xcoms.get((*key, "call_id")) for key in self._keys(task_id)]
 
     def _keys(self, task_id: str) -> list[tuple[str, int]]:
         return sorted(key for key in self.task_instances if key[0] == task_id)
@@ -181,3 +185,43 @@ def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
             return DagRun(dag.test(run_conf=conf), dag_module.failures)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def clear_and_run(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
+    """Clear all tasks of a run, as a user does, and run them again; Airflow may take the run for one that still runs."""
+    from airflow.models import dagrun as dagrun_module
+    from airflow.models.dagrun import DagRun as Row
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.utils.session import create_session
+
+    sleep = time.sleep
+    home = (
+        dagrun_module if hasattr(dagrun_module, "get_or_create_dagrun") else sys.modules["airflow.models.dag"]
+    )
+    name = "get_or_create_dagrun" if home is dagrun_module else "_get_or_create_dagrun"
+
+    def row_of(run: DagRun, session: Any) -> Any:
+        return session.query(Row).filter_by(dag_id=run.dag_id, run_id=run.run_id).one()
+
+    def run_again(run: DagRun, *, while_running: bool = False) -> DagRun:
+        dag_module.failures.clear()
+        with create_session() as session:
+            row = row_of(run, session)
+            row.state = "running" if while_running else row.state
+            clear_task_instances(row.get_task_instances(session=session), session)
+            row.state = "running"
+
+        def the_same_run(*, dag: Any, session: Any, **_: Any) -> Any:
+            row = row_of(run, session)
+            row.dag = dag
+            return row
+
+        dag = next(dag for dag in dag_module.dags if dag.dag_id == run.dag_id)
+        with pytest.MonkeyPatch.context() as patch:
+            # ``dag.test()`` makes a new run otherwise.
+            patch.setattr(home, name, the_same_run)
+            patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+            return DagRun(dag.test(), dag_module.failures)
+
+    return run_again

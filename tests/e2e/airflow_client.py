@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import requests
@@ -30,9 +31,9 @@ class AirflowClient:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
         return answer.json() if answer.content else None
 
-    def add_connection(self, conn_id: str, host: str, password: str) -> None:
+    def add_connection(self, conn_id: str, host: str, password: str, **extra: Any) -> None:
         body = {"connection_id": conn_id, "conn_type": "vapi", "host": host, "password": password}
-        self.ask("POST", "/api/v2/connections", json=body)
+        self.ask("POST", "/api/v2/connections", json={**body, "extra": json.dumps(extra)})
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a run of a DAG and return its id."""
@@ -72,6 +73,10 @@ class AirflowClient:
             "reset_dag_runs": True,
         }
         self.ask("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def clear_run(self, dag_id: str, run_id: str) -> None:
+        body = {"dry_run": False, "only_failed": False}
+        self.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/clear", json=body)
 
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
         self.ask("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})

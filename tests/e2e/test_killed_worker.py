@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
+from kills import kill_tasks
 
 from vapi_provider.simulator import Fault
 
@@ -40,7 +38,7 @@ def test_the_next_try_sets_the_name(
     run_id = airflow.client.trigger("rename_call", {"call_id": call_id, "name": "Reached"})
     airflow.wait_until(lambda: requests_for(simulator, call_id), 60, "the name is being set")
     assert simulator.get_call(call_id)["name"] == ("Before" if fault.status else "Reached")
-    kill_task(airflow, run_id, whole)
+    assert kill_tasks(airflow, "rename_call", run_id, "rename", whole=whole) == 1
     took(
         "from the kill until the next try is over",
         airflow.wait_until(
@@ -49,19 +47,6 @@ def test_the_next_try_sets_the_name(
     )
     assert simulator.get_call(call_id)["name"] == "Reached"
     assert requests_for(simulator, call_id) == ["PATCH", "PATCH"]
-
-
-def kill_task(airflow: AirflowServices, run_id: str, whole: bool) -> None:
-    rows = airflow.postgres.query(
-        "select pid from task_instance where dag_id = 'rename_call' and run_id = %s", [run_id]
-    )
-    task = psutil.Process(rows[0][0])
-    supervisor = task.parent()
-    assert supervisor is not None
-    assert "LocalExecutor" in supervisor.name() + " ".join(supervisor.cmdline())
-    if whole:
-        os.kill(supervisor.pid, signal.SIGKILL)
-    os.kill(task.pid, signal.SIGKILL)
 
 
 def requests_for(simulator: VapiSimulator, call_id: str) -> list[str]:

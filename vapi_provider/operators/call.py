@@ -228,6 +228,9 @@ class VapiCreateCallOperator(WaitsForCall):
         :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
         :return: the call's summary, see :meth:`vapi_provider.models.call.Call.summary`
         """
+        return self._place_and_wait(context)
+
+    def _place_and_wait(self, context: Context) -> Any:
         from vapi_provider.sensors.wait import WaitMemory
 
         placed = self._place(context)
@@ -236,7 +239,7 @@ class VapiCreateCallOperator(WaitsForCall):
             return call.summary(self.include)
         # The first look is not the first request, so that whatever passes is waited out. Only the answer to POST tells
         # the limits.
-        memory = WaitMemory(started_at=time.time(), limits=placed.limits)
+        memory = WaitMemory(started_at=time.time(), limits=placed.limits, try_number=context["ti"].try_number)
         wait = self._begin_wait(context, memory, is_first=False, makes_one_look=False)
         if self.deferrable:
             return wait.look() or self._defer_wait(context, wait)
@@ -245,6 +248,21 @@ class VapiCreateCallOperator(WaitsForCall):
         except AirflowTaskTimeout:
             self._hang_up_at_limit(wait)
             raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral; what Airflow 3.0 takes for that in a retry begins anew.
+
+        :param next_method: what to go on with
+        :param next_kwargs: its arguments
+        :param context: the context of the running task
+        :return: the call's summary
+        """
+        try_number = context["ti"].try_number
+        # A first try that resumes has placed its call, whatever is left of what it kept.
+        if try_number > 1 and self._recall(context).try_number != try_number:
+            return self._place_and_wait(context)
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def _place(self, context: Context) -> Call:
         from vapi_provider.hooks.vapi import VapiHook

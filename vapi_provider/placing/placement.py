@@ -78,10 +78,12 @@ class CallPlacement:
         self._is_stopped = is_stopped
         self._tell_id = tell_id
         self._notes = Notes(context)
-        self._run_after: datetime | None = getattr(context.get("dag_run"), "run_after", None)
+        run = context.get("dag_run")
+        self._run_after: datetime | None = getattr(run, "run_after", None)
+        self._clear_number: int = getattr(run, "clear_number", None) or 0
         self._note = self._first_note(context)
         self._known = Knowledge(
-            is_first_try=context["ti"].try_number == 1 and self._note.clear_number == 0,
+            is_first_try=context["ti"].try_number == 1 and self._clear_number == 0,
             noted=self._note.state,
         )
         # Without a note, an earlier try may have sent its request up to now.
@@ -127,23 +129,27 @@ class CallPlacement:
             steps[rule.step]()
 
     def _first_note(self, context: Context) -> Note:
-        """Return what an earlier try has noted about this call, or a blank note."""
-        clear_number = getattr(context.get("dag_run"), "clear_number", None) or 0
+        """Return what an earlier try has noted about this call and still counts, or a blank note."""
         person = fingerprint_person(context, self._request)
         noted = self._notes.read()
+        is_from_before_clear = noted is not None and noted.clear_number != self._clear_number
         # However the templates render in a retry, it is the same call. After a clear a task instance can be another
         # person's, when the list that it is mapped over has changed.
-        if noted is not None and (noted.clear_number == clear_number or noted.person == person):
-            return dataclasses.replace(noted, clear_number=clear_number)
-        return Note(
-            token=make_token(context, self._request),
-            at=time.time(),
-            state=Noted.NOTHING,
-            person=person,
-            clear_number=clear_number,
-            assistant_id=self._request.assistant_id,
-            phone_number_id=self._request.phone_number_id,
-        )
+        if noted is None or (is_from_before_clear and noted.person != person):
+            return Note(
+                token=make_token(context, self._request),
+                at=time.time(),
+                state=Noted.NOTHING,
+                person=person,
+                clear_number=self._clear_number,
+                assistant_id=self._request.assistant_id,
+                phone_number_id=self._request.phone_number_id,
+            )
+        if is_from_before_clear and context["ti"].map_index >= 0:
+            # And when the list has changed back, another one may have called this person in between.
+            state = noted.state if noted.state is Noted.PLACED else Noted.NOTHING
+            return dataclasses.replace(noted, state=state, at=time.time())
+        return dataclasses.replace(noted, clear_number=self._clear_number)
 
     def _place(self) -> None:
         try:
@@ -206,8 +212,16 @@ class CallPlacement:
     def _read(self) -> None:
         call_id = str(self._call_id)
         self._tell_id(call_id)
-        self._call = self._hook.get_call(call_id)
-        self._learn(LookUp(Found.NOBODY_RANG if did_ring_nobody(self._call) else Found.CALL, call_id))
+        call = self._hook.get_call(call_id)
+        if not did_ring_nobody(call):
+            self._call = call
+            self._learn(LookUp(Found.CALL, call_id))
+        elif self._note.clear_number == self._clear_number:
+            self._learn(LookUp(Found.NOBODY_RANG))
+        else:
+            # Another task instance may have called this person since.
+            self._note = dataclasses.replace(self._note, state=Noted.NOTHING)
+            self._learn(LookUp(Found.NOT_LOOKED))
 
     def _look(self) -> None:
         began_at = time.time()
@@ -286,6 +300,7 @@ class CallPlacement:
         note = dataclasses.replace(
             self._note,
             state=state,
+            clear_number=self._clear_number,
             at=self._note.at if at is None else at,
             call_id=call_id,
             assistant_id=request.assistant_id,

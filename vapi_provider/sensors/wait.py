@@ -34,6 +34,7 @@ class WaitMemory:
     :param since: the call's ``updatedAt`` then, ISO 8601
     :param refusals: how many times in a row the triggerer could not wait for a call that the task could read
     :param limits: what Vapi said of the organization's limits, if the task has placed the call itself
+    :param try_number: the try of the task that has placed the call
     """
 
     started_at: float
@@ -42,6 +43,7 @@ class WaitMemory:
     since: str | None = None
     refusals: int = 0
     limits: dict[str, Any] | None = None
+    try_number: int | None = None
 
 
 @dataclass

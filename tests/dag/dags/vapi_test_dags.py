@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
-from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 
 CALL_ID = "{{ dag_run.conf['call_id'] }}"
@@ -22,6 +22,13 @@ failures: list[BaseException] = []
 
 heard: dict[int, list[Any]] = defaultdict(list)
 """What each overheard instance logs and is told: texts, the exceptions that end its tries, triggers' events."""
+
+
+people: list[dict[str, Any]] = []
+"""Whom to call, and how, where that is not to be in the run's configuration."""
+
+ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
+PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
 
 
 def note_failure(context: Any) -> None:
@@ -188,6 +195,38 @@ def everything_included() -> DAG:
     return dag
 
 
+@task
+def whom() -> list[dict[str, Any]]:
+    return people
+
+
+def place_each() -> DAG:
+    """Place a call to each of the people, in the way that is said there."""
+    with new_dag("place_each") as dag:
+        VapiCreateCallOperator.partial(
+            task_id="call", assistant_id=ASSISTANT_ID, phone_number_id=PHONE_NUMBER_ID, name="Reminder"
+        ).expand_kwargs(whom())
+    return dag
+
+
+def place_one(dag_id: str, **how: Any) -> DAG:
+    """Place a call to the first of the people and wait; all that is said of them comes from templates."""
+    person = "ti.xcom_pull(task_ids='whom')[0]"
+    with new_dag(dag_id) as dag:
+        call = VapiCreateCallOperator(
+            task_id="call",
+            assistant_id=ASSISTANT_ID,
+            phone_number_id=PHONE_NUMBER_ID,
+            customer={"number": f"{{{{ {person}['number'] }}}}"},
+            name="Reminder",
+            assistant_overrides={"variableValues": {"said": f"{{{{ {person}['said'] }}}}"}},
+            wait_for_completion=True,
+            **how,
+        )
+        whom() >> call
+    return dag
+
+
 dags = [
     wait_as_told(),
     wait_poke(soft_fail=False),
@@ -199,4 +238,7 @@ dags = [
     empty_templates("native"),
     branch_on_outcome(),
     everything_included(),
+    place_each(),
+    place_one("place_and_defer", deferrable=True),
+    place_one("place_within_a_second", execution_timeout=timedelta(seconds=1)),
 ]

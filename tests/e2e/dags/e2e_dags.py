@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
-from vapi_provider.operators.call import VapiUpdateCallOperator
+from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 
 DEFAULTS: dict[str, Any] = {
@@ -40,3 +40,24 @@ with DAG("rename_call", schedule=None, is_paused_upon_creation=False) as renamin
         name="{{ dag_run.conf['name'] }}",
         **DEFAULTS,
     )
+
+with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing:
+
+    @task
+    def people(dag_run: Any = None) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = dag_run.conf["people"]
+        return listed
+
+    VapiCreateCallOperator.partial(
+        task_id="call",
+        vapi_conn_id="vapi_placing",
+        assistant_id="0198a3f0-0000-7000-8000-000000000002",
+        phone_number_id="0198a3f0-0000-7000-8000-000000000003",
+        name="Reminder",
+        wait_for_completion=True,
+        deferrable=True,
+        poke_interval=5,
+        timeout=3600,
+        # Some tests kill whatever runs.
+        **{**DEFAULTS, "retries": 20},
+    ).expand_kwargs(people())

@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import requests
 
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.simulator import ManualClock, VapiSimulator
+
+if TYPE_CHECKING:
+    import pytest
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
@@ -96,14 +98,23 @@ class Slot:
     try_number: int = 0
     stored: dict[str, str] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
+    operator: VapiCreateCallOperator | None = None
+    """The operator of the last try; a task that is told to stop has its ``on_kill`` called."""
 
     def prepare(self, **arguments: Any) -> Callable[[], Any]:
         """Begin another try, and return what runs it."""
         self.try_number += 1
         self.xcoms.clear()
-        operator = VapiCreateCallOperator(task_id=self.task_id, **{**self.arguments, **arguments})
+        self.operator = operator = self._operator(**arguments)
         context = self.context()
         return lambda: operator.execute(context)
+
+    def resume(self, next_method: str, next_kwargs: dict[str, Any], **arguments: Any) -> Any:
+        """Go on with the try after its deferral, in a process of its own."""
+        return self._operator(**arguments).resume_execution(next_method, next_kwargs, self.context())
+
+    def _operator(self, **arguments: Any) -> VapiCreateCallOperator:
+        return VapiCreateCallOperator(task_id=self.task_id, **{**self.arguments, **arguments})
 
     def context(self) -> Any:
         ti = TaskInstance(self, self.try_number, "calls", self.run.run_id, self.task_id, self.map_index)
@@ -168,6 +179,15 @@ class AirflowModel:
         self.pass_time(3600)
         return dict(self.simulator.rings)
 
+    def assert_rang_once(self, *slots: Slot) -> None:
+        """Assert that each slot's person was called once, by the very call that its last try tells of."""
+        rings = self.rings()
+        for slot in slots:
+            person = _person(slot.arguments)
+            assert rings.get(person) == 1, (person, rings)
+            call = self.simulator.get_call(slot.xcoms["call_id"])
+            assert (_person(call), "startedAt" in call) == (person, True)
+
     def posts(self) -> int:
         return sum(request.method == "POST" for request in self.simulator.requests)
 
@@ -187,6 +207,13 @@ class AirflowModel:
 
         monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", watched)
         monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+
+
+def _person(call: dict[str, Any]) -> str:
+    """Say whom a call rings, as the simulator counts rings."""
+    customer = call["customer"]
+    extension = customer.get("extension")
+    return f"{customer['number']};ext={extension}" if extension else str(customer["number"])
 
 
 def vapis_clock(model_now: float, ahead: timedelta = timedelta()) -> ManualClock:

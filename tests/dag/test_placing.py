@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls are placed by DAG runs: the examples do what they say, and each person's phone rings once a run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from airflow import __version__ as airflow_version
+from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
+ADA, GRACE, EDSGER, BARBARA = (f"+1202555010{digit}" for digit in range(1, 5))
+OVER_LIMIT = "call.start.error-subscription-concurrency-limit-reached"
+AT_ONCE = Timeline(ringing=0, answered=0, ended=0, analysis=0)
+RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
+
+# Before 3.2, Airflow counts the clears of a run only when it is over; docs/placing.md says what that means.
+COUNTS_EVERY_CLEAR = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
+
+RunDag = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def nothing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.05)
+    for wait in ("KILL_SECONDS", "LIST_LAG_SECONDS"):
+        monkeypatch.setattr(f"vapi_provider.placing.placement.{wait}", 0.1)
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+    with VapiSimulator(timeline=AT_ONCE) as running:
+        use(running, monkeypatch)
+        yield running
+
+
+def use(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where a call is looked for, what matters is how long the request that may have placed it can have taken.
+    connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 1}}
+    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
+
+
+@pytest.fixture
+def people(dag_module: ModuleType) -> Callable[..., None]:
+    """Say whom the test DAGs call, and how."""
+
+    def be(*numbers: str, **how: Any) -> None:
+        dag_module.people[:] = [{"customer": {"number": number}, **how} for number in numbers]
+
+    return be
+
+
+@contextmanager
+def answering(simulator: VapiSimulator, reasons: dict[str, str]) -> Iterator[None]:
+    """End each call that somebody waits for, in the way of whom it calls."""
+    over = threading.Event()
+
+    def end_what_is_waited_for() -> None:
+        read = 0
+        while not over.wait(0.01):
+            for request in simulator.requests[read:]:
+                read += 1
+                if request.method == "GET" and request.path != "/call":
+                    call_id = request.path.removeprefix("/call/")
+                    call = simulator.get_call(call_id)
+                    if call["status"] != "ended":
+                        simulator.end_call(call_id, reasons[call["customer"]["number"]])
+
+    thread = threading.Thread(target=end_what_is_waited_for)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def calls_by_number(simulator: VapiSimulator) -> dict[str, str]:
+    return {call["customer"]["number"]: call_id for call_id, call in simulator.calls.items()}
+
+
+def posts(simulator: VapiSimulator) -> int:
+    return sum(request.method == "POST" for request in simulator.requests)
+
+
+def rows_with(database: Path, text: str) -> dict[str, int]:
+    """Return how many rows of each table hold a text."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.text_factory = lambda content: content.decode(errors="replace")
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        found = {
+            name: sum(text in repr(row) for row in connection.execute(f'SELECT * FROM "{name}"'))
+            for (name,) in names
+        }
+    return {name: count for name, count in found.items() if count}
+
+
+# The operator in DAG runs
+
+
+def test_a_mapped_call_rings_once_and_hands_its_summary_on(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    people(ADA, GRACE, EDSGER)
+    run = run_dag("place_each")
+    assert run.state == "success"
+    assert simulator.rings == {ADA: 1, GRACE: 1, EDSGER: 1}
+    assert [request.method for request in simulator.requests] == ["POST"] * 3
+    called = calls_by_number(simulator)
+    assert [result["id"] for result in run.results("call")] == [called[ADA], called[GRACE], called[EDSGER]]
+    assert run.call_ids("call") == [called[ADA], called[GRACE], called[EDSGER]]
+    assert run.links("call") == [
+        f"https://dashboard.vapi.ai/calls/{call_id}" for call_id in run.call_ids("call")
+    ]
+
+
+def test_a_deferred_wait_leaves_no_number_where_airflow_shows_arguments(
+    simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, database: Path
+) -> None:
+    simulator.timeline = RINGS_ON
+    number, said = "+12025550107", "said in confidence"
+    dag_module.people[:] = [{"number": number, "said": said}]
+    with answering(simulator, {number: "customer-ended-call"}):
+        run = run_dag("place_and_defer")
+    assert run.state == "success"
+    [call_id] = simulator.calls
+    assert (run.call_ids("call"), run.results("call")[0]["outcome"]) == ([call_id], "completed")
+    assert run.links("call") == [f"https://dashboard.vapi.ai/calls/{call_id}"]
+    assert simulator.rings == {number: 1}
+    # What the task before it returned is where it was put, and nowhere else.
+    assert rows_with(database, number) == {"xcom": 1}
+    assert rows_with(database, said) == {"xcom": 1}
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = 'place_and_defer' AND task_id = 'call'"
+        [(rendered,)] = connection.execute(query)
+    assert json.loads(rendered)["customer"] == {"number": "***07"}
+    assert json.loads(rendered)["assistant_overrides"] == {"variableValues": {"said": "***"}}
+
+
+def test_a_mapped_task_shows_no_number_either(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None], database: Path
+) -> None:
+    number = "+12025550108"
+    people(number)
+    assert run_dag("place_each").state == "success"
+    assert rows_with(database, number) == {"xcom": 1}
+
+
+def test_a_lost_answer_is_no_second_call(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=True))
+    people(ADA, GRACE)
+    run = run_dag("place_each")
+    assert run.states("call") == ["success", "success"]
+    assert simulator.rings == {ADA: 1, GRACE: 1}
+    assert posts(simulator) == 2
+    called = calls_by_number(simulator)
+    assert run.call_ids("call") == [called[ADA], called[GRACE]]
+
+
+def test_a_task_that_was_stopped_finds_its_call_in_the_next_try(
+    simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType
+) -> None:
+    simulator.timeline = Timeline(ringing=0, answered=0, ended=1.5, analysis=None)
+    dag_module.people[:] = [{"number": ADA, "said": "Hello"}]
+    run = run_dag("place_within_a_second")
+    assert (run.states("call"), run.tries("call")) == (["success"], [2])
+    assert run.results("call")[0]["outcome"] == "completed"
+    assert simulator.rings == {ADA: 1}
+    assert posts(simulator) == 1
+
+
+def test_a_refusal_for_too_many_calls_at_once_is_tried_again(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    body = json.dumps({"message": "Over Concurrency Limit.", "statusCode": 400, "error": "Bad Request"})
+    simulator.faults.add(Fault(method="POST", path="/call", status=400, body=body))
+    people(ADA)
+    run = run_dag("place_each")
+    assert (run.states("call"), run.tries("call")) == (["success"], [2])
+    assert simulator.rings == {ADA: 1}
+    assert run.failures == []
+
+
+def test_a_call_that_was_taken_and_not_dialled_is_placed_again(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    # It never rings by itself.
+    simulator.timeline = Timeline(ringing=None, answered=None, ended=None, analysis=None)
+    people(ADA, wait_for_completion=True, deferrable=True)
+    with answering(simulator, {ADA: OVER_LIMIT}):
+
+        def ring_from_the_second_on() -> None:
+            while not simulator.calls:
+                threading.Event().wait(0.005)
+            simulator.timeline = AT_ONCE
+
+        thread = threading.Thread(target=ring_from_the_second_on)
+        thread.start()
+        run = run_dag("place_each")
+        thread.join()
+    assert (run.states("call"), run.tries("call")) == (["success"], [2])
+    assert simulator.rings == {ADA: 1}
+    assert posts(simulator) == 2
+
+
+@pytest.mark.parametrize(
+    ("while_running", "then"),
+    [
+        pytest.param(False, (ADA, GRACE), id="of a run that is over"),
+        pytest.param(False, (BARBARA, GRACE, ADA), id="after the list has grown and changed its order"),
+        pytest.param(False, (GRACE,), id="after the list has shrunk"),
+        pytest.param(True, (ADA, GRACE), id="of a run that still runs"),
+        pytest.param(True, (ADA, GRACE, BARBARA), id="of one whose list has grown at its end"),
+        pytest.param(True, (GRACE,), id="of one whose list has shrunk"),
+        *(
+            [pytest.param(True, (BARBARA, GRACE, ADA), id="of one whose list has changed its order, too")]
+            if COUNTS_EVERY_CLEAR
+            else []
+        ),
+    ],
+)
+def test_a_clear_rings_nobody_again(
+    simulator: VapiSimulator,
+    run_dag: RunDag,
+    clear_and_run: RunDag,
+    people: Callable[..., None],
+    while_running: bool,
+    then: tuple[str, ...],
+) -> None:
+    people(ADA, GRACE)
+    first = run_dag("place_each")
+    before = dict(zip((ADA, GRACE), first.call_ids("call"), strict=True))
+    people(*then)
+    second = clear_and_run(first, while_running=while_running)
+    assert second.run_id == first.run_id
+    assert set(second.states("call")[: len(then)]) == {"success"}
+    assert simulator.rings == dict.fromkeys({ADA, GRACE, *then}, 1)
+    now = dict(zip(then, second.call_ids("call"), strict=False))
+    assert {number: now[number] for number in then if number in before} == {
+        number: before[number] for number in then if number in before
+    }
+
+
+def test_another_run_calls_again(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    people(ADA)
+    for _ in range(2):
+        assert run_dag("place_each").state == "success"
+    assert simulator.rings == {ADA: 2}
+
+
+def test_many_people_are_called_once_each(
+    run_dag: RunDag, people: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [f"+120255501{number}" for number in range(10, 50)]
+    with VapiSimulator(timeline=RINGS_ON, concurrency_limit=len(numbers)) as simulator:
+        use(simulator, monkeypatch)
+        people(*numbers)
+        run = run_dag("place_each")
+        assert run.state == "success"
+        assert simulator.rings == dict.fromkeys(numbers, 1)
+        assert [request.method for request in simulator.requests] == ["POST"] * len(numbers)
+
+
+# The examples
+
+
+@pytest.fixture
+def run_example(
+    machinery: None,
+    load_dag_file: Callable[[Path], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Any]:
+    """Run an example to its end, with other appointments where it has any."""
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+
+    def run(name: str, appointments: list[dict[str, str]] | None = None, **arguments: Any) -> Any:
+        module = load_dag_file(EXAMPLES / f"example_vapi_{name}.py")
+        if appointments is not None:
+            module.appointments = lambda: appointments
+        for task in module.dag.tasks:
+            if isinstance(task, MappedOperator):
+                task.partial_kwargs.update(retry_delay=timedelta(0), poke_interval=0.01)
+            elif hasattr(task, "poke_interval"):
+                task.poke_interval = 0.01
+        return module.dag.test(**arguments)
+
+    return run
+
+
+def result(run: Any, task_id: str, key: str = "return_value") -> Any:
+    return run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
+
+
+def appointment(number: str) -> dict[str, str]:
+    return {"id": f"A-{number[-1]}", "number": number, "name": f"Person {number[-1]}", "time": "Tuesday"}
+
+
+def test_reminders_call_the_next_time_whoever_was_not_reached_and_whoever_is_new(
+    run_example: Callable[..., Any], simulator: VapiSimulator, database: Path
+) -> None:
+    simulator.timeline = RINGS_ON
+    book = [appointment(number) for number in (ADA, GRACE, EDSGER)]
+    reasons = {
+        ADA: "customer-ended-call",
+        GRACE: "customer-did-not-answer",
+        EDSGER: "pipeline-error-openai-llm-failed",
+    }
+    with answering(simulator, reasons):
+        first = run_example("appointment_reminders", book)
+    assert str(first.state) == "success"
+    assert result(first, "count_outcomes") == {"completed": 1, "no_answer": 1, "failed": 1}
+    assert simulator.rings == {ADA: 1, GRACE: 1, EDSGER: 1}
+
+    # Edsger has no appointment any more.
+    book = [appointment(number) for number in (BARBARA, GRACE, ADA)]
+    with answering(simulator, dict.fromkeys((GRACE, BARBARA), "assistant-ended-call")):
+        second = run_example("appointment_reminders", book)
+    assert result(second, "count_outcomes") == {"completed": 2}
+    assert simulator.rings == {ADA: 1, GRACE: 2, EDSGER: 1, BARBARA: 1}
+
+    third = run_example("appointment_reminders", book)
+    assert {ti.task_id: str(ti.state) for ti in third.get_task_instances()} == {
+        "people_to_call": "success",
+        "call_person": "skipped",
+        "count_outcomes": "success",
+    }
+    assert sum(simulator.rings.values()) == 5
+    # The numbers are in the lists of people, and nowhere else; Airflow keeps the source of the examples, too.
+    assert rows_with(database, GRACE).keys() <= {"xcom", "dag_code"}
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT DISTINCT task_id FROM xcom WHERE dag_id = 'example_vapi_appointment_reminders' AND instr(value, ?)"
+        assert connection.execute(query, (GRACE,)).fetchall() == [("people_to_call",)]
+
+
+def test_reminders_count_a_call_that_vapi_refuses_and_try_it_the_next_time(
+    run_example: Callable[..., Any], simulator: VapiSimulator
+) -> None:
+    book = [appointment(number) for number in ("+12025550105", "+12025550106")]
+    simulator.faults.add(Fault(method="POST", path="/call", status=402))
+    first = run_example("appointment_reminders", book)
+    assert result(first, "count_outcomes") == {"not_called": 1, "completed": 1}
+    second = run_example("appointment_reminders", book)
+    assert result(second, "count_outcomes") == {"completed": 1}
+    assert simulator.rings == {"+12025550105": 1, "+12025550106": 1}
+
+
+def test_schedule_call_hands_the_call_over_and_vapi_places_it_at_its_time(
+    run_example: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    with VapiSimulator(clock=clock) as simulator:
+        use(simulator, monkeypatch)
+        run = run_example("schedule_call", run_conf={"hours": 3})
+        assert str(run.state) == "success"
+        call_id = result(run, "schedule_call", "call_id")
+        call = simulator.get_call(call_id)
+        assert result(run, "schedule_call")["status"] == call["status"] == "scheduled"
+        plan = {name: datetime.fromisoformat(at) for name, at in call["schedulePlan"].items()}
+        assert plan["earliestAt"] == run.run_after + timedelta(hours=3)
+        assert plan["latestAt"] == run.run_after + timedelta(hours=4)
+        clock.advance(3 * 60 * 60 - 60)
+        assert simulator.rings == {}
+        clock.advance(120)
+        assert simulator.rings == {BARBARA: 1}
+        assert posts(simulator) == 1
+
+
+def test_place_and_label_names_the_call_after_its_outcome_and_hands_on_what_was_said(
+    run_example: Callable[..., Any], simulator: VapiSimulator
+) -> None:
+    simulator.timeline = Timeline(ringing=0, answered=0.2, ended=0.4, analysis=0.6, cost=0.25)
+    run = run_example("place_and_label", run_conf={"first_name": "Grace"})
+    assert str(run.state) == "success"
+    [(call_id, call)] = simulator.calls.items()
+    assert call["name"] == "Reminder: completed"
+    values = call["assistantOverrides"]["variableValues"]
+    assert values["first_name"] == "Grace"
+    # By which the call is found from now on.
+    assert len(values["airflow_token"]) == 8
+    report = result(run, "report")
+    assert report.startswith("completed, 0.2 s, 0.25 US dollars: The customer confirmed")
+    assert result(run, "call_person", "call_id") == call_id
+    assert simulator.rings == {"+12025550105": 1}

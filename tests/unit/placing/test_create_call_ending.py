@@ -1,0 +1,560 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending the call of a task that is stopped or has waited too long: only when asked for, and within seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from airflow_model import NUMBER, AirflowModel, Slot
+from placing_helpers import Deferral, await_event, begin, deferral, resume, told, wait_out
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+from vapi_provider.exceptions import VapiTransientError
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.simulator import Fault, Timeline
+
+LIVE = Timeline(ringing=1, answered=3, ended=None)
+SCHEDULED: dict[str, Any] = {"schedule_plan": {"earliest_at": "2040-01-01T10:00:00Z"}}
+SOON_SECONDS = 3.6
+"""Three seconds, and what a busy machine adds."""
+BACKSTOP = "__fail__", {"error": "Trigger timeout"}
+
+waits = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # Airflow's own logger writes past pytest.
+    monkeypatch.setattr(VapiCreateCallOperator, "log", logging.getLogger("task"))
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """Wait for what was still ending a call when its task did not wait any longer."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+
+
+def the_call(model: AirflowModel) -> dict[str, Any]:
+    (call,) = model.simulator.calls.values()
+    return call
+
+
+def requests(model: AirflowModel) -> list[str]:
+    return [f"{request.method} {request.path.split('/')[1]}" for request in model.simulator.requests]
+
+
+def ended_by_us(model: AirflowModel) -> bool:
+    return the_call(model).get("endedReason") == "manually-canceled"
+
+
+def during(model: AirflowModel, point: str, act: Callable[[], Any], *, times: int = 1, skip: int = 0) -> None:
+    """Let something happen when the task comes to a point, as a signal would."""
+    left = [act] * times
+    passed = [None] * skip
+
+    def at(reached: str) -> None:
+        if reached != point:
+            return
+        if passed:
+            passed.pop()
+        elif left:
+            left.pop()()
+
+    model.at = at
+
+
+def stop(slot: Slot) -> Callable[[], None]:
+    """Return what Airflow does to a task that it stops: it calls on_kill, and lets the code go on for a while."""
+
+    def kill() -> None:
+        assert slot.operator is not None
+        began = time.monotonic()
+        slot.operator.on_kill()
+        assert time.monotonic() - began < SOON_SECONDS
+
+    return kill
+
+
+def run(slot: Slot, **arguments: Any) -> Any:
+    """Run a try that may be stopped, and return its result or what it raised."""
+    try:
+        return begin(slot, **arguments)
+    except (Exception, AirflowTaskTimeout) as error:
+        return error
+
+
+# Not asked for
+
+
+@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push", "send.GET", "sent.GET", "sleep"])
+def test_a_task_that_is_stopped_leaves_its_call_alone_by_default(model: AirflowModel, point: str) -> None:
+    slot = model.slot(wait_for_completion=True)
+    during(model, point, stop(slot))
+    assert run(slot)["outcome"] == "completed"
+    assert the_call(model)["endedReason"] == "customer-ended-call"
+    assert set(requests(model)) == {"POST call", "GET call"}
+
+
+@waits
+def test_a_task_that_waited_too_long_leaves_its_call_alone_by_default(
+    model: AirflowModel, deferrable: bool
+) -> None:
+    model.simulator.timeline = LIVE
+    with pytest.raises(AirflowSensorTimeout):
+        wait_out(model.slot(deferrable=deferrable, timeout=60, hang_up_on_kill=True))
+    assert the_call(model)["status"] == "in-progress"
+
+
+def test_a_task_that_is_stopped_before_it_runs_has_nothing_to_end(model: AirflowModel) -> None:
+    slot = model.slot(hang_up_on_kill=True)
+    slot.prepare()
+    stop(slot)()
+    assert model.simulator.requests == []
+
+
+# A task that is stopped while it waits
+
+
+def test_a_live_call_is_hung_up(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(wait_for_completion=True, hang_up_on_kill=True)
+    during(model, "sleep", stop(slot))
+    result = run(slot)
+    # The simulator refuses a control URL that is sent the API key.
+    assert ended_by_us(model)
+    assert requests(model)[-3:] == ["GET call", "POST control", "GET call"]
+    assert f"The task was stopped. Call {result['id']} has been ended." in caplog.text
+    assert (result["status"], result["outcome"]) == ("ended", "cancelled")
+
+
+@pytest.mark.parametrize("status", ["queued", "ringing", "in-progress", "forwarding"])
+def test_a_call_in_any_live_state_is_hung_up(model: AirflowModel, status: str) -> None:
+    slot = model.slot(wait_for_completion=True, hang_up_on_kill=True)
+
+    def kill() -> None:
+        model.simulator.set_status(the_call(model)["id"], status)
+        stop(slot)()
+
+    during(model, "sleep", kill)
+    run(slot)
+    assert ended_by_us(model)
+
+
+def test_a_scheduled_call_is_cancelled(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = model.slot(wait_for_completion=True, hang_up_on_kill=True, **SCHEDULED)
+    during(model, "sleep", stop(slot))
+    run(slot)
+    assert the_call(model)["endedReason"] == "scheduled-call-deleted"
+    assert requests(model).count("DELETE call") == 1
+    assert "POST control" not in requests(model)
+    assert "was scheduled, and has been cancelled" in caplog.text
+    assert model.simulator.rings == {}
+
+
+def test_a_call_that_is_over_is_left_alone(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    model.pass_time(60)
+    asked = len(model.simulator.requests)
+    stop(slot)()
+    assert requests(model)[asked:] == ["GET call"]
+    assert the_call(model)["endedReason"] == "customer-ended-call"
+    assert "was over already" in caplog.text
+
+
+def test_a_call_without_a_control_url_is_left_alone_with_a_warning(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    call_id = slot.attempt()["id"]
+    model.simulator._store.drive(call_id, lambda record, now: record.change(now, {"monitor": {}}))
+    stop(slot)()
+    assert the_call(model)["status"] == "queued"
+    (warning,) = [record for record in caplog.records if "has no control URL" in record.getMessage()]
+    assert warning.levelno == logging.WARNING
+    assert call_id in warning.getMessage()
+
+
+def test_a_control_url_elsewhere_is_not_used(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    call_id = slot.attempt()["id"]
+    elsewhere = {"monitor": {"controlUrl": "https://elsewhere.example.com/capability"}}
+    model.simulator._store.drive(call_id, lambda record, now: record.change(now, elsewhere))
+    stop(slot)()
+    assert the_call(model)["status"] == "queued"
+    assert "not an https address of Vapi's" in caplog.text
+    assert "capability" not in caplog.text
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["second-try-works", "both-fail"])
+def test_a_failure_is_tried_once_more_and_told(
+    model: AirflowModel, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    model.simulator.faults.add(Fault(method="GET", status=503, times=times))
+    asked = len(model.simulator.requests)
+    stop(slot)()
+    assert ended_by_us(model) is (times == 1)
+    assert requests(model)[asked:].count("GET call") == 2
+    assert ("was to be ended and may go on" in caplog.text) is (times == 2)
+
+
+HANGS = Fault(method="GET", delay=30, times=None)
+CONTROL_HANGS = Fault(method="POST", status=503, delay=30, times=None)
+
+
+@pytest.mark.parametrize("has_store", [True], ids=["with-store"])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([HANGS], id="read-hangs"),
+        pytest.param([Fault(method="GET", drip=0.5, drip_headers=True, times=None)], id="read-drips"),
+        pytest.param([CONTROL_HANGS], id="control-url-hangs"),
+        pytest.param([Fault(method="GET", delay=1.1, times=None), CONTROL_HANGS], id="both-are-slow"),
+    ],
+)
+def test_it_takes_three_seconds_at_most_when_vapi_hangs(
+    model: AirflowModel, faults: list[Fault], caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    for fault in faults:
+        model.simulator.faults.add(fault)
+    stop(slot)()
+    assert "was to be ended and may go on" in caplog.text
+
+
+def test_it_ends_nothing_and_waits_for_nothing_when_vapi_is_gone(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    model.simulator.stop()
+    stop(slot)()
+    assert "was to be ended and may go on" in caplog.text
+
+
+def test_to_be_stopped_twice_does_no_more(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    stop(slot)()
+    stop(slot)()
+    assert ended_by_us(model)
+    assert requests(model).count("POST control") == 1
+
+
+def test_the_process_after_a_deferral_ends_the_call_when_it_is_stopped(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True, deferrable=True, wait_for_completion=True)
+    deferred = deferral(slot)
+    operator = slot._operator()
+    during(model, "sent.GET", operator.on_kill)
+    context = slot.context()
+    with pytest.raises(AirflowSensorTimeout):
+        operator.resume_execution(
+            "execute_complete", {"event": told("timeout", deferred.trigger.call_id)}, context
+        )
+    assert ended_by_us(model)
+
+
+# A task that is stopped while it places the call
+
+
+@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
+@pytest.mark.parametrize("wait", [True, False], ids=["waiting", "not-waiting"])
+def test_a_call_is_hung_up_as_soon_as_its_id_is_known(
+    model: AirflowModel, point: str, wait: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True, wait_for_completion=wait)
+    during(model, point, stop(slot))
+    run(slot)
+    assert ended_by_us(model)
+    assert slot.xcoms["call_id"] == the_call(model)["id"]
+    assert "has been ended" in caplog.text
+    assert model.rings() == {}
+
+
+def test_a_call_is_hung_up_although_its_id_cannot_be_pushed(model: AirflowModel) -> None:
+    """Airflow's API server is gone, which is why the task is stopped."""
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+
+    stopped: list[None] = []
+
+    def at(point: str) -> None:
+        if point == "send.POST" and not stopped:
+            stopped.append(stop(slot)())
+        if point == "xcom.push":
+            raise ConnectionError("no API server")
+
+    model.at = at
+    with pytest.raises(ConnectionError):
+        slot.attempt()
+    assert ended_by_us(model)
+
+
+def test_a_real_signal_during_the_request_hangs_up_what_it_places(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    model.simulator.faults.add(Fault(method="POST", path="/call", delay=0.5))
+    slot = model.slot(hang_up_on_kill=True)
+    task = slot.prepare()
+    signals: list[bool] = []
+
+    def handle(_number: int, _frame: Any) -> None:
+        assert slot.operator is not None
+        slot.operator.on_kill()
+        signals.append(ended_by_us(model))
+
+    def send() -> None:
+        gives_up_at = time.monotonic() + 10
+        while not model.simulator.calls and time.monotonic() < gives_up_at:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        sender = threading.Thread(target=send)
+        sender.start()
+        result = task()
+        sender.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signals == [False]
+    assert ended_by_us(model)
+    assert slot.xcoms["call_id"] == result["id"]
+
+
+@pytest.mark.parametrize("point", ["store.get", "store.set", "store.was_set"])
+@pytest.mark.parametrize("has_store", [True])
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_who_is_stopped_before_the_request_sends_nothing(
+    model: AirflowModel, point: str, hangs_up: bool
+) -> None:
+    slot = model.slot(hang_up_on_kill=hangs_up)
+    during(model, point, stop(slot))
+    result = run(slot)
+    assert isinstance(result, VapiTransientError)
+    assert "The task was told to stop" in str(result)
+    assert model.simulator.requests == []
+    assert model.rings() == {}
+
+
+@pytest.mark.parametrize("point", ["store.set", "store.was_set"])
+@pytest.mark.parametrize("has_store", [True])
+def test_the_try_after_one_that_was_stopped_in_time_calls_at_once(model: AirflowModel, point: str) -> None:
+    slot = model.slot()
+    during(model, point, stop(slot))
+    run(slot)
+    slot.attempt()
+    assert requests(model) == ["POST call"]
+    assert model.rings() == {NUMBER: 1}
+
+
+@pytest.mark.parametrize("point", ["send.GET", "sent.GET", "sleep"])
+def test_who_is_stopped_while_it_looks_for_the_call_sends_nothing_more(
+    model: AirflowModel, point: str
+) -> None:
+    slot = model.slot()
+    slot.try_number = 1
+    if model.has_store:
+        slot.stored.clear()
+    during(model, point, stop(slot))
+    result = run(slot)
+    assert isinstance(result, VapiTransientError)
+    assert "The task was told to stop" in str(result)
+    assert "may have been placed before" in str(result)
+    assert set(requests(model)) == {"GET call"}
+    assert wait_out(slot)["outcome"] == "completed"
+    assert model.rings() == {NUMBER: 1}
+
+
+def test_a_call_that_an_earlier_try_placed_is_hung_up_when_it_is_found(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_kill=True)
+    slot.attempt()
+    slot.stored.clear()
+    during(model, "sent.GET", stop(slot))
+    run(slot)
+    assert ended_by_us(model)
+
+
+def test_a_lost_answer_leaves_no_call_behind_that_nobody_ends(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    model.simulator.faults.add(Fault(method="POST", reset="before", effect=True))
+    slot = model.slot(hang_up_on_kill=True)
+    during(model, "send.POST", stop(slot))
+    run(slot)
+    assert ended_by_us(model)
+
+
+# A task that has waited too long
+
+
+@waits
+def test_a_call_that_is_not_over_in_time_is_hung_up(
+    model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(deferrable=deferrable, timeout=60, hang_up_on_timeout=True)
+    with pytest.raises(AirflowSensorTimeout, match="had not ended after 1 min 0 s"):
+        wait_out(slot)
+    assert ended_by_us(model)
+    assert f"Call {slot.xcoms['call_id']} has been ended." in caplog.text
+
+
+@waits
+def test_a_call_that_is_not_due_in_time_is_cancelled(model: AirflowModel, deferrable: bool) -> None:
+    with pytest.raises(AirflowSensorTimeout):
+        wait_out(model.slot(deferrable=deferrable, timeout=60, hang_up_on_timeout=True, **SCHEDULED))
+    assert the_call(model)["endedReason"] == "scheduled-call-deleted"
+
+
+@waits
+def test_a_call_of_which_only_the_analysis_is_missing_is_left_alone(
+    model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.timeline = Timeline(ended=15, analysis=500)
+    slot = model.slot(
+        deferrable=deferrable,
+        timeout=60,
+        hang_up_on_timeout=True,
+        wait_for_analysis=True,
+        analysis_timeout=1000,
+    )
+    assert wait_out(slot)["status"] == "ended"
+    assert requests(model).count("POST call") == 1
+    assert "over already" not in caplog.text
+    assert not {"POST control", "DELETE call"} & set(requests(model))
+
+
+@waits
+def test_a_call_that_is_over_in_time_is_left_alone(model: AirflowModel, deferrable: bool) -> None:
+    slot = model.slot(deferrable=deferrable, timeout=600, hang_up_on_timeout=True, hang_up_on_kill=True)
+    assert wait_out(slot)["outcome"] == "completed"
+    assert set(requests(model)) == {"POST call", "GET call"}
+
+
+@waits
+def test_who_cannot_end_the_call_times_out_all_the_same(
+    model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.simulator.faults.add(Fault(method="GET", status=503, times=None))
+    slot = model.slot(deferrable=deferrable, timeout=60, hang_up_on_timeout=True)
+    with pytest.raises(AirflowSensorTimeout, match="The last error was"):
+        wait_out(slot)
+    assert "was to be ended and may go on" in caplog.text
+
+
+def test_a_call_is_hung_up_when_no_trigger_has_reported_in_time(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(deferrable=True, wait_for_completion=True, timeout=60, hang_up_on_timeout=True)
+    deferral(slot)
+    model.pass_time(200)
+    with pytest.raises(AirflowSensorTimeout):
+        slot.resume(*BACKSTOP)
+    assert ended_by_us(model)
+
+
+def test_a_call_is_hung_up_when_execution_timeout_strikes_amid_a_pause(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(wait_for_completion=True, hang_up_on_timeout=True)
+
+    def strike() -> None:
+        raise AirflowTaskTimeout("execution_timeout")
+
+    during(model, "sleep", strike, skip=2)
+    assert isinstance(run(slot), AirflowTaskTimeout)
+    assert ended_by_us(model)
+
+
+def test_a_call_is_hung_up_when_execution_timeout_strikes_amid_a_look(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(wait_for_completion=True, hang_up_on_timeout=True)
+
+    def strike() -> None:
+        raise AirflowTaskTimeout("execution_timeout")
+
+    during(model, "send.GET", strike, skip=2)
+    assert isinstance(run(slot), AirflowTaskTimeout)
+    assert ended_by_us(model)
+
+
+def test_execution_timeout_leaves_the_call_alone_by_default(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(wait_for_completion=True)
+
+    def strike() -> None:
+        raise AirflowTaskTimeout("execution_timeout")
+
+    during(model, "sleep", strike)
+    assert isinstance(run(slot), AirflowTaskTimeout)
+    # Airflow says so to the task, too.
+    stop(slot)()
+    assert the_call(model)["status"] in ("queued", "ringing", "in-progress")
+
+
+def test_a_call_is_hung_up_when_execution_timeout_ends_a_deferred_wait(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300, hang_up_on_timeout=True)
+    deferred = deferral(slot)
+    with pytest.raises(AirflowTaskTimeout):
+        resume(slot, deferred, await_event(model, deferred.trigger))
+    assert ended_by_us(model)
+
+
+def test_a_task_that_defers_again_hangs_nothing_up(model: AirflowModel) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(timeout=300, hang_up_on_timeout=True, hang_up_on_kill=True)
+    deferred = deferral(slot)
+    model.pass_time(60)
+    assert isinstance(resume(slot, deferred, told("done", deferred.trigger.call_id)), Deferral)
+    assert the_call(model)["status"] == "in-progress"
+
+
+# What is logged
+
+
+@waits
+def test_the_control_url_is_in_no_log(
+    model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("urllib3", "urllib3.connectionpool", "requests", "vapi_provider"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    model.simulator.timeline = LIVE
+    slot = model.slot(deferrable=deferrable, timeout=60, hang_up_on_timeout=True, hang_up_on_kill=True)
+    capabilities = []
+
+    def look() -> None:
+        url = the_call(model)["monitor"]["controlUrl"]
+        capabilities.append(urlsplit(url).path.rpartition("/")[2])
+
+    during(model, "sent.POST", look)
+    with pytest.raises(AirflowSensorTimeout) as failure:
+        wait_out(slot)
+    assert ended_by_us(model)
+    (capability,) = capabilities
+    assert "GET /call/" in caplog.text, "urllib3 did log at this level"
+    for text in (caplog.text, str(failure.value), str(slot.xcoms), str(slot.stored)):
+        assert capability not in text
+        assert "/control/" not in text

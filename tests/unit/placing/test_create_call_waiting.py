@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the call that was placed: the same as VapiCallSensor does, in this process or with a triggerer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow_model import NUMBER, AirflowModel, Slot
+from placing_helpers import LINK, Deferral, await_event, begin, deferral, resume, told, wait_out
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+)
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiCallFailedError,
+    VapiCallNotFoundError,
+    VapiConfigurationError,
+)
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.simulator import Fault, Timeline
+from vapi_provider.triggers.call import VapiCallTrigger
+
+OTHER_ID = "019a7c2e-5f00-7000-8000-0000000000bb"
+BACKSTOP = "__fail__", {"error": "Trigger timeout"}
+
+waits = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the sensor, too, the model's time, and both a log that pytest sees."""
+    clock = SimpleNamespace(time=lambda: model.now, monotonic=lambda: model.now, sleep=model.sleep)
+    for module in (sys.modules[BaseSensorOperator.__module__], sys.modules[VapiCallSensor.__module__]):
+        monkeypatch.setattr(module, "time", clock)
+    for kind in (VapiCreateCallOperator, VapiCallSensor):
+        monkeypatch.setattr(kind, "log", logging.getLogger("task"))
+
+
+def after_placing(model: AirflowModel, act: Callable[[str], None]) -> None:
+    """Let something happen to a call as soon as it is placed."""
+
+    def at(point: str) -> None:
+        if point == "sent.POST":
+            act(list(model.simulator.calls)[-1])
+
+    model.at = at
+
+
+def outcome_of(run: Callable[[], Any], call_id: Callable[[], str]) -> Any:
+    """Return what a task leaves, success or not, without what differs from call to call."""
+    try:
+        result = run()
+    except (Exception, AirflowTaskTimeout) as error:
+        return type(error), str(error).replace(call_id(), "ID")
+    return _relative(json.loads(json.dumps(result).replace(call_id(), "ID")))
+
+
+def _relative(summary: dict[str, Any]) -> dict[str, Any]:
+    begin_of = datetime.fromisoformat(summary["created_at"])
+    for name in ("created_at", "started_at", "ended_at"):
+        if summary[name] is not None:
+            summary[name] = (datetime.fromisoformat(summary[name]) - begin_of).total_seconds()
+    for message in summary.get("messages") or []:
+        message["time"] = message["end_time"] = None
+    summary["name"] = summary["name"].partition(" #")[0]
+    return summary
+
+
+# The same as the sensor
+
+
+def scenario(
+    case_id: str, timeline: Timeline, act: Callable[[AirflowModel], Any] | None = None, **arguments: Any
+) -> Any:
+    return pytest.param(timeline, act, arguments, id=case_id)
+
+
+UNANSWERED = Timeline(answered=None, ended=40, analysis=None, ended_reason="customer-did-not-answer")
+SCENARIOS = [
+    scenario("completed", Timeline()),
+    scenario("long", Timeline(ended=900, analysis=905)),
+    scenario("unanswered", UNANSWERED),
+    scenario("in-fail_on", UNANSWERED, fail_on=["no_answer", "failed"]),
+    scenario("not-in-fail_on", UNANSWERED, fail_on=["completed", "failed"]),
+    scenario("never-dialled", Timeline(ringing=None, answered=None, ended=5, analysis=None,
+                                       ended_reason="call.start.error-get-phone-number"), fail_on=["failed"]),
+    scenario("content", Timeline(), include=["analysis", "transcript", "messages", "customer", "cost_breakdown",
+                                             "structured_outputs"], wait_for_analysis=True),
+    scenario("content-before-the-analysis", Timeline(ended=15, analysis=80), include=["analysis", "transcript"]),
+    scenario("analysis", Timeline(ended=15, analysis=50), wait_for_analysis=True, include=["analysis"]),
+    scenario("analysis-too-late", Timeline(ended=15, analysis=500), wait_for_analysis=True, analysis_timeout=60,
+             include=["analysis"]),
+    scenario("analysis-in-fail_on", UNANSWERED, wait_for_analysis=True, fail_on=["no_answer"]),
+    scenario("analysis-beyond-the-timeout", Timeline(ended=15, analysis=500), wait_for_analysis=True,
+             analysis_timeout=1000, timeout=90, include=["analysis"]),
+    scenario("timeout", Timeline(ended=None), timeout=90),
+    scenario("erased", Timeline(ended=None), lambda model: lambda call_id:
+             model.simulator.set_status(call_id, "deletion-failed")),
+    scenario("unknown-status", Timeline(ended=None), lambda model: lambda call_id:
+             model.simulator.set_status(call_id, "pondering"), timeout=90),
+    scenario("refused", Timeline(), lambda model: lambda call_id:
+             model.simulator.faults.add(Fault(path=f"/call/{call_id}", status=401, times=None))),
+    scenario("gone", Timeline(), lambda model: lambda call_id:
+             model.simulator.faults.add(Fault(path=f"/call/{call_id}", status=404, times=None))),
+]  # fmt: skip
+
+
+@waits
+@pytest.mark.parametrize(("timeline", "act", "arguments"), SCENARIOS)
+def test_it_waits_as_the_sensor_does(
+    model: AirflowModel,
+    deferrable: bool,
+    timeline: Timeline,
+    act: Callable[[AirflowModel], Callable[[str], None]] | None,
+    arguments: dict[str, Any],
+) -> None:
+    model.simulator.timeline = timeline
+    if act is not None:
+        after_placing(model, act(model))
+    own = model.slot(task_id="own", **arguments)
+    ours = outcome_of(lambda: wait_out(own, deferrable=deferrable), lambda: own.xcoms["call_id"])
+    for call_id in model.simulator.calls:
+        model.simulator.end_call(call_id)
+    model.pass_time(3600)
+    other = model.slot(task_id="other")
+    call_id = begin(other)["id"]
+    sensor = VapiCallSensor(task_id="wait", call_id=call_id, deferrable=False, **arguments)
+    theirs = outcome_of(lambda: sensor.execute(model.slot(task_id="wait").context()), lambda: call_id)
+    assert ours == theirs
+
+
+@waits
+@pytest.mark.parametrize(
+    ("timeline", "arguments", "expected"),
+    [
+        pytest.param(UNANSWERED, {"fail_on": ["no_answer"]}, VapiCallFailedError, id="fail_on"),
+        pytest.param(Timeline(ended=None), {"timeout": 90}, AirflowSensorTimeout, id="timeout"),
+    ],
+)
+def test_a_wait_that_fails_says_which_call_and_what_became_of_it(
+    model: AirflowModel,
+    deferrable: bool,
+    timeline: Timeline,
+    arguments: dict[str, Any],
+    expected: type[Exception],
+) -> None:
+    model.simulator.timeline = timeline
+    slot = model.slot(deferrable=deferrable, **arguments)
+    with pytest.raises(expected) as failure:
+        wait_out(slot)
+    call_id = slot.xcoms["call_id"]
+    assert call_id in str(failure.value)
+    if expected is AirflowSensorTimeout:
+        assert "(timeout=90): its last status was 'in-progress'" in str(failure.value)
+    else:
+        assert "customer-did-not-answer" in str(failure.value)
+
+
+@waits
+def test_the_wait_begins_with_the_call_and_not_with_the_try(model: AirflowModel, deferrable: bool) -> None:
+    """Finding out whether the call was placed takes a minute, which is none of the timeout."""
+    model.simulator.faults.add(Fault(method="POST", reset="before", effect=False, times=1))
+    model.simulator.timeline = Timeline(ended=80, analysis=None)
+    slot = model.slot(deferrable=deferrable, timeout=100)
+    with pytest.raises(Exception, match="a retry may place it"):
+        wait_out(slot)
+    assert wait_out(slot)["status"] == "ended"
+    assert model.rings() == {NUMBER: 1}
+
+
+@pytest.mark.parametrize("timeout", [0, 7, 100])
+def test_the_wait_ends_on_time_and_not_a_pause_later(model: AirflowModel, timeout: float) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    began = model.now
+    with pytest.raises(AirflowSensorTimeout):
+        wait_out(model.slot(timeout=timeout, poke_interval=60))
+    assert model.now - began == timeout
+
+
+# What is there before it begins
+
+
+@waits
+def test_id_and_link_are_there_before_the_first_look(model: AirflowModel, deferrable: bool) -> None:
+    slot, seen = model.slot(deferrable=deferrable), []
+
+    def at(point: str) -> None:
+        if point == "send.GET":
+            seen.append({key: slot.xcoms.get(key) for key in ("call_id", LINK)})
+
+    model.at = at
+    wait_out(slot)
+    (call_id,) = model.simulator.calls
+    assert seen
+    assert all(
+        told == {"call_id": call_id, LINK: f"https://dashboard.vapi.ai/calls/{call_id}"} for told in seen
+    )
+
+
+def test_id_and_link_are_there_while_it_is_deferred(model: AirflowModel) -> None:
+    slot = model.slot()
+    call_id = deferral(slot).trigger.call_id
+    assert slot.xcoms["call_id"] == call_id
+    assert slot.xcoms[LINK] == f"https://dashboard.vapi.ai/calls/{call_id}"
+
+
+def test_without_waiting_nothing_is_looked_at(model: AirflowModel) -> None:
+    summary = model.slot(deferrable=True, fail_on=["failed"], timeout=0).attempt()
+    assert summary["status"] == "queued"
+    assert [request.method for request in model.simulator.requests] == ["POST"]
+
+
+# Passing errors
+
+
+@waits
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"status": 503}, id="503"),
+        pytest.param({"status": 429}, id="429"),
+        pytest.param({"reset": "before"}, id="reset"),
+        pytest.param({"status": 200, "body": "<html>", "content_type": "text/html"}, id="html"),
+    ],
+)
+def test_an_outage_right_after_the_call_was_placed_is_waited_out(
+    model: AirflowModel, deferrable: bool, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Each look is five requests.
+    model.simulator.faults.add(Fault(method="GET", times=11, **fault))
+    slot = model.slot(deferrable=deferrable)
+    assert wait_out(slot)["outcome"] == "completed"
+    assert "Waiting goes on" in caplog.text
+    assert model.posts() == 1
+    assert model.rings() == {NUMBER: 1}
+
+
+@waits
+def test_an_outage_to_the_end_of_the_wait_is_told(model: AirflowModel, deferrable: bool) -> None:
+    model.simulator.faults.add(Fault(method="GET", status=503, times=None))
+    slot = model.slot(deferrable=deferrable, timeout=200)
+    with pytest.raises(AirflowSensorTimeout, match=r"no status\. The last error was: GET /call/.* 503"):
+        wait_out(slot)
+    assert "call_id" in slot.xcoms
+
+
+def test_a_connection_that_cannot_be_read_for_a_while_is_waited_out(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = model.slot()
+    deferred = deferral(slot)
+    model.pass_time(60)
+    with monkeypatch.context() as patch:
+        patch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
+        again = resume(slot, deferred, told("done", deferred.trigger.call_id))
+    assert isinstance(again, Deferral)
+    assert again.trigger.end_time == deferred.trigger.end_time
+    assert resume(slot, again, told("done", again.trigger.call_id))["status"] == "ended"
+
+
+# What is left to the triggerer
+
+
+def test_the_trigger_gets_ids_and_numbers_and_nothing_of_the_call(model: AirflowModel) -> None:
+    slot = model.slot(
+        customer={"number": NUMBER, "name": "Ada"},
+        assistant_overrides={"variableValues": {"diagnosis": "measles"}},
+        poke_interval=timedelta(seconds=20),
+        timeout=600,
+        wait_for_analysis=True,
+        analysis_timeout=timedelta(minutes=2),
+        include=["customer", "transcript"],
+        hang_up_on_kill=True,
+    )
+    deferred = deferral(slot)
+    call = model.simulator.get_call(deferred.trigger.call_id)
+    assert deferred.trigger == VapiCallTrigger(
+        vapi_conn_id="vapi_default",
+        call_id=call["id"],
+        poll_interval=20,
+        end_time=model.now + 600,
+        since=call["updatedAt"].replace(".000Z", "+00:00"),
+        wait_for_analysis=True,
+        analysis_timeout=120,
+        hang_up_on_kill=True,
+    )
+    assert (deferred.method, deferred.kwargs, deferred.timeout) == (
+        "execute_complete",
+        {},
+        timedelta(seconds=720),
+    )
+    kept = json.dumps([slot.xcoms, slot.stored, deferred.trigger.serialize()])
+    for content in ("2025550143", "Ada", "measles", "simulator-key", "control"):
+        assert content not in kept
+
+
+def test_a_trigger_ends_no_call_unless_that_was_asked_for(model: AirflowModel) -> None:
+    assert not deferral(model.slot()).trigger.hang_up_on_kill
+    assert not deferral(model.slot(number="+12025550101", hang_up_on_timeout=True)).trigger.hang_up_on_kill
+
+
+# The process after the deferral
+
+
+def test_the_resumed_process_finds_its_call_by_itself_and_places_none(model: AirflowModel) -> None:
+    slot = model.slot()
+    deferred = deferral(slot)
+    model.pass_time(60)
+    # However its templates render now.
+    changed = {
+        "assistant_id": None,
+        "assistant": {"firstMessage": "Hi"},
+        "customer": {"number": "+12025550199"},
+    }
+    result = resume(slot, deferred, told("done", deferred.trigger.call_id), **changed)
+    assert result["id"] == deferred.trigger.call_id
+    assert model.posts() == 1
+
+
+def test_a_mapped_task_finds_the_call_of_its_own_element(model: AirflowModel) -> None:
+    slots = [model.slot(number=f"+1202555010{place}", map_index=place) for place in range(3)]
+    deferred = [deferral(slot) for slot in slots]
+    model.pass_time(60)
+    for slot, each in reversed(list(zip(slots, deferred, strict=True))):
+        assert resume(slot, each, told("done", each.trigger.call_id))["id"] == slot.xcoms["call_id"]
+    assert len({each.trigger.call_id for each in deferred}) == 3
+
+
+def test_a_call_that_goes_on_after_all_is_waited_for_to_the_same_end(model: AirflowModel) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(timeout=300)
+    deferred = first = deferral(slot, timeout=300)
+    for _ in range(3):
+        model.pass_time(50)
+        deferred = resume(slot, deferred, told("done", first.trigger.call_id))
+        assert isinstance(deferred, Deferral)
+        assert deferred.trigger.end_time == first.trigger.end_time
+    with pytest.raises(AirflowSensorTimeout, match=r"after 5 min 0 s \(timeout=300\)"):
+        resume(slot, deferred, await_event(model, deferred.trigger))
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["call-over", "call-goes-on"])
+def test_when_no_trigger_reports_the_task_looks_for_itself(model: AirflowModel, ends: bool) -> None:
+    model.simulator.timeline = Timeline(ended=50 if ends else None, analysis=None)
+    slot = model.slot(deferrable=True, wait_for_completion=True, timeout=300)
+    deferred = deferral(slot)
+    model.pass_time(300 + 120)
+    if ends:
+        assert slot.resume(*BACKSTOP)["id"] == deferred.trigger.call_id
+    else:
+        with pytest.raises(
+            AirflowSensorTimeout, match=f"{deferred.trigger.call_id} had not ended .*timeout=300"
+        ):
+            slot.resume(*BACKSTOP)
+
+
+def test_an_event_of_another_call_is_an_error(model: AirflowModel) -> None:
+    slot = model.slot()
+    deferred = deferral(slot)
+    with pytest.raises(VapiConfigurationError, match="does not know"):
+        resume(slot, deferred, told("done", OTHER_ID))
+
+
+def test_a_resumed_process_without_its_call_id_says_so_and_sends_nothing(model: AirflowModel) -> None:
+    slot = model.slot()
+    deferred = deferral(slot)
+    del slot.xcoms["call_id"]
+    asked = len(model.simulator.requests)
+    with pytest.raises(VapiConfigurationError, match="call_id"):
+        resume(slot, deferred, told("done", deferred.trigger.call_id))
+    assert len(model.simulator.requests) == asked
+
+
+def test_a_resumed_process_that_finds_nothing_of_what_was_kept_calls_nobody_again(
+    model: AirflowModel,
+) -> None:
+    """A user has deleted the task's XComs while it was deferred."""
+    slot = model.slot()
+    deferred = deferral(slot)
+    slot.xcoms.clear()
+    model.pass_time(60)
+    with suppress(VapiConfigurationError):
+        resume(slot, deferred, told("done", deferred.trigger.call_id))
+    assert model.posts() == 1
+    assert model.rings() == {NUMBER: 1}
+
+
+def test_execution_timeout_bounds_a_deferred_wait(model: AirflowModel) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300)
+    deferred = deferral(slot)
+    assert deferred.trigger.end_time == model.now + 100
+    with pytest.raises(AirflowTaskTimeout, match=r"\(execution_timeout=100\)"):
+        resume(slot, deferred, await_event(model, deferred.trigger))
+
+
+# The try after it
+
+
+@waits
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        pytest.param(401, VapiAuthenticationError, id="401"),
+        pytest.param(404, VapiCallNotFoundError, id="404"),
+    ],
+)
+def test_a_task_that_is_cleared_after_its_wait_failed_waits_for_the_same_call(
+    model: AirflowModel, deferrable: bool, fault: int, expected: type[Exception]
+) -> None:
+    model.simulator.faults.add(Fault(method="GET", status=fault, times=None))
+    slot = model.slot(deferrable=deferrable)
+    with pytest.raises(expected):
+        wait_out(slot)
+    call_id = slot.xcoms["call_id"]
+    model.simulator.faults.clear()
+    slot.run.clear_number += 1
+    model.pass_time(60)
+    assert wait_out(slot)["id"] == call_id
+    assert model.rings() == {NUMBER: 1}
+
+
+@waits
+def test_a_retry_waits_anew_for_the_call_of_the_first_try(model: AirflowModel, deferrable: bool) -> None:
+    """A worker that was lost in the middle of its wait."""
+    model.simulator.timeline = Timeline(ended=400, analysis=None)
+    slot: Slot = model.slot(deferrable=deferrable, timeout=300)
+    with pytest.raises(AirflowSensorTimeout):
+        wait_out(slot)
+    first = slot.xcoms["call_id"]
+    assert wait_out(slot)["id"] == first
+    assert model.rings() == {NUMBER: 1}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A kill -9 at every step of a try, and one ring all the same after the tries that follow.
+
+The steps of a first try are each line of the package that it runs from the moment on at which it does something to the
+world outside, each 20th line before that, and, while its request is under way, each 40th line of requests, urllib3 and
+http.client: there are too many to walk them all. The steps of longer ways, with an answer that is lost or a call to
+adopt, are the points between which nothing reaches the world outside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import pytest
+from airflow_model import AirflowModel, Killed
+from ways import FIRST, SECOND, Way, at_nth, be_killed, caller, ignore
+
+QUIET_STRIDE = 20
+LIBRARY_STRIDE = 40
+LIBRARIES = ("requests", "urllib3", "http")
+
+PARTS = 4
+"""A walk is so many tests, each of which takes its share of the steps."""
+
+
+@dataclass
+class Walker:
+    """
+    Runs a try up to a step, and kills it there.
+
+    What is raised in a process is not what ends one from outside: ``finally`` still runs. So nothing that is dead gets
+    through to the world outside any more.
+
+    :param model: the Airflow
+    :param last_step: the number of the step that is the last one, from 0
+    """
+
+    model: AirflowModel
+    last_step: int
+    died_at: str | None = None
+    _stride: int = QUIET_STRIDE
+    _lines: int = 0
+    _library_lines: int = 0
+    _steps: int = 0
+    _is_under_way: bool = False
+
+    def walk(self, run: Callable[[], Any]) -> None:
+        """Run a try until it is killed, or over."""
+        others = sys.gettrace()
+        self.model.at = self._pass
+        sys.settrace(self._enter)
+        try:
+            run()
+        except Killed:
+            pass
+        finally:
+            sys.settrace(others)
+            self.model.at = ignore
+
+    def _pass(self, point: str) -> None:
+        if self.died_at is not None:
+            raise Killed
+        if point in ("store.set", "send.POST"):
+            self._stride = 1
+        if point == "send.POST":
+            self._is_under_way = True
+        elif point in ("store.set", "xcom.push"):
+            self._is_under_way = False
+
+    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        parts = frame.f_code.co_filename.split("/")
+        if "vapi_provider" in parts:
+            return self._package_line
+        is_library = self._is_under_way and any(name in parts for name in LIBRARIES)
+        return self._library_line if is_library else None
+
+    def _package_line(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line":
+            self._lines += 1
+            if self._lines % self._stride == 0:
+                self._step(frame)
+        return self._package_line
+
+    def _library_line(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line" and self._is_under_way:
+            self._library_lines += 1
+            if self._library_lines % LIBRARY_STRIDE == 0:
+                self._step(frame)
+        return self._library_line
+
+    def _step(self, frame: FrameType) -> None:
+        if self._steps == self.last_step:
+            self.died_at = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            # It ends the tracing, too.
+            raise Killed
+        self._steps += 1
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_first_try_is_killed_at_any_line(model: AirflowModel, part: int) -> None:
+    # What is imported or compiled at first use would be steps that no other try has.
+    caller(model, 0).attempt()
+    for step in range(part, 10_000, PARTS):
+        model.rings()
+        slot, walker = caller(model, step + 1), Walker(model, step)
+        walker.walk(slot.prepare())
+        if walker.died_at is None:
+            break
+        # Both a next try that follows at once and one that follows in minutes.
+        model.pass_time(step // PARTS % 2 * 300)
+        slot.until_done()
+        model.assert_rang_once(slot)
+        assert slot.try_number == 2, walker.died_at
+    assert step > 200
+
+
+WAYS = {**FIRST, **SECOND}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_try_is_killed_at_any_point(model: AirflowModel, way: Way) -> None:
+    for number in range(len(way.points(model))):
+        model.rings()
+        slot = way.prepare(model, number + 1)
+        tries = slot.try_number
+        at_nth(model, number, be_killed)
+        with pytest.raises(Killed):
+            slot.attempt()
+        slot.until_done()
+        model.assert_rang_once(slot)
+        assert slot.try_number <= tries + 3
+
+
+def test_two_tries_in_a_row_are_killed_at_any_point(model: AirflowModel) -> None:
+    extensions = itertools.count(1)
+    for first in range(len(Way().points(model))):
+        for second in itertools.count():
+            model.rings()
+            slot = caller(model, next(extensions))
+            at_nth(model, first, be_killed)
+            with pytest.raises(Killed):
+                slot.attempt()
+            at_nth(model, second, be_killed)
+            try:
+                slot.attempt()
+            except Killed:
+                slot.until_done()
+                model.assert_rang_once(slot)
+            else:
+                model.at = ignore
+                break
+        assert second > 1

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The token: what it is made of, where it stands in a request, and how it is read back."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel
+
+from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.models.call import CallTrace
+from vapi_provider.placing.request import CallRequest, build_request
+from vapi_provider.placing.token import carries, fingerprint_person, make_token
+
+OTHER_ID = "0198a3f0-0000-7000-8000-00000000000a"
+NONE: dict[str, Any] = dict.fromkeys(
+    (
+        "assistant_id",
+        "squad_id",
+        "workflow_id",
+        "assistant",
+        "phone_number_id",
+        "customer",
+        "name",
+        "assistant_overrides",
+        "schedule_plan",
+        "request",
+    )
+)
+CALL: dict[str, Any] = {
+    "assistant_id": ASSISTANT_ID,
+    "phone_number_id": PHONE_NUMBER_ID,
+    "customer": {"number": NUMBER},
+}
+
+
+def request(**arguments: Any) -> CallRequest:
+    return build_request({**NONE, **CALL, **arguments})
+
+
+def context(**more: Any) -> Any:
+    ti = {"dag_id": "calls", "run_id": "monday", "task_id": "call", "map_index": -1, "try_number": 1}
+    return {"ti": SimpleNamespace(**{**ti, **more})}
+
+
+def token(ti: dict[str, Any] | None = None, **arguments: Any) -> str:
+    return make_token(context(**(ti or {})), request(**arguments))
+
+
+SQUAD = {"assistant_id": None, "squad_id": OTHER_ID}
+WORKFLOW = {"assistant_id": None, "workflow_id": OTHER_ID}
+TRANSIENT = {"assistant_id": None, "assistant": {"firstMessage": "Hello"}}
+
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "DAG": ({"dag_id": "other"}, {}),
+    "run": ({"run_id": "tuesday"}, {}),
+    "task": ({"task_id": "other"}, {}),
+    "number": ({}, {"customer": {"number": "+12025550199"}}),
+    "extension": ({}, {"customer": {"number": NUMBER, "extension": "12"}}),
+    "SIP URI": ({}, {"customer": {"sip_uri": "sip:ada@example.com"}}),
+    "customer id": ({}, {"customer": None, "request": {"customerId": OTHER_ID}}),
+    "assistant": ({}, {"assistant_id": OTHER_ID}),
+    "squad": ({}, SQUAD),
+    "workflow": ({}, WORKFLOW),
+    "transient assistant": ({}, TRANSIENT),
+    "phone number": ({}, {"phone_number_id": OTHER_ID}),
+}
+SAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "try": ({"try_number": 7}, {}),
+    "map index": ({"map_index": 3}, {}),
+    "name": ({}, {"name": "Reminder"}),
+    "overrides": ({}, {"assistant_overrides": {"variableValues": {"first_name": "Ada"}}}),
+    "schedule": ({}, {"schedule_plan": {"earliest_at": "2099-01-01T00:00:00Z"}}),
+    "customer's name": ({}, {"customer": {"number": NUMBER, "name": "Ada", "email": "ada@example.com"}}),
+    "white space": ({}, {"customer": {"number": f" {NUMBER} "}, "assistant_id": f" {ASSISTANT_ID} "}),
+}
+
+
+@pytest.mark.parametrize(("ti", "arguments"), OTHERS.values(), ids=OTHERS)
+def test_another_one_has_another_token(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
+    assert token(ti, **arguments) != token()
+
+
+def test_all_of_them_have_different_tokens() -> None:
+    assert len({token(ti, **arguments) for ti, arguments in OTHERS.values()}) == len(OTHERS)
+
+
+@pytest.mark.parametrize(("ti", "arguments"), SAMES.values(), ids=SAMES)
+def test_the_token_does_not_depend_on(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
+    assert token(ti, **arguments) == token()
+
+
+@pytest.mark.parametrize("field", ["dag_id", "run_id", "task_id"])
+def test_parts_of_it_cannot_be_moved_from_one_name_to_the_next(field: str) -> None:
+    names = {"dag_id": "a", "run_id": "a", "task_id": "a"}
+    assert len({token({**names, field: "aa"}), token({**names, "dag_id": "aaa"}), token(names)}) == 3
+
+
+def test_a_squad_and_an_assistant_of_one_id_are_not_the_same() -> None:
+    assert token(**SQUAD) != token(assistant_id=OTHER_ID)
+    assert token(**SQUAD) != token(**WORKFLOW)
+
+
+def test_a_transient_assistant_may_be_written_anew_for_each_try() -> None:
+    other = {**TRANSIENT, "assistant": {"firstMessage": "Good evening"}}
+    assert token(**TRANSIENT) == token(**other)
+
+
+def test_another_airflow_has_another_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = {token()}
+    for host in ("staging", "production"):
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", f"https://{host}.example.com")
+        tokens |= {token(), token()}
+    assert len(tokens) == 3
+
+
+def test_it_is_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version of the package must find the calls that an older one has placed."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    assert token() == "pru6ohmf"
+
+
+def test_whom_a_call_rings_is_told_without_the_caller() -> None:
+    person = fingerprint_person(context(), request())
+    assert fingerprint_person(context(), request(assistant_id=OTHER_ID)) == person
+    assert fingerprint_person(context(), request(customer={"number": "+12025550199"})) != person
+    assert NUMBER[1:] not in person
+
+
+# In the request.
+
+CARRIERS = {
+    "assistant": ({}, "assistantOverrides"),
+    "transient assistant": (TRANSIENT, "assistantOverrides"),
+    "squad": (SQUAD, "squadOverrides"),
+    "workflow": (WORKFLOW, "workflowOverrides"),
+}
+carriers = pytest.mark.parametrize(("arguments", "field"), CARRIERS.values(), ids=CARRIERS)
+
+
+@carriers
+def test_it_is_a_variable_value_of_the_overrides_that_are_used(arguments: dict[str, Any], field: str) -> None:
+    body = request(**arguments).carrying("7f3k9q2m")
+    assert body[field] == {"variableValues": {"airflow_token": "7f3k9q2m"}}
+    assert len([each for each in body if each.endswith("Overrides")]) == 1
+
+
+@carriers
+def test_overrides_and_variable_values_of_the_users_own_are_kept(
+    arguments: dict[str, Any], field: str
+) -> None:
+    own = {"variableValues": {"first_name": "Ada"}, "metadata": {"row": 7}}
+    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"request": {field: own}}
+    body = request(**arguments, **given).carrying("7f3k9q2m")
+    assert body[field] == {
+        "variableValues": {"first_name": "Ada", "airflow_token": "7f3k9q2m"},
+        "metadata": {"row": 7},
+    }
+    # They are the user's, and another try begins with them.
+    assert own == {"variableValues": {"first_name": "Ada"}, "metadata": {"row": 7}}
+
+
+@carriers
+def test_a_variable_value_of_its_name_is_refused(arguments: dict[str, Any], field: str) -> None:
+    own = {"variableValues": {"airflow_token": "mine"}}
+    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"request": {field: own}}
+    with pytest.raises(VapiConfigurationError, match="airflow_token"):
+        request(**arguments, **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("Reminder", "Reminder #7f3k9q2m"),
+        (None, "#7f3k9q2m"),
+        (" Reminder ", "Reminder #7f3k9q2m"),
+        ("Reminder #1", "Reminder #1 #7f3k9q2m"),
+        ("x" * 30, f"{'x' * 30} #7f3k9q2m"),
+    ],
+)
+def test_it_is_the_end_of_the_name(name: str | None, sent: str) -> None:
+    assert request(name=name).carrying("7f3k9q2m")["name"] == sent
+    assert len(sent) <= 40
+
+
+def test_a_longer_name_is_refused() -> None:
+    with pytest.raises(VapiConfigurationError, match="31 characters"):
+        request(name="x" * 31)
+
+
+@pytest.mark.parametrize("has_store", [True], ids=[""])
+def test_a_real_one_fits_behind_the_longest_name(model: AirflowModel) -> None:
+    summary = model.slot(name="x" * 30).attempt()
+    assert re.fullmatch(r"x{30} #[a-z2-7]{8}", summary["name"])
+
+
+# Read back.
+
+
+def trace(**fields: Any) -> CallTrace:
+    return CallTrace.model_validate({"id": OTHER_ID, **fields})
+
+
+@pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides", "workflowOverrides"])
+def test_it_is_read_from_variable_values(field: str) -> None:
+    call = trace(**{field: {"variableValues": {"airflow_token": "7f3k9q2m"}}}, name="Renamed")
+    assert carries(call, "7f3k9q2m")
+    assert not carries(call, "7f3k9q2n")
+
+
+@pytest.mark.parametrize("name", ["Reminder #7f3k9q2m", "#7f3k9q2m", "Renamed #7f3k9q2m  "])
+def test_it_is_read_from_the_name(name: str) -> None:
+    assert carries(trace(name=name), "7f3k9q2m")
+    assert not carries(trace(name=name), "7f3k9q2n")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": None, "assistantOverrides": None},
+        {"name": "7f3k9q2m"},
+        {"name": "#7f3k9q2m called"},
+        {"name": "Reminder #7f3k9q2mx"},
+        {"assistantOverrides": []},
+        {"assistantOverrides": {"variableValues": None}},
+        {"assistantOverrides": {"variableValues": ["7f3k9q2m"]}},
+        {"assistantOverrides": {"airflow_token": "7f3k9q2m"}},
+        {"assistantOverrides": {"variableValues": {"token": "7f3k9q2m"}}},
+    ],
+)
+def test_whatever_else_a_call_has_is_no_token(fields: dict[str, Any]) -> None:
+    assert not carries(trace(**fields), "7f3k9q2m")
+
+
+def test_what_is_sent_is_recognised() -> None:
+    body = request(name="Reminder").carrying("7f3k9q2m")
+    assert carries(trace(**body), "7f3k9q2m")
+    assert carries(trace(name=body["name"]), "7f3k9q2m")
+    assert carries(trace(assistantOverrides=body["assistantOverrides"]), "7f3k9q2m")
