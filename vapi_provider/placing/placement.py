@@ -145,7 +145,7 @@ class CallPlacement:
                 assistant_id=self._request.assistant_id,
                 phone_number_id=self._request.phone_number_id,
             )
-        if is_from_before_clear and context["ti"].map_index >= 0:
+        if is_from_before_clear and context["ti"].map_index not in (None, -1):
             # And when the list has changed back, another one may have called this person in between.
             state = noted.state if noted.state is Noted.PLACED else Noted.NOTHING
             return dataclasses.replace(noted, state=state, at=time.time())

@@ -347,10 +347,9 @@ class Schedule(AirflowModel):
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().install(monkeypatch)
-        # Where all tries of a request together have a limit.
-        clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
-        for module in ("vapi_provider.hooks.transport", "tenacity"):
-            monkeypatch.setattr(f"{module}.time", clock)
+        # All tries of a request together have a limit; that of one is left to the time on the wall.
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
+        monkeypatch.setattr("tenacity.time", clock)
         log = logging.getLogger("schedule")
         monkeypatch.setattr(log, "handlers", [_Teller(self)])
         monkeypatch.setattr(log, "propagate", False)

@@ -837,8 +837,6 @@ def test_the_list_takes_long_to_read(
 BROKEN_LISTS: dict[str, dict[str, Any]] = {
     "503": {"status": 503},
     "HTML": {"status": 200, **HTML},
-    "reset": {"reset": "before"},
-    "404 in HTML": {"status": 404, **HTML},
     "time-out": {"delay": 30},
 }
 
