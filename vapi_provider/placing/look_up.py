@@ -29,10 +29,12 @@ class LookUp:
 
     :param found: what that means
     :param call_id: the call to adopt, when there is one
+    :param newest: when the newest call that was listed was created, whoever placed it
     """
 
     found: Found
     call_id: str | None = None
+    newest: datetime | None = None
 
 
 class _TooMuchError(Exception):
@@ -66,17 +68,21 @@ def look_up(
     }
     reader = _Reader(hook, {name: value for name, value in filters.items() if value is not None})
     matches: list[CallTrace] = []
+    newest: datetime | None = None
     is_whole = True
     try:
-        matches += (call for call in newest_first(reader.page, PAGE_SIZE) if carries(call, token))
+        for call in newest_first(reader.page, PAGE_SIZE):
+            newest = newest or call.created_at
+            if carries(call, token):
+                matches.append(call)
     except _TooMuchError:
         is_whole = False
     ringing = [call for call in matches if not did_ring_nobody(call)]
     if ringing:
-        return LookUp(Found.CALL, max(ringing, key=_certainty).id)
+        return LookUp(Found.CALL, max(ringing, key=_certainty).id, newest)
     if not is_whole:
-        return LookUp(Found.TOO_MUCH)
-    return LookUp(Found.NOBODY_RANG if matches else Found.NOTHING)
+        return LookUp(Found.TOO_MUCH, newest=newest)
+    return LookUp(Found.NOBODY_RANG if matches else Found.NOTHING, newest=newest)
 
 
 def did_ring_nobody(call: Any) -> bool:

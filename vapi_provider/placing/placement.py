@@ -89,6 +89,7 @@ class CallPlacement:
         # Without a note, an earlier try may have sent its request up to now.
         self._last_sending = min(self._note.at, time.time())
         self._known_at = time.monotonic()
+        self._newest: datetime | None = None
         self._pause = _FIRST_PAUSE_SECONDS
         self._call_id = self._note.call_id
         self._call: Call | None = None
@@ -177,8 +178,7 @@ class CallPlacement:
             self._check_stop()
             if time.monotonic() - self._known_at <= FRESH_SECONDS:
                 return
-            look = self._look_up()
-            self._known_at = time.monotonic()
+            look = self._look_up(is_again=True)
             if look.found is Found.CALL:
                 raise _FoundMeanwhileError(look)
             if look.found is Found.TOO_MUCH:
@@ -233,18 +233,29 @@ class CallPlacement:
             look = LookUp(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise self._undecided(str(error)) from None
-        self._known_at = time.monotonic()
         self._learn(look, is_settled=began_at >= self._settles_at)
 
-    def _look_up(self) -> LookUp:
+    def _look_up(self, *, is_again: bool = False) -> LookUp:
+        began_at = time.monotonic()
         since = self._since()
-        return look_up(
+        if is_again and self._newest is not None:
+            # What has come since the last look, by Vapi's clock; a long list would take too long again.
+            since = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
+        elif since is not None:
+            since -= CLOCK_DIFFERENCE
+        look = look_up(
             self._hook,
             self.token,
-            since=since and since - CLOCK_DIFFERENCE,
+            since=since,
             assistant_id=self._note.assistant_id,
             phone_number_id=self._note.phone_number_id,
         )
+        # Where it took longer than a request may, the process may have stood still, and the answer be old.
+        ended_at = time.monotonic()
+        is_old = ended_at - began_at > self._hook.request_timeout
+        self._known_at = began_at if is_old else ended_at
+        self._newest = look.newest or self._newest
+        return look
 
     def _since(self) -> datetime | None:
         """Return when the call can have been placed at the earliest, by our clock."""

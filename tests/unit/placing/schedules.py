@@ -539,14 +539,14 @@ class Schedule(AirflowModel):
         if not isinstance(it, Try):
             return
         self.tell(point)
-        if point == "xcom.push" and it.superseded_at + KILL_SECONDS < self.now:
-            # It only goes on to see whether it can call somebody.
-            raise Killed
         if point == "send.POST" and it.is_told_to_stop:
             self.problems.append(f"{it.name} sends a request though it was told to stop.")
         if point == ("store.set" if self.has_store else "send.POST"):
             it.noted_at = self.now
         it.rest(point, self._random.uniform(0, 0.3))
+        if point == "xcom.push" and it.superseded_at + KILL_SECONDS < self.now:
+            # It only goes on to see whether it can call somebody.
+            raise Killed
         if point.startswith("send."):
             self._break(point.removeprefix("send."))
         elif point.startswith(("store.", "xcom.")):

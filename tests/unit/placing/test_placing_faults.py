@@ -421,9 +421,8 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @ways
 def test_a_try_stands_still_until_its_successor_is_done(model: AirflowModel, way: Way) -> None:
     for number, point in enumerate(way.points(model)):
-        if point == "send.POST" or (point == "sent.GET" and not model.has_store):
-            # A worker that is frozen here for minutes, and wakes up, is what nothing can be done about: with the last
-            # byte of an answer that is old by then, where no store refuses its note.
+        if point == "send.POST":
+            # A worker that is frozen here for minutes, and wakes up, is what nothing can be done about.
             continue
         model.rings()
         slot = way.prepare(model, number + 1)
@@ -817,6 +816,24 @@ def test_the_list_takes_long_to_read(
     model.at = lambda point: model.pass_time(seconds) if point == "sent.GET" else None
     slot.attempt()
     assert pages_read(model) > 24
+    model.assert_rang_once(slot)
+
+
+def test_a_list_that_took_too_long_to_read_is_not_read_whole_again(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vapi_provider.placing.look_up.PAGE_SIZE", 10)
+    add_calls_to_others(model, 120, seconds=5)
+    slot = model.slot()
+    kill_at(model, slot, "send.POST")
+    model.pass_time(600)
+    model.at = lambda point: model.pass_time(3) if point == "sent.GET" else None
+    slot.attempt()
+    bounds = [each.query["createdAtGe"] for each in model.simulator.requests if each.method == "GET"]
+    # What was not there a minute ago can only be among the newest.
+    assert len(set(bounds)) == 2
+    assert bounds[-1] > bounds[0]
+    assert bounds.count(bounds[-1]) <= 2 < 12 < bounds.count(bounds[0])
     model.assert_rang_once(slot)
 
 
