@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A campaign of the size that Airflow maps a task to by default; most of its minutes are ``dag.test()``'s own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vapi_provider.simulator import Timeline, VapiSimulator
+
+PEOPLE = [f"+1202556{number:04}" for number in range(1000)]
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+    at_once = Timeline(ringing=0, answered=0, ended=0, analysis=0)
+    with VapiSimulator(timeline=at_once, concurrency_limit=len(PEOPLE)) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
+        yield running
+
+
+def test_a_thousand_people_are_called_once_each(
+    simulator: VapiSimulator, run_dag: Callable[..., Any], dag_module: ModuleType
+) -> None:
+    dag_module.people[:] = [{"customer": {"number": number}} for number in PEOPLE]
+    run = run_dag("place_each")
+    assert run.state == "success"
+    assert simulator.rings == dict.fromkeys(PEOPLE, 1)
+    assert [request.method for request in simulator.requests] == ["POST"] * len(PEOPLE)
+    called = {call["customer"]["number"]: call_id for call_id, call in simulator.calls.items()}
+    assert run.call_ids("call") == [called[number] for number in PEOPLE]
