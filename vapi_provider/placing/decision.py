@@ -142,16 +142,16 @@ RULES = (
         found=(Found.NOT_LOOKED,),
     ),
     Rule(
-        "list too long",
-        Step.GIVE_UP,
-        "Whether a call was placed cannot be told; a person has to look.",
-        found=(Found.TOO_MUCH,),
-    ),
-    Rule(
         "not settled",
         Step.WAIT,
         "A request may still be under way, or its call not yet in the list.",
         is_settled=False,
+    ),
+    Rule(
+        "list too long",
+        Step.GIVE_UP,
+        "Whether a call was placed cannot be told; a person has to look.",
+        found=(Found.TOO_MUCH,),
     ),
     Rule(
         "list unreadable",

@@ -53,14 +53,6 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
             known(Noted.SENDING, sent=True),
         ],
     ),
-    "list too long": (
-        Step.GIVE_UP,
-        [
-            known(Noted.NOTHING, Found.TOO_MUCH),
-            known(Noted.SENDING, Found.TOO_MUCH, settled=True),
-            known(Noted.SENDING, Found.TOO_MUCH, sent=True),
-        ],
-    ),
     "not settled": (
         Step.WAIT,
         [
@@ -68,7 +60,17 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
             known(Noted.SENDING, Found.NOTHING),
             known(Noted.SENDING, Found.NOBODY_RANG),
             known(Noted.SENDING, Found.UNREADABLE),
+            # The newest are read first, so it may still turn up.
+            known(Noted.SENDING, Found.TOO_MUCH),
             known(Noted.SENDING, Found.NOTHING, sent=True),
+        ],
+    ),
+    "list too long": (
+        Step.GIVE_UP,
+        [
+            known(Noted.NOTHING, Found.TOO_MUCH, settled=True),
+            known(Noted.SENDING, Found.TOO_MUCH, settled=True),
+            known(Noted.SENDING, Found.TOO_MUCH, settled=True, sent=True),
         ],
     ),
     "list unreadable": (

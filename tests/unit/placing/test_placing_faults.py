@@ -903,6 +903,17 @@ def test_the_list_is_too_long_and_the_call_is_among_what_was_read(
     model.assert_rang_once(slot)
 
 
+@list_lags(20)
+def test_the_list_is_too_long_and_lags(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vapi_provider.placing.look_up.MAX_PAGES", 2)
+    add_calls_to_others(model, 300)
+    slot = model.slot()
+    kill_at(model, slot, "sent.POST")
+    slot.attempt()
+    assert model.posts() == 1
+    model.assert_rang_once(slot)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
 def test_vapi_refuses_to_show_the_list(model: AirflowModel, point: str, status: int) -> None:
