@@ -67,6 +67,10 @@ class DagRun:
     def call_ids(self, task_id: str) -> list[Any]:
         return [self.xcoms.get((*key, "call_id")) for key in self._keys(task_id)]
 
+    def labels(self, task_id: str) -> list[Any]:
+        """Return what each mapped instance is shown as."""
+        return [self.task_instances[key].rendered_map_index for key in self._keys(task_id)]
+
     def _keys(self, task_id: str) -> list[tuple[str, int]]:
         return sorted(key for key in self.task_instances if key[0] == task_id)
 

@@ -119,6 +119,7 @@ def test_a_mapped_call_rings_once_and_hands_its_summary_on(
     called = calls_by_number(simulator)
     assert [result["id"] for result in run.results("call")] == [called[ADA], called[GRACE], called[EDSGER]]
     assert run.call_ids("call") == [called[ADA], called[GRACE], called[EDSGER]]
+    assert run.labels("call") == ["***01", "***02", "***03"]
     assert run.links("call") == [
         f"https://dashboard.vapi.ai/calls/{call_id}" for call_id in run.call_ids("call")
     ]

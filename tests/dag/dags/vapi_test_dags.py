@@ -204,7 +204,11 @@ def place_each() -> DAG:
     """Place a call to each of the people, in the way that is said there."""
     with new_dag("place_each") as dag:
         VapiCreateCallOperator.partial(
-            task_id="call", assistant_id=ASSISTANT_ID, phone_number_id=PHONE_NUMBER_ID, name="Reminder"
+            task_id="call",
+            assistant_id=ASSISTANT_ID,
+            phone_number_id=PHONE_NUMBER_ID,
+            name="Reminder",
+            map_index_template="{{ task.customer['number'] }}",
         ).expand_kwargs(whom())
     return dag
 
