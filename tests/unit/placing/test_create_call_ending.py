@@ -475,26 +475,15 @@ def test_a_call_is_hung_up_when_no_trigger_has_reported_in_time(model: AirflowMo
     assert ended_by_us(model)
 
 
-def test_a_call_is_hung_up_when_execution_timeout_strikes_amid_a_pause(model: AirflowModel) -> None:
+@pytest.mark.parametrize("point", ["sleep", "send.GET"], ids=["amid-a-pause", "amid-a-look"])
+def test_a_call_is_hung_up_when_execution_timeout_strikes(model: AirflowModel, point: str) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(wait_for_completion=True, hang_up_on_timeout=True)
 
     def strike() -> None:
         raise AirflowTaskTimeout("execution_timeout")
 
-    during(model, "sleep", strike, skip=2)
-    assert isinstance(run(slot), AirflowTaskTimeout)
-    assert ended_by_us(model)
-
-
-def test_a_call_is_hung_up_when_execution_timeout_strikes_amid_a_look(model: AirflowModel) -> None:
-    model.simulator.timeline = LIVE
-    slot = model.slot(wait_for_completion=True, hang_up_on_timeout=True)
-
-    def strike() -> None:
-        raise AirflowTaskTimeout("execution_timeout")
-
-    during(model, "send.GET", strike, skip=2)
+    during(model, point, strike, skip=2)
     assert isinstance(run(slot), AirflowTaskTimeout)
     assert ended_by_us(model)
 
