@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A campaign of the size that Airflow maps a task to by default; most of its minutes are ``dag.test()``'s own."""
+"""A campaign of nearly as many people as Airflow maps a task over by default; most of its minutes are ``dag.test()``'s own."""
 
 from __future__ import annotations
 
@@ -31,5 +31,4 @@ def test_a_thousand_people_are_called_once_each(
     assert run.state == "success"
     assert simulator.rings == dict.fromkeys(PEOPLE, 1)
     assert [request.method for request in simulator.requests] == ["POST"] * len(PEOPLE)
-    called = {call["customer"]["number"]: call_id for call_id, call in simulator.calls.items()}
-    assert run.call_ids("call") == [called[number] for number in PEOPLE]
+    assert [simulator.get_call(each)["customer"]["number"] for each in run.call_ids("call")] == PEOPLE

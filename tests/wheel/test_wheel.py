@@ -77,11 +77,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_installed
 
 
-def test_the_wheel_carries_types_and_licence_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_carries_types_and_licence_and_nothing_but_the_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert "vapi_provider/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vapi_provider"}
+    package = [name for name in names if ".dist-info" not in name]
+    assert {name.split("/")[0] for name in package} == {"vapi_provider"}
+    assert [name for name in package if not name.endswith(".py")] == ["vapi_provider/py.typed"]
 
 
 def test_the_wheels_metadata_tells_what_it_is(wheel: Path) -> None:

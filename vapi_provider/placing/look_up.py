@@ -29,7 +29,7 @@ class LookUp:
 
     :param found: what that means
     :param call_id: the call to adopt, when there is one
-    :param newest: when the newest call that was listed was created, whoever placed it
+    :param newest: where there is none, when the newest call that was listed was created, whoever placed it
     """
 
     found: Found
@@ -79,7 +79,7 @@ def look_up(
         is_whole = False
     ringing = [call for call in matches if not did_ring_nobody(call)]
     if ringing:
-        return LookUp(Found.CALL, max(ringing, key=_certainty).id, newest)
+        return LookUp(Found.CALL, max(ringing, key=_certainty).id)
     if not is_whole:
         return LookUp(Found.TOO_MUCH, newest=newest)
     return LookUp(Found.NOBODY_RANG if matches else Found.NOTHING, newest=newest)
