@@ -93,7 +93,7 @@ class Campaign:
 
     def _end_one(self) -> None:
         call_id = self._live.popleft()
-        # Noted first, so that nobody can have seen the end before: what it took is over- and not understated.
+        # Recorded first, so that nobody can have seen the end before: what it took is over- and not understated.
         self.ended[call_id] = time.time()
         self._simulator.end_call(call_id)
         if self._quiet:

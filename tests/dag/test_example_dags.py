@@ -176,7 +176,7 @@ def test_wait_for_batch_waits_deferred_and_counts(
     run_example: Runner, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
     simulator.end_call(simulator.add_call())
     reasons = {
         simulator.add_call(status="in-progress"): reason

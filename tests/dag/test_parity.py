@@ -198,7 +198,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
             patch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(good))
             patch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({**good, "password": ""}))
             patch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
-            patch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.05)
+            patch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
             waits = {
                 name: {"soft_fail": soft_fail, "poke_interval": 0.01, **row.arrange(simulator, name)}
                 for name, row in ROWS.items()

@@ -34,7 +34,7 @@ RunDag = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def nothing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
     for wait in ("KILL_SECONDS", "LIST_LAG_SECONDS"):
         monkeypatch.setattr(f"vapi_provider.placing.placement.{wait}", 0.1)
 

@@ -27,24 +27,25 @@ from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Connection
 from airflow.sdk import DAG, task
 from vapi_provider import get_provider_info as info
+from vapi_provider.client import hang_up, responses, transport
+from vapi_provider.connection import VapiSettings, read_settings
 from vapi_provider.exceptions import VapiError
-from vapi_provider.hooks import answers, ending, transport
-from vapi_provider.hooks.settings import VapiSettings, read_settings
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.call import Call, CallStatus
 from vapi_provider.models.outcome import CallOutcome, outcome_of
 from vapi_provider.models.summary import check_include
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
-from vapi_provider.placing import look_up, placement
+from vapi_provider.placing import placement, search
 from vapi_provider.placing.decision import RULES, Rule
 from vapi_provider.placing.request import MAX_NAME_LENGTH
-from vapi_provider.sensors import waiting
+from vapi_provider.polling import changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.simulator.__main__ import main as run_simulator
 from vapi_provider.simulator.timeline import DEFAULT_TIMELINE
-from vapi_provider.triggers import call as trigger, connection, feed, watcher
+from vapi_provider.triggers import call as trigger
+from vapi_provider.waiting import mixin
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
 
@@ -666,30 +667,30 @@ def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: Va
 @pytest.mark.parametrize(
     ("page", "said", "meant"),
     [
-        ("waiting", "at most 20 requests", watcher.REQUESTS_PER_POLL == 20),
-        ("waiting", "Up to 20 calls are read one by one", watcher.REQUESTS_PER_POLL == 20),
-        ("waiting", "at most 14 pages of about 1.5 MB", (watcher.PAGES_PER_POLL, feed.PAGE_BYTES) == (14, 1_500_000)),
-        ("waiting", "never less than 5 seconds", watcher.MIN_INTERVAL_SECONDS == 5),
+        ("waiting", "at most 20 requests", poller.REQUESTS_PER_POLL == 20),
+        ("waiting", "Up to 20 calls are read one by one", poller.REQUESTS_PER_POLL == 20),
+        ("waiting", "at most 14 pages of about 1.5 MB", (poller.PAGES_PER_POLL, changes.PAGE_BYTES) == (14, 1_500_000)),
+        ("waiting", "never less than 5 seconds", poller.MIN_INTERVAL_SECONDS == 5),
         ("waiting", "reads the connection once a minute", connection.CONNECTION_SECONDS == 60),
-        ("waiting", "as long as Vapi asks (up to an hour)", watcher.MAX_RETRY_AFTER_SECONDS == 3600),
+        ("waiting", "as long as Vapi asks (up to an hour)", poller.MAX_RETRY_AFTER_SECONDS == 3600),
         ("waiting", "ends them after five minutes", connection.MISSING_SECONDS == 300),
-        ("waiting", "some two minutes later", waiting.BACKSTOP_SECONDS == 120),
+        ("waiting", "some two minutes later", mixin.BACKSTOP_SECONDS == 120),
         ("waiting", "every 15 seconds, the default interval", VapiCallSensor(task_id="wait", call_id="x").poke_interval == 15),
         ("connection", "All tries of a request end within 75 seconds", transport.ALL_TRIES_SECONDS == 75),
         ("connection", "after a passing error, at most 10", info.MAX_MAX_RETRIES == 10),
         ("connection", "triggerers do within a minute", connection.CONNECTION_SECONDS == 60),
         ("connection", "triggers share one look a minute", connection.CONNECTION_SECONDS == 60),
         ("operators", "within 75 seconds in all", transport.ALL_TRIES_SECONDS == 75),
-        ("operators", "408, 425, 429 and 5xx", sorted(answers._RETRY_STATUSES) == [408, 425, 429]),
+        ("operators", "408, 425, 429 and 5xx", sorted(responses._RETRY_STATUSES) == [408, 425, 429]),
         ("operators", "a pause asked for that is longer than a minute", transport.MAX_RETRY_AFTER_SECONDS == 60),
-        ("sensor", "deferred, never less than 5", watcher.MIN_INTERVAL_SECONDS == 5),
+        ("sensor", "deferred, never less than 5", poller.MIN_INTERVAL_SECONDS == 5),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH == 30),
         ("placing", "a killed task goes on for 5 seconds", placement.KILL_SECONDS == 5),
         ("placing", "the list may lag by 30", placement.LIST_LAG_SECONDS == 30),
         ("placing", "its time limit (30 seconds", info.DEFAULT_TIMEOUT == 30),
         ("placing", "from an hour before", placement.CLOCK_DIFFERENCE.total_seconds() == 3600),
-        ("placing", "up to 200 pages of 100 calls or 512 MiB", (look_up.MAX_PAGES, look_up.PAGE_SIZE, look_up.MAX_BYTES) == (200, 100, 2**29)),
-        ("placing", "A worker has 3 seconds", ending.HANG_UP_SECONDS == 3),
+        ("placing", "up to 200 pages of 100 calls or 512 MiB", (search.MAX_PAGES, search.PAGE_SIZE, search.MAX_BYTES) == (200, 100, 2**29)),
+        ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS == 3),
         ("testing", "for 5 seconds at least", trigger.SETTLE_SECONDS == 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout == 604_800),
         ("troubleshooting", "[core] max_map_length`, 1,024 by default", conf.getint("core", "max_map_length") == 1024),

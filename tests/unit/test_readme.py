@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from airflow.sdk import Connection
+from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiError
-from vapi_provider.hooks.settings import read_settings
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import Call
 from vapi_provider.models.outcome import CallOutcome, outcome_of

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.exceptions import (
-    VapiConfigurationError,
-    VapiConnectionNotFoundError,
-    VapiError,
-    VapiPermanentError,
-)
-from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from vapi_provider.hooks.arguments import (
+from vapi_provider.client.arguments import (
     check_call_id,
     check_filter_id,
     check_instant,
@@ -28,17 +21,24 @@ from vapi_provider.hooks.arguments import (
     check_page_size,
     check_request,
 )
-from vapi_provider.hooks.control import end_live_call
-from vapi_provider.hooks.paging import newest_first
-from vapi_provider.hooks.settings import NO_LIMITS, RequestLimits, VapiSettings, read_settings
-from vapi_provider.hooks.transport import VapiTransport, open_session
-from vapi_provider.models.call import Call, CallGlimpse, CallPage, CallTrace, GlimpseT
+from vapi_provider.client.control import end_live_call
+from vapi_provider.client.pagination import newest_first
+from vapi_provider.client.transport import VapiTransport, open_session
+from vapi_provider.connection import NO_LIMITS, RequestLimits, VapiSettings, read_settings
+from vapi_provider.exceptions import (
+    VapiConfigurationError,
+    VapiConnectionNotFoundError,
+    VapiError,
+    VapiPermanentError,
+)
+from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from vapi_provider.models.call import Call, CallPage, CallStatusView, PlacedCallView, ViewT
 
 if TYPE_CHECKING:
     import requests
 
     from airflow.providers.common.compat.sdk import Connection
-    from vapi_provider.hooks.answers import Answer
+    from vapi_provider.client.responses import ApiResponse
 
 
 class VapiHook(BaseHook):
@@ -324,7 +324,7 @@ class VapiHook(BaseHook):
     def _page(self, params: dict[str, Any]) -> list[Call]:
         return self._transport.send("GET", "/call", _read_calls, params=params)
 
-    def glimpse_call(self, call_id: str) -> CallGlimpse:
+    def get_status(self, call_id: str) -> CallStatusView:
         """
         Read as much of a call as tells whether it is over (https://docs.vapi.ai/api-reference/calls/get).
 
@@ -336,7 +336,7 @@ class VapiHook(BaseHook):
         checked_id = check_call_id(call_id)
         return self._transport.send("GET", f"/call/{checked_id}", _expect(checked_id, _read_glimpse))
 
-    def glimpse_page(self, params: Mapping[str, Any]) -> CallPage[CallGlimpse]:
+    def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
         """
         Read one page of the list, and of each call as much as tells whether it is over.
 
@@ -351,7 +351,7 @@ class VapiHook(BaseHook):
             "GET", "/call", lambda answer: _read_page(answer, _GLIMPSES), params=params
         )
 
-    def trace_page(self, params: Mapping[str, Any]) -> CallPage[CallTrace]:
+    def list_placed(self, params: Mapping[str, Any]) -> CallPage[PlacedCallView]:
         """
         Read one page of the list, and of each call as much as tells by whom it was placed and what became of it.
 
@@ -395,7 +395,7 @@ _JSON_NAMES = {
 }
 
 
-def _read_call(answer: Answer, body: Any, kind: type[GlimpseT]) -> GlimpseT:
+def _read_call(answer: ApiResponse, body: Any, kind: type[ViewT]) -> ViewT:
     if not isinstance(body, dict):
         raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a call")
     try:
@@ -405,37 +405,37 @@ def _read_call(answer: Answer, body: Any, kind: type[GlimpseT]) -> GlimpseT:
     if call is None:
         # Out of the handler: its error holds the body.
         raise answer.unreadable("a call without an id")
-    call._answered_at = answer.answered_at
+    call._responded_at = answer.responded_at
     return call
 
 
-def _read_rows(answer: Answer) -> list[Any]:
+def _read_rows(answer: ApiResponse) -> list[Any]:
     body = answer.json()
     if not isinstance(body, list):
         raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a list of calls")
     return body
 
 
-def _read_calls(answer: Answer) -> list[Call]:
+def _read_calls(answer: ApiResponse) -> list[Call]:
     return [_read_call(answer, row, Call) for row in _read_rows(answer)]
 
 
-_GLIMPSE = TypeAdapter(CallGlimpse)
-_GLIMPSES = TypeAdapter(list[CallGlimpse])
-_TRACES = TypeAdapter(list[CallTrace])
+_GLIMPSE = TypeAdapter(CallStatusView)
+_GLIMPSES = TypeAdapter(list[CallStatusView])
+_TRACES = TypeAdapter(list[PlacedCallView])
 
 
-def _read_glimpse(answer: Answer) -> CallGlimpse:
+def _read_glimpse(answer: ApiResponse) -> CallStatusView:
     try:
         glimpse = _GLIMPSE.validate_json(answer.body)
     except ValidationError:
         # What pydantic's reader of JSON does not take, a lone surrogate or another encoding, may be fine all the same.
-        return _read_call(answer, answer.json(), CallGlimpse)
-    glimpse._answered_at = answer.answered_at
+        return _read_call(answer, answer.json(), CallStatusView)
+    glimpse._responded_at = answer.responded_at
     return glimpse
 
 
-def _read_page(answer: Answer, rows_kind: TypeAdapter[list[GlimpseT]]) -> CallPage[GlimpseT]:
+def _read_page(answer: ApiResponse, rows_kind: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
     try:
         rows = rows_kind.validate_json(answer.body)
     except ValidationError:
@@ -444,24 +444,24 @@ def _read_page(answer: Answer, rows_kind: TypeAdapter[list[GlimpseT]]) -> CallPa
         rows, length = _sound_rows(listed, rows_kind), len(listed)
     else:
         length = len(rows)
-    answered_at = answer.answered_at
+    responded_at = answer.responded_at
     for row in rows:
-        row._answered_at = answered_at
-    return CallPage(rows, length, len(answer.body), answered_at)
+        row._responded_at = responded_at
+    return CallPage(rows, length, len(answer.body), responded_at)
 
 
-def _sound_rows(listed: list[Any], rows_kind: TypeAdapter[list[GlimpseT]]) -> list[GlimpseT]:
-    sound: list[GlimpseT] = []
+def _sound_rows(listed: list[Any], rows_kind: TypeAdapter[list[ViewT]]) -> list[ViewT]:
+    sound: list[ViewT] = []
     for row in listed:
         with suppress(ValidationError):
             sound += rows_kind.validate_python([row])
     return sound
 
 
-def _expect(call_id: str, read: Callable[[Answer], GlimpseT]) -> Callable[[Answer], GlimpseT]:
+def _expect(call_id: str, read: Callable[[ApiResponse], ViewT]) -> Callable[[ApiResponse], ViewT]:
     """Make a reader of an answer that must be the call of the given id."""
 
-    def read_and_compare(answer: Answer) -> GlimpseT:
+    def read_and_compare(answer: ApiResponse) -> ViewT:
         call = read(answer)
         if call.id.strip().lower() != call_id:
             raise answer.unreadable("another call")

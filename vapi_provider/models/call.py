@@ -78,7 +78,7 @@ _Instant = Annotated[
 ]
 
 
-class CallGlimpse(BaseModel):
+class CallStatusView(BaseModel):
     """
     As much of a call as tells whether it is over, for who looks at very many; the rest is not even built.
 
@@ -99,7 +99,7 @@ class CallGlimpse(BaseModel):
     ended_at: _Instant = None
     analysis: _Object = None
 
-    _answered_at: datetime | None = PrivateAttr(default=None)
+    _responded_at: datetime | None = PrivateAttr(default=None)
 
     @property
     def has_known_status(self) -> bool:
@@ -129,9 +129,9 @@ class CallGlimpse(BaseModel):
         return any(value not in (None, "", {}, []) for value in (self.analysis or {}).values())
 
     @property
-    def answered_at(self) -> datetime | None:
+    def responded_at(self) -> datetime | None:
         """When Vapi gave this answer, by Vapi's own clock; None when the call was not read by the hook."""
-        return self._answered_at
+        return self._responded_at
 
     def analysis_due_in(self, timeout: float) -> float:
         """
@@ -141,10 +141,10 @@ class CallGlimpse(BaseModel):
         :return: the seconds left when Vapi answered, by Vapi's own clock; 0 when there is nothing to wait for
         """
         ended_at = self.ended_at or self.updated_at
-        if not self.has_ended or self.has_analysis or ended_at is None or self.answered_at is None:
+        if not self.has_ended or self.has_analysis or ended_at is None or self.responded_at is None:
             return 0.0
         # Vapi's clocks can differ by seconds; that is no reason to wait longer.
-        elapsed = max(0.0, (self.answered_at - ended_at).total_seconds())
+        elapsed = max(0.0, (self.responded_at - ended_at).total_seconds())
         return max(0.0, timeout - elapsed)
 
     def _status(self) -> str:
@@ -156,7 +156,7 @@ class CallGlimpse(BaseModel):
     __str__ = BaseModel.__repr__
 
 
-class CallTrace(CallGlimpse):
+class PlacedCallView(CallStatusView):
     """As much of a call as tells by whom it was placed and whether somebody's phone rang."""
 
     name: _Text = None
@@ -167,27 +167,27 @@ class CallTrace(CallGlimpse):
     workflow_overrides: _Object = None
 
 
-GlimpseT = TypeVar("GlimpseT", bound=CallGlimpse)
+ViewT = TypeVar("ViewT", bound=CallStatusView)
 
 
 @dataclass(frozen=True)
-class CallPage(Generic[GlimpseT]):
+class CallPage(Generic[ViewT]):
     """
     One page of the list of calls, read as glimpses.
 
     :param rows: the calls that can be read, in the order in which Vapi lists them
     :param length: how many rows the page had, with those that cannot be read
     :param size: how many bytes it had
-    :param answered_at: when Vapi gave it, by Vapi's own clock
+    :param responded_at: when Vapi gave it, by Vapi's own clock
     """
 
-    rows: list[GlimpseT]
+    rows: list[ViewT]
     length: int
     size: int
-    answered_at: datetime
+    responded_at: datetime
 
 
-class Call(CallGlimpse):
+class Call(CallStatusView):
     """
     A call as Vapi's API answers it (https://docs.vapi.ai/api-reference/calls/get).
 

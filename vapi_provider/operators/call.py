@@ -13,13 +13,13 @@ from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.outcome import CallOutcome, check_fail_on
 from vapi_provider.models.summary import check_include
 from vapi_provider.placing.masking import mask_customer, mask_values
-from vapi_provider.sensors.waiting import WaitsForCall, check_analysis_timeout, check_limits
+from vapi_provider.waiting.mixin import WaitsForCall, check_analysis_timeout, check_limits
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
-    from vapi_provider.sensors.wait import CallWait, WaitMemory
+    from vapi_provider.waiting.wait import CallWait, WaitState
 
 
 class VapiUpdateCallOperator(BaseOperator):
@@ -61,7 +61,7 @@ class VapiUpdateCallOperator(BaseOperator):
         :return: the call's summary, see :meth:`vapi_provider.models.call.Call.summary`
         """
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
-        from vapi_provider.hooks.arguments import check_call_id
+        from vapi_provider.client.arguments import check_call_id
         from vapi_provider.hooks.vapi import VapiHook
 
         call_id = check_call_id(self.call_id)
@@ -231,7 +231,7 @@ class VapiCreateCallOperator(WaitsForCall):
         return self._place_and_wait(context)
 
     def _place_and_wait(self, context: Context) -> Any:
-        from vapi_provider.sensors.wait import WaitMemory
+        from vapi_provider.waiting.wait import WaitState
 
         placed = self._place(context)
         call = self._check_dialled(placed)
@@ -239,7 +239,7 @@ class VapiCreateCallOperator(WaitsForCall):
             return call.summary(self.include)
         # The first look is not the first request, so that whatever passes is waited out. Only the answer to POST tells
         # the limits.
-        memory = WaitMemory(started_at=time.time(), limits=placed.limits, try_number=context["ti"].try_number)
+        memory = WaitState(started_at=time.time(), limits=placed.limits, try_number=context["ti"].try_number)
         wait = self._begin_wait(context, memory, is_first=False, makes_one_look=False)
         if self.deferrable:
             return wait.look() or self._defer_wait(context, wait)
@@ -287,7 +287,7 @@ class VapiCreateCallOperator(WaitsForCall):
         """See whether a call was dialled of which Vapi said at once that it may not be."""
         from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiError
         from vapi_provider.models.limits import is_blocked
-        from vapi_provider.sensors.policy import check_dialled
+        from vapi_provider.waiting.policy import check_dialled
 
         limits = call.limits
         if self._hook is None or not is_blocked(limits):
@@ -315,7 +315,7 @@ class VapiCreateCallOperator(WaitsForCall):
                 # The task was told to stop while the request was under way.
                 self._hang_up_if_killed()
 
-    def _begin_wait(self, context: Context, memory: WaitMemory, **how: Any) -> CallWait:
+    def _begin_wait(self, context: Context, memory: WaitState, **how: Any) -> CallWait:
         wait = super()._begin_wait(context, memory, **how)
         self._call_id, self._hook = wait.call_id, self._hook or wait.hook
         return wait
@@ -339,7 +339,7 @@ class VapiCreateCallOperator(WaitsForCall):
         return super()._time_out(wait)
 
     def _hang_up_at_limit(self, wait: CallWait) -> None:
-        from vapi_provider.hooks.ending import hang_up
+        from vapi_provider.client.hang_up import hang_up
         from vapi_provider.hooks.vapi import VapiHook
 
         if self.hang_up_on_timeout and not wait.memory.has_ended:
@@ -358,7 +358,7 @@ class VapiCreateCallOperator(WaitsForCall):
             or not (self._hook and self._hook.has_connection)
         ):
             return
-        from vapi_provider.hooks.ending import hang_up_soon
+        from vapi_provider.client.hang_up import hang_up_soon
 
         self.log.warning("The task was stopped. %s", hang_up_soon(self._hook, self._call_id))
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Noted(str, Enum):
+class Recorded(str, Enum):
     """What the task's own notes say about this call, from this try or one before it."""
 
     NOTHING = "nothing"
@@ -29,7 +29,7 @@ class Noted(str, Enum):
 class Found(str, Enum):
     """What Vapi shows of the call."""
 
-    NOT_LOOKED = "not looked"
+    NOT_SEARCHED = "not looked"
     NOTHING = "nothing"
     """A whole look found no call with the token."""
     NOBODY_RANG = "nobody rang"
@@ -47,7 +47,7 @@ class Step(str, Enum):
 
     PLACE = "place"
     READ = "read"
-    LOOK = "look"
+    SEARCH = "look"
     WAIT = "wait"
     ADOPT = "adopt"
     TRY_LATER = "try later"
@@ -67,8 +67,8 @@ class Knowledge:
     """
 
     is_first_try: bool
-    noted: Noted
-    found: Found = Found.NOT_LOOKED
+    noted: Recorded
+    found: Found = Found.NOT_SEARCHED
     is_settled: bool = False
     has_sent: bool = False
 
@@ -80,7 +80,7 @@ class Rule(NamedTuple):
     step: Step
     because: str
     is_first_try: bool | None = None
-    noted: tuple[Noted, ...] | None = None
+    noted: tuple[Recorded, ...] | None = None
     found: tuple[Found, ...] | None = None
     is_settled: bool | None = None
     has_sent: bool | None = None
@@ -109,14 +109,14 @@ RULES = (
         "id noted",
         Step.READ,
         "The call is known by its id.",
-        noted=(Noted.PLACED,),
-        found=(Found.NOT_LOOKED,),
+        noted=(Recorded.PLACED,),
+        found=(Found.NOT_SEARCHED,),
     ),
     Rule(
         "noted call rang nobody",
         Step.PLACE,
         "Vapi answered, and ended the call before it was dialled; nothing else was sent.",
-        noted=(Noted.PLACED,),
+        noted=(Recorded.PLACED,),
         found=(Found.NOBODY_RANG,),
         has_sent=False,
     ),
@@ -124,7 +124,7 @@ RULES = (
         "noted as not sent",
         Step.PLACE,
         "The request of an earlier try had no effect for certain.",
-        noted=(Noted.NOT_SENT,),
+        noted=(Recorded.NOT_SENT,),
         has_sent=False,
     ),
     Rule(
@@ -132,14 +132,14 @@ RULES = (
         Step.PLACE,
         "Nothing ran before this try.",
         is_first_try=True,
-        noted=(Noted.NOTHING,),
+        noted=(Recorded.NOTHING,),
         has_sent=False,
     ),
     Rule(
         "doubt",
-        Step.LOOK,
+        Step.SEARCH,
         "The request may have been sent: an earlier try ran, or the answer to this one's was lost.",
-        found=(Found.NOT_LOOKED,),
+        found=(Found.NOT_SEARCHED,),
     ),
     Rule(
         "not settled",

@@ -15,10 +15,10 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.placing.decision import Found, Knowledge, Noted, Step, decide
-from vapi_provider.placing.look_up import LookUp, did_ring_nobody, look_up
-from vapi_provider.placing.notes import Note, Notes
-from vapi_provider.placing.token import fingerprint_person, make_token
+from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
+from vapi_provider.placing.search import SearchResult, did_ring_nobody, look_up
+from vapi_provider.placing.state import PlacementState, PlacementStore
+from vapi_provider.placing.tokens import fingerprint_person, make_token
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -45,7 +45,7 @@ _MAX_FRESHENINGS = 5
 class _FoundMeanwhileError(Exception):
     """Somebody else has placed the call just before it was to be sent."""
 
-    def __init__(self, look: LookUp) -> None:
+    def __init__(self, look: SearchResult) -> None:
         super().__init__()
         self.look = look
 
@@ -77,7 +77,7 @@ class CallPlacement:
         self._log = log
         self._is_stopped = is_stopped
         self._tell_id = tell_id
-        self._notes = Notes(context)
+        self._notes = PlacementStore(context)
         run = context.get("dag_run")
         self._run_after: datetime | None = getattr(run, "run_after", None)
         self._clear_number: int = getattr(run, "clear_number", None) or 0
@@ -114,7 +114,7 @@ class CallPlacement:
         steps = {
             Step.PLACE: self._place,
             Step.READ: self._read,
-            Step.LOOK: self._look,
+            Step.SEARCH: self._look,
             Step.WAIT: self._wait,
         }
         while True:
@@ -125,11 +125,11 @@ class CallPlacement:
                 raise self._later()
             if rule.step is Step.GIVE_UP:
                 raise self._undecided("the list of calls is longer than may be read")
-            if rule.step is Step.LOOK:
+            if rule.step is Step.SEARCH:
                 self._log.info("%s Looking for a call with the token %s.", rule.because, self.token)
             steps[rule.step]()
 
-    def _first_note(self, context: Context) -> Note:
+    def _first_note(self, context: Context) -> PlacementState:
         """Return what an earlier try has noted about this call and still counts, or a blank note."""
         person = fingerprint_person(context, self._request)
         noted = self._notes.read()
@@ -137,10 +137,10 @@ class CallPlacement:
         # However the templates render in a retry, it is the same call. After a clear a task instance can be another
         # person's, when the list that it is mapped over has changed.
         if noted is None or (is_from_before_clear and noted.person != person):
-            return Note(
+            return PlacementState(
                 token=make_token(context, self._request),
                 at=time.time(),
-                state=Noted.NOTHING,
+                state=Recorded.NOTHING,
                 person=person,
                 clear_number=self._clear_number,
                 assistant_id=self._request.assistant_id,
@@ -148,7 +148,7 @@ class CallPlacement:
             )
         if is_from_before_clear and context["ti"].map_index not in (None, -1):
             # And when the list has changed back, another one may have called this person in between.
-            state = noted.state if noted.state is Noted.PLACED else Noted.NOTHING
+            state = noted.state if noted.state is Recorded.PLACED else Recorded.NOTHING
             return dataclasses.replace(noted, state=state, at=time.time())
         return dataclasses.replace(noted, clear_number=self._clear_number)
 
@@ -162,13 +162,13 @@ class CallPlacement:
         except VapiCallInDoubtError as error:
             self._failure = error.failure or error
             self._log.warning("%s It is not known whether the call was placed.", self._failure)
-            self._learn(LookUp(Found.NOT_LOOKED), has_sent=True)
+            self._learn(SearchResult(Found.NOT_SEARCHED), has_sent=True)
         except VapiError:
             self._take_back()
             raise
         else:
             self._call = call
-            self._learn(LookUp(Found.CALL, call.id), has_sent=True)
+            self._learn(SearchResult(Found.CALL, call.id), has_sent=True)
 
     def _get_ready_to_send(self) -> None:
         """Note that the request is about to be sent, unless somebody else was faster or the task is to stop."""
@@ -187,7 +187,7 @@ class CallPlacement:
 
     def _note_sending(self) -> None:
         try:
-            self._write(Noted.SENDING, at=time.time())
+            self._write(Recorded.SENDING, at=time.time())
         except Exception as error:
             # The note is a fence, too: Airflow takes none from a try that another has taken the place of.
             problem = type(error).__name__
@@ -203,7 +203,7 @@ class CallPlacement:
         if not self._has_noted_sending:
             return
         try:
-            self._write(Noted.NOT_SENT)
+            self._write(Recorded.NOT_SENT)
         except Exception as error:
             self._log.warning(
                 "Airflow did not take the note that nothing was sent (%s).", type(error).__name__
@@ -215,13 +215,13 @@ class CallPlacement:
         call = self._hook.get_call(call_id)
         if not did_ring_nobody(call):
             self._call = call
-            self._learn(LookUp(Found.CALL, call_id))
+            self._learn(SearchResult(Found.CALL, call_id))
         elif self._note.clear_number == self._clear_number:
-            self._learn(LookUp(Found.NOBODY_RANG))
+            self._learn(SearchResult(Found.NOBODY_RANG))
         else:
             # Another task instance may have called this person since.
-            self._note = dataclasses.replace(self._note, state=Noted.NOTHING)
-            self._learn(LookUp(Found.NOT_LOOKED))
+            self._note = dataclasses.replace(self._note, state=Recorded.NOTHING)
+            self._learn(SearchResult(Found.NOT_SEARCHED))
 
     def _look(self) -> None:
         began_at = time.time()
@@ -230,12 +230,12 @@ class CallPlacement:
         except VapiTransientError as error:
             self._failure = error
             self._log.warning("%s", error)
-            look = LookUp(Found.UNREADABLE)
+            look = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise self._undecided(str(error)) from None
         self._learn(look, is_settled=began_at >= self._settles_at)
 
-    def _look_up(self, *, is_again: bool = False) -> LookUp:
+    def _look_up(self, *, is_again: bool = False) -> SearchResult:
         began_at = time.monotonic()
         since = self._since()
         if is_again and self._newest is not None:
@@ -259,7 +259,7 @@ class CallPlacement:
 
     def _since(self) -> datetime | None:
         """Return when the call can have been placed at the earliest, by our clock."""
-        if self._known.noted is Noted.NOTHING:
+        if self._known.noted is Recorded.NOTHING:
             return self._run_after
         return datetime.fromtimestamp(self._last_sending, timezone.utc)
 
@@ -275,7 +275,7 @@ class CallPlacement:
         time.sleep(min(self._pause, left))
         self._check_stop()
         self._pause *= 2
-        self._learn(LookUp(Found.NOT_LOOKED))
+        self._learn(SearchResult(Found.NOT_SEARCHED))
 
     def _adopt(self) -> Call:
         call_id = str(self._call_id)
@@ -286,9 +286,9 @@ class CallPlacement:
         return self._call
 
     def _tell_placed(self, call_id: str) -> None:
-        if self._note.state is not Noted.PLACED or self._note.call_id != call_id:
+        if self._note.state is not Recorded.PLACED or self._note.call_id != call_id:
             try:
-                self._write(Noted.PLACED, call_id=call_id)
+                self._write(Recorded.PLACED, call_id=call_id)
             except Exception as error:
                 # The call is there, and its token will be found again.
                 self._log.warning(
@@ -296,7 +296,7 @@ class CallPlacement:
                 )
         self._tell_id(call_id)
 
-    def _learn(self, look: LookUp, *, is_settled: bool = False, has_sent: bool = False) -> None:
+    def _learn(self, look: SearchResult, *, is_settled: bool = False, has_sent: bool = False) -> None:
         self._call_id = look.call_id or self._call_id
         self._known = dataclasses.replace(
             self._known,
@@ -306,7 +306,7 @@ class CallPlacement:
             has_sent=has_sent or self._known.has_sent,
         )
 
-    def _write(self, state: Noted, *, at: float | None = None, call_id: str | None = None) -> None:
+    def _write(self, state: Recorded, *, at: float | None = None, call_id: str | None = None) -> None:
         request = self._request
         note = dataclasses.replace(
             self._note,
@@ -333,7 +333,7 @@ class CallPlacement:
 
     @property
     def _is_in_doubt(self) -> bool:
-        return decide(dataclasses.replace(self._known, found=Found.NOT_LOOKED)).step is Step.LOOK
+        return decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
 
     def _later(self) -> VapiError:
         if self._known.found is Found.UNREADABLE:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from vapi_provider.client.arguments import check_instant, check_request
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.hooks.arguments import check_instant, check_request
 from vapi_provider.placing.masking import mask_ending
 
 MAX_NAME_LENGTH = 30

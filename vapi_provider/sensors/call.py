@@ -19,11 +19,11 @@ from airflow.providers.common.compat.sdk import (
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.outcome import CallOutcome, check_fail_on
 from vapi_provider.models.summary import check_include
-from vapi_provider.sensors.waiting import WaitsForCall, check_analysis_timeout, check_limits
+from vapi_provider.waiting.mixin import WaitsForCall, check_analysis_timeout, check_limits
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from vapi_provider.sensors.wait import CallWait
+    from vapi_provider.waiting.wait import CallWait
 
 _REFUSED = {
     "exponential_backoff": "a call's end would be noticed later the longer the call took; raise poke_interval instead",
@@ -127,11 +127,11 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         return False
 
     def _begin(self, context: Context) -> CallWait:
-        from vapi_provider.sensors.wait import WaitMemory
+        from vapi_provider.waiting.wait import WaitState
 
         # In reschedule mode every look is another process of the task.
         is_first = context.get("task_reschedule_count", 0) == 0
-        memory = WaitMemory(started_at=time.time()) if is_first else self._recall(context)
+        memory = WaitState(started_at=time.time()) if is_first else self._recall(context)
         self._wait = self._begin_wait(
             context, memory, is_first=is_first, makes_one_look=self.reschedule and not self.deferrable
         )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from vapi_provider.client.arguments import check_call_id
+from vapi_provider.client.hang_up import hang_up
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.hooks.arguments import check_call_id
-from vapi_provider.hooks.ending import hang_up
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import read_instant
-from vapi_provider.triggers.connection import LIMITS
-from vapi_provider.triggers.watcher import CallWatcher, Verdict, Waiter
+from vapi_provider.polling.connection import LIMITS
+from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -146,7 +146,7 @@ class VapiCallTrigger(BaseTrigger):
             wait_for_analysis=self.wait_for_analysis,
             analysis_timeout=self.analysis_timeout,
         )
-        async with CallWatcher.watching(self.vapi_conn_id, waiter):
+        async with CallPoller.watching(self.vapi_conn_id, waiter):
             while (left := self.end_time - time.time()) > 0:
                 await asyncio.wait({waiter.verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
                 if waiter.verdict.done():

@@ -52,7 +52,7 @@ def configured(key: str, dag_run: Any = None) -> list[Any]:
 
 
 class _Ear(logging.Handler):
-    """Notes what an overheard sensor logs."""
+    """PlacementStore what an overheard sensor logs."""
 
     map_index = -1
 

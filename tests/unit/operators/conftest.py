@@ -12,7 +12,7 @@ from vapi_provider.simulator import ManualClock, VapiSimulator
 
 
 class TaskInstance:
-    """Notes each XCom, and how many requests Vapi had received by then."""
+    """PlacementStore each XCom, and how many requests Vapi had received by then."""
 
     def __init__(self, simulator: VapiSimulator) -> None:
         self.xcoms: dict[str, Any] = {}

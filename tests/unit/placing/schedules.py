@@ -357,7 +357,7 @@ class Schedule(AirflowModel):
         for kind in (VapiCreateCallOperator, VapiHook):
             monkeypatch.setattr(kind, "log", log)
         # A page of 100 calls takes its time, in earnest.
-        monkeypatch.setattr("vapi_provider.placing.look_up.PAGE_SIZE", PAGE_SIZE)
+        monkeypatch.setattr("vapi_provider.placing.search.PAGE_SIZE", PAGE_SIZE)
 
     def sleep(self, seconds: float) -> None:
         self.tell(f"sleeps for {seconds:.1f} s")

@@ -733,7 +733,7 @@ HEAVY = (
     "tenacity",
     "urllib3",
     "vapi_provider.hooks.vapi",
-    "vapi_provider.hooks.transport",
+    "vapi_provider.client.transport",
     "vapi_provider.models.call",
     "vapi_provider.placing.placement",
     "vapi_provider.triggers",

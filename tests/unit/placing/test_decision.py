@@ -7,12 +7,12 @@ import itertools
 
 import pytest
 
-from vapi_provider.placing.decision import RULES, Found, Knowledge, Noted, Step, decide
+from vapi_provider.placing.decision import RULES, Found, Knowledge, Recorded, Step, decide
 
 
 def known(
-    noted: Noted,
-    found: Found = Found.NOT_LOOKED,
+    noted: Recorded,
+    found: Found = Found.NOT_SEARCHED,
     *,
     first: bool = False,
     settled: bool = False,
@@ -25,75 +25,75 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
     "call found": (
         Step.ADOPT,
         [
-            known(Noted.PLACED, Found.CALL),
-            known(Noted.SENDING, Found.CALL),
-            known(Noted.SENDING, Found.CALL, sent=True),
-            known(Noted.NOTHING, Found.CALL),
+            known(Recorded.PLACED, Found.CALL),
+            known(Recorded.SENDING, Found.CALL),
+            known(Recorded.SENDING, Found.CALL, sent=True),
+            known(Recorded.NOTHING, Found.CALL),
             # Somebody else was faster, just before the request was to be sent.
-            known(Noted.NOTHING, Found.CALL, first=True),
-            known(Noted.NOT_SENT, Found.CALL),
+            known(Recorded.NOTHING, Found.CALL, first=True),
+            known(Recorded.NOT_SENT, Found.CALL),
         ],
     ),
-    "id noted": (Step.READ, [known(Noted.PLACED), known(Noted.PLACED, first=True)]),
-    "noted call rang nobody": (Step.PLACE, [known(Noted.PLACED, Found.NOBODY_RANG)]),
+    "id noted": (Step.READ, [known(Recorded.PLACED), known(Recorded.PLACED, first=True)]),
+    "noted call rang nobody": (Step.PLACE, [known(Recorded.PLACED, Found.NOBODY_RANG)]),
     "noted as not sent": (
         Step.PLACE,
-        [known(Noted.NOT_SENT), known(Noted.NOT_SENT, first=True)],
+        [known(Recorded.NOT_SENT), known(Recorded.NOT_SENT, first=True)],
     ),
-    "first try": (Step.PLACE, [known(Noted.NOTHING, first=True)]),
+    "first try": (Step.PLACE, [known(Recorded.NOTHING, first=True)]),
     "doubt": (
-        Step.LOOK,
+        Step.SEARCH,
         [
             # A retry or a clear, where there are no notes or they are lost.
-            known(Noted.NOTHING),
-            known(Noted.SENDING),
+            known(Recorded.NOTHING),
+            known(Recorded.SENDING),
             # The answer was lost.
-            known(Noted.SENDING, first=True, sent=True),
+            known(Recorded.SENDING, first=True, sent=True),
             # A wait is over.
-            known(Noted.SENDING, sent=True),
+            known(Recorded.SENDING, sent=True),
         ],
     ),
     "not settled": (
         Step.WAIT,
         [
-            known(Noted.NOTHING, Found.NOTHING),
-            known(Noted.SENDING, Found.NOTHING),
-            known(Noted.SENDING, Found.NOBODY_RANG),
-            known(Noted.SENDING, Found.UNREADABLE),
+            known(Recorded.NOTHING, Found.NOTHING),
+            known(Recorded.SENDING, Found.NOTHING),
+            known(Recorded.SENDING, Found.NOBODY_RANG),
+            known(Recorded.SENDING, Found.UNREADABLE),
             # The newest are read first, so it may still turn up.
-            known(Noted.SENDING, Found.TOO_MUCH),
-            known(Noted.SENDING, Found.NOTHING, sent=True),
+            known(Recorded.SENDING, Found.TOO_MUCH),
+            known(Recorded.SENDING, Found.NOTHING, sent=True),
         ],
     ),
     "list too long": (
         Step.GIVE_UP,
         [
-            known(Noted.NOTHING, Found.TOO_MUCH, settled=True),
-            known(Noted.SENDING, Found.TOO_MUCH, settled=True),
-            known(Noted.SENDING, Found.TOO_MUCH, settled=True, sent=True),
+            known(Recorded.NOTHING, Found.TOO_MUCH, settled=True),
+            known(Recorded.SENDING, Found.TOO_MUCH, settled=True),
+            known(Recorded.SENDING, Found.TOO_MUCH, settled=True, sent=True),
         ],
     ),
     "list unreadable": (
         Step.TRY_LATER,
         [
-            known(Noted.NOTHING, Found.UNREADABLE, settled=True),
-            known(Noted.SENDING, Found.UNREADABLE, settled=True, sent=True),
+            known(Recorded.NOTHING, Found.UNREADABLE, settled=True),
+            known(Recorded.SENDING, Found.UNREADABLE, settled=True, sent=True),
         ],
     ),
     "nothing there, sent by this try": (
         Step.TRY_LATER,
         [
-            known(Noted.SENDING, Found.NOTHING, settled=True, sent=True),
-            known(Noted.SENDING, Found.NOBODY_RANG, settled=True, sent=True),
+            known(Recorded.SENDING, Found.NOTHING, settled=True, sent=True),
+            known(Recorded.SENDING, Found.NOBODY_RANG, settled=True, sent=True),
         ],
     ),
     "nothing there": (
         Step.PLACE,
         [
-            known(Noted.NOTHING, Found.NOTHING, settled=True),
-            known(Noted.NOTHING, Found.NOBODY_RANG, settled=True),
-            known(Noted.SENDING, Found.NOTHING, settled=True),
-            known(Noted.SENDING, Found.NOBODY_RANG, settled=True),
+            known(Recorded.NOTHING, Found.NOTHING, settled=True),
+            known(Recorded.NOTHING, Found.NOBODY_RANG, settled=True),
+            known(Recorded.SENDING, Found.NOTHING, settled=True),
+            known(Recorded.SENDING, Found.NOBODY_RANG, settled=True),
         ],
     ),
 }
@@ -102,7 +102,7 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
 EVERYTHING = [
     known(noted, found, first=first, settled=settled, sent=sent)
     for noted, found, first, settled, sent in itertools.product(
-        Noted, Found, (False, True), (False, True), (False, True)
+        Recorded, Found, (False, True), (False, True), (False, True)
     )
 ]
 
@@ -125,7 +125,7 @@ def test_names_are_unique_and_every_row_says_why() -> None:
 
 
 def test_whatever_is_known_something_is_decided() -> None:
-    assert len(EVERYTHING) == len(Noted) * len(Found) * 8
+    assert len(EVERYTHING) == len(Recorded) * len(Found) * 8
     assert {decide(each).step for each in EVERYTHING} == set(Step)
 
 
@@ -143,21 +143,21 @@ def test_a_call_that_is_there_is_adopted() -> None:
 
 def test_what_may_have_been_sent_is_placed_only_after_a_whole_and_settled_look() -> None:
     for each in placed():
-        if each.noted is Noted.SENDING:
+        if each.noted is Recorded.SENDING:
             assert each.found in (Found.NOTHING, Found.NOBODY_RANG), each
             assert each.is_settled, each
 
 
 def test_an_empty_note_alone_proves_nothing() -> None:
     for each in placed():
-        if each.noted is Noted.NOTHING and not each.is_first_try:
+        if each.noted is Recorded.NOTHING and not each.is_first_try:
             assert each.found in (Found.NOTHING, Found.NOBODY_RANG), each
             assert each.is_settled, each
 
 
 def test_a_noted_call_is_placed_again_only_when_it_was_read_and_rang_nobody() -> None:
     for each in placed():
-        if each.noted is Noted.PLACED:
+        if each.noted is Recorded.PLACED:
             assert each.found is Found.NOBODY_RANG or (each.found is Found.NOTHING and each.is_settled), each
 
 
@@ -166,12 +166,12 @@ def test_a_try_sends_one_request_only() -> None:
 
 
 def test_only_what_is_certain_is_placed_without_a_look() -> None:
-    unseen = {(each.noted, each.is_first_try) for each in placed() if each.found is Found.NOT_LOOKED}
-    assert unseen == {(Noted.NOT_SENT, True), (Noted.NOT_SENT, False), (Noted.NOTHING, True)}
+    unseen = {(each.noted, each.is_first_try) for each in placed() if each.found is Found.NOT_SEARCHED}
+    assert unseen == {(Recorded.NOT_SENT, True), (Recorded.NOT_SENT, False), (Recorded.NOTHING, True)}
 
 
 @pytest.mark.parametrize("settled", [False, True])
-@pytest.mark.parametrize("noted", [Noted.NOTHING, Noted.SENDING])
-def test_a_list_that_cannot_be_read_never_lets_a_call_be_placed(noted: Noted, settled: bool) -> None:
+@pytest.mark.parametrize("noted", [Recorded.NOTHING, Recorded.SENDING])
+def test_a_list_that_cannot_be_read_never_lets_a_call_be_placed(noted: Recorded, settled: bool) -> None:
     for found in (Found.UNREADABLE, Found.TOO_MUCH):
         assert decide(known(noted, found, settled=settled)).step is not Step.PLACE

@@ -809,7 +809,7 @@ def test_the_list_is_full_of_others(model: AirflowModel) -> None:
 def test_the_list_takes_long_to_read(
     model: AirflowModel, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vapi_provider.placing.look_up.PAGE_SIZE", 10)
+    monkeypatch.setattr("vapi_provider.placing.search.PAGE_SIZE", 10)
     add_calls_to_others(model, 120, seconds=5)
     slot = model.slot()
     kill_at(model, slot, "send.POST")
@@ -822,7 +822,7 @@ def test_the_list_takes_long_to_read(
 def test_a_list_that_took_too_long_to_read_is_not_read_whole_again(
     model: AirflowModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vapi_provider.placing.look_up.PAGE_SIZE", 10)
+    monkeypatch.setattr("vapi_provider.placing.search.PAGE_SIZE", 10)
     add_calls_to_others(model, 120, seconds=5)
     slot = model.slot()
     kill_at(model, slot, "send.POST")
@@ -882,7 +882,7 @@ def test_the_list_is_too_long(
     kill_at(model, slot, "send.POST")
     add_calls_to_others(model, 300)
     with monkeypatch.context() as patch:
-        patch.setattr(f"vapi_provider.placing.look_up.{limit}", value)
+        patch.setattr(f"vapi_provider.placing.search.{limit}", value)
         message = failure_of(slot, VapiCallInDoubtError)
     assert model.posts() == 0
     # Somebody has looked, found nothing, and clears the task when there are fewer calls.
@@ -895,7 +895,7 @@ def test_the_list_is_too_long(
 def test_the_list_is_too_long_and_the_call_is_among_what_was_read(
     model: AirflowModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vapi_provider.placing.look_up.MAX_PAGES", 2)
+    monkeypatch.setattr("vapi_provider.placing.search.MAX_PAGES", 2)
     add_calls_to_others(model, 300)
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
@@ -905,7 +905,7 @@ def test_the_list_is_too_long_and_the_call_is_among_what_was_read(
 
 @list_lags(20)
 def test_the_list_is_too_long_and_lags(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vapi_provider.placing.look_up.MAX_PAGES", 2)
+    monkeypatch.setattr("vapi_provider.placing.search.MAX_PAGES", 2)
     add_calls_to_others(model, 300)
     slot = model.slot()
     kill_at(model, slot, "sent.POST")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from schedules import Schedule, rough
 
-from vapi_provider.placing.decision import Found, Noted
-from vapi_provider.placing.look_up import LookUp
-from vapi_provider.placing.notes import Note, Notes
+from vapi_provider.placing.decision import Found, Recorded
 from vapi_provider.placing.placement import CallPlacement
 from vapi_provider.placing.request import CallRequest
+from vapi_provider.placing.search import SearchResult
+from vapi_provider.placing.state import PlacementState, PlacementStore
 
 MOST_SCHEDULES = 100
 """How many are tried until one goes wrong; a dozen is enough for most."""
@@ -25,21 +25,21 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def refused_notes_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    write = Notes.write
+    write = PlacementStore.write
 
-    def ignore(notes: Notes, note: Note) -> None:
+    def ignore(notes: PlacementStore, note: PlacementState) -> None:
         with suppress(Exception):
             write(notes, note)
 
-    patch.setattr(Notes, "write", ignore)
+    patch.setattr(PlacementStore, "write", ignore)
 
 
 def nothing_is_noted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Notes, "write", lambda *_: None)
+    patch.setattr(PlacementStore, "write", lambda *_: None)
 
 
 def nobody_looks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("vapi_provider.placing.placement.look_up", lambda *_, **__: LookUp(Found.NOTHING))
+    patch.setattr("vapi_provider.placing.placement.look_up", lambda *_, **__: SearchResult(Found.NOTHING))
 
 
 def nobody_waits(patch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def an_empty_store_is_trusted(patch: pytest.MonkeyPatch) -> None:
 
     def trust(placement: CallPlacement, context: Any, *args: Any, **kwargs: Any) -> None:
         prepare(placement, context, *args, **kwargs)
-        if "task_state_store" in context and placement._known.noted is Noted.NOTHING:
+        if "task_state_store" in context and placement._known.noted is Recorded.NOTHING:
             placement._known = dataclasses.replace(placement._known, is_first_try=True)
 
     patch.setattr(CallPlacement, "__init__", trust)

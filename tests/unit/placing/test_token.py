@@ -11,9 +11,9 @@ import pytest
 from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel
 
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.call import CallTrace
+from vapi_provider.models.call import PlacedCallView
 from vapi_provider.placing.request import CallRequest, build_request
-from vapi_provider.placing.token import carries, fingerprint_person, make_token
+from vapi_provider.placing.tokens import carries, fingerprint_person, make_token
 
 OTHER_ID = "0198a3f0-0000-7000-8000-00000000000a"
 NONE: dict[str, Any] = dict.fromkeys(
@@ -200,8 +200,8 @@ def test_a_real_one_fits_behind_the_longest_name(model: AirflowModel) -> None:
 # Read back.
 
 
-def trace(**fields: Any) -> CallTrace:
-    return CallTrace.model_validate({"id": OTHER_ID, **fields})
+def trace(**fields: Any) -> PlacedCallView:
+    return PlacedCallView.model_validate({"id": OTHER_ID, **fields})
 
 
 @pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides", "workflowOverrides"])

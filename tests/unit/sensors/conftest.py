@@ -131,7 +131,7 @@ def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[V
 def worker(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker(clock)
     monkeypatch.setattr(SENSOR_MODULE, "time", worker)
-    monkeypatch.setattr("vapi_provider.sensors.wait.time", worker)
+    monkeypatch.setattr("vapi_provider.waiting.wait.time", worker)
     monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
     # Airflow's own logger writes past pytest.
     monkeypatch.setattr(VapiCallSensor, "log", logging.getLogger("task"))

@@ -153,8 +153,8 @@ def airflow(
     airflow = Airflow(worker, simulator, store)
     clock = SimpleNamespace(time=lambda: airflow.now, monotonic=time.monotonic)
     monkeypatch.setattr("vapi_provider.sensors.call.time", clock)
-    monkeypatch.setattr("vapi_provider.sensors.waiting.time", clock)
-    monkeypatch.setattr("vapi_provider.sensors.wait.time", clock)
+    monkeypatch.setattr("vapi_provider.waiting.mixin.time", clock)
+    monkeypatch.setattr("vapi_provider.waiting.wait.time", clock)
     return airflow
 
 

@@ -19,8 +19,8 @@ import pytest
 import requests_mock
 from watcher_helpers import Lie, VapiClock, VirtualClock, World, run_in_loop, tell_lies, watcher_threads
 
+from vapi_provider.polling import poller as watcher
 from vapi_provider.simulator import ManualClock, VapiSimulator
-from vapi_provider.triggers import watcher
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def run() -> Callable[..., Any]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a connection be polled 50 times a second, and events come at once."""
-    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.02)
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.0)
 
 

@@ -23,16 +23,16 @@ import pytest
 import requests
 import requests_mock
 
-from vapi_provider.triggers import (
-    call as call_module,
+from vapi_provider.polling import (
+    changes as feed_module,
     connection as connection_module,
-    feed as feed_module,
-    watcher as watcher_module,
+    poller as watcher_module,
 )
+from vapi_provider.triggers import call as call_module
 from vapi_provider.triggers.call import VapiCallTrigger
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.settings import RequestLimits
+    from vapi_provider.connection import RequestLimits
 
 CONN_ID = "vapi_of_tests"
 HOST = "https://vapi.example"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from watcher_helpers import VirtualClock, written
 
-from vapi_provider.models.call import CallGlimpse, CallPage
-from vapi_provider.triggers.feed import ChangeFeed
+from vapi_provider.models.call import CallPage, CallStatusView
+from vapi_provider.polling.changes import ChangeFeed
 
 ENOUGH = 1_000
 COUNTS = pytest.mark.parametrize("count", [0, 1, 2, 19, 20, 21, 99, 100, 101, 340, 1_000])
@@ -51,9 +51,9 @@ class Row:
         self.size = size
         self.changes = 0
 
-    def glimpse(self) -> CallGlimpse:
+    def glimpse(self) -> CallStatusView:
         shown = {"id": self.call_id, "createdAt": written(self.created), "updatedAt": written(self.updated)}
-        return CallGlimpse.model_validate(shown)
+        return CallStatusView.model_validate(shown)
 
 
 class Vapi:
@@ -118,9 +118,9 @@ class Vapi:
         for row in listed:
             self.read[row.call_id] = row.changes
         # A Date header has no fractions.
-        answered_at = self.now.replace(microsecond=0)
+        responded_at = self.now.replace(microsecond=0)
         return CallPage(
-            rows=[row.glimpse() for row in listed], length=len(listed), size=size, answered_at=answered_at
+            rows=[row.glimpse() for row in listed], length=len(listed), size=size, responded_at=responded_at
         )
 
     def poll(self, feed: ChangeFeed, *, pages: int = ENOUGH, since: datetime | None = None) -> int:
@@ -145,7 +145,7 @@ class Vapi:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:  # type: ignore[override]
     clock = VirtualClock()
-    monkeypatch.setattr("vapi_provider.triggers.feed.time", clock)
+    monkeypatch.setattr("vapi_provider.polling.changes.time", clock)
     return clock
 
 

@@ -36,7 +36,7 @@ from model_helpers import (
     virtual_world,
 )
 
-from vapi_provider.hooks.settings import RequestLimits
+from vapi_provider.connection import RequestLimits
 from vapi_provider.models.call import read_instant
 
 # What it learns of the code it keeps in a folder; one that goes away with the run.
@@ -54,7 +54,7 @@ alike = settings(
 SMALL_BUDGET = REQUESTS, PAGES = 4, 2
 TURNS = (REQUESTS - PAGES) // 2
 """How many calls have their turn in a poll whatever else there is to ask: half of what the list leaves."""
-SMALL_LIMITS = RequestLimits(timeout=10, max_retries=0, max_answer_bytes=6_000)
+SMALL_LIMITS = RequestLimits(timeout=10, max_retries=0, max_response_bytes=6_000)
 SMALL_PAGE = 1_500
 
 LONGEST_INTERVAL = 12
@@ -263,7 +263,7 @@ class Model:
     def can_end(self, wait: Wait) -> bool:
         call = self.vapi.calls[wait.call_id]
         trigger = wait.trigger
-        if call.erased or call.bulk > SMALL_LIMITS.max_answer_bytes:
+        if call.erased or call.bulk > SMALL_LIMITS.max_response_bytes:
             return True
         if not call.has_ended or not trigger.wait_for_analysis or call.now["analysis"]:
             return call.has_ended
@@ -289,7 +289,7 @@ class Model:
             for state in self.vapi.said_over.get(wait.call_id, [])
             if state["told"] <= (wait.told_at or 0)
         ]
-        if self.vapi.calls[wait.call_id].bulk > SMALL_LIMITS.max_answer_bytes:
+        if self.vapi.calls[wait.call_id].bulk > SMALL_LIMITS.max_response_bytes:
             return
         assert [state for state in said if self.was_enough(state, wait)], "done, though Vapi never said so"
 

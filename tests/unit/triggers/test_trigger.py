@@ -34,9 +34,9 @@ from model_helpers import (
     watcher_threads,
 )
 
+from vapi_provider.polling.poller import CallPoller, Waiter
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.triggers.call import VapiCallTrigger
-from vapi_provider.triggers.watcher import CallWatcher, Waiter
 
 CALL_ID = call_id_of(1)
 ARGUMENTS: dict[str, Any] = {
@@ -445,7 +445,7 @@ def test_a_request_in_flight_ends_with_its_thread_and_socket(
     fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In real time and over a real socket: who cancels has not to wait for it."""
-    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.01)
     closed = threading.Event()
     with VapiSimulator() as simulator:
         call_id = simulator.add_call()
@@ -491,13 +491,13 @@ def test_the_log_of_a_poll_is_not_that_of_the_task_that_came_first(
     whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody")
     told: list[str] = []
 
-    class Note(logging.Handler):
+    class PlacementState(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             told.append(f"{whose.get()}: {record.getMessage()}")
 
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 503, "times": 1}]
-    logger, note = logging.getLogger("vapi_provider.triggers.watcher"), Note()
+    logger, note = logging.getLogger("vapi_provider.polling.poller"), PlacementState()
 
     async def main(triggerer: Triggerer) -> None:
         whose.set("the first task")
@@ -540,7 +540,7 @@ def test_a_waiter_is_told_once_only(triggerer: Triggerer) -> None:
 
     async def main(triggerer: Triggerer) -> None:
         waiter = Waiter(CALL_ID, 5)
-        async with CallWatcher.watching(CONN_ID, waiter):
+        async with CallPoller.watching(CONN_ID, waiter):
             triggerer.vapi.end(triggerer.vapi.calls[CALL_ID])
             await asyncio.wait_for(asyncio.shield(waiter.verdict), 60)
             first = waiter.verdict.result()

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from watcher_helpers import World, watch, watching
 
-from vapi_provider.triggers.watcher import Waiter
+from vapi_provider.polling.poller import Waiter
 
 SUMMARY = {"summary": "All went well."}
 NUMBERS = pytest.mark.parametrize("number", [1, 60], ids="{} waiting".format)

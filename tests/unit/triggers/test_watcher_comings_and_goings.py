@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from watcher_helpers import World, come_true, run_in_loop, watch, watcher_threads, watching
 
+from vapi_provider.polling import poller as watcher
+from vapi_provider.polling.poller import Waiter
 from vapi_provider.simulator import Fault, VapiSimulator
-from vapi_provider.triggers import watcher
-from vapi_provider.triggers.watcher import Waiter
 
 
 class Gate:
@@ -265,7 +265,7 @@ def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
     seen: list[str] = []
     handler: Any = logging.Handler()
     handler.emit = lambda record: seen.append(task_of_log.get())
-    logger = logging.getLogger("vapi_provider.triggers.watcher")
+    logger = logging.getLogger("vapi_provider.polling.poller")
     logger.addHandler(handler)
     (call_id,) = world.add_calls(1)
     world.simulator.faults.add(Fault(status=500))

@@ -18,9 +18,9 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
+from vapi_provider.polling import connection, poller as watcher
+from vapi_provider.polling.connection import CONNECTION_SECONDS, MISSING_SECONDS
 from vapi_provider.simulator import Fault, VapiSimulator
-from vapi_provider.triggers import connection, watcher
-from vapi_provider.triggers.connection import CONNECTION_SECONDS, MISSING_SECONDS
 
 KEYS = [f"0b5e8c1a-key-number-{number}" for number in range(3)]
 NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
@@ -323,7 +323,7 @@ def test_waits_outlive_an_error_of_airflows_own(world: World, monkeypatch: pytes
     async def main() -> None:
         async with watching([call_id]) as tasks:
             with monkeypatch.context() as broken:
-                broken.setattr("vapi_provider.triggers.connection.get_async_connection", fail)
+                broken.setattr("vapi_provider.polling.connection.get_async_connection", fail)
                 await asyncio.sleep(3 * CONNECTION_SECONDS)
             assert not tasks[call_id].done()
             world.end(call_id)

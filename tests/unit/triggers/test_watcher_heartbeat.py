@@ -93,7 +93,7 @@ def test_a_heart_in_the_same_loop_is_never_late_by_more_than_100_ms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Ten times as often as for anyone, so that a few seconds see many polls.
-    monkeypatch.setattr("vapi_provider.triggers.watcher.MIN_INTERVAL_SECONDS", 0.5)
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.5)
 
     async def main() -> tuple[list[float], int]:
         process, call_ids = start_vapi()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from watcher_helpers import Lie, World, read, watching, written
 
-from vapi_provider.hooks.settings import RequestLimits
+from vapi_provider.connection import RequestLimits
 from vapi_provider.simulator import Fault
 
 Fetch = Callable[[Mapping[str, str]], Any]
@@ -232,8 +232,8 @@ def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "vapi_provider.triggers.connection.LIMITS",
-        RequestLimits(timeout=10, max_retries=0, max_answer_bytes=50_000),
+        "vapi_provider.polling.connection.LIMITS",
+        RequestLimits(timeout=10, max_retries=0, max_response_bytes=50_000),
     )
     call_ids = world.add_calls(NUMBER)
     (huge,) = world.add_calls(1, transcript="x" * 60_000)
@@ -258,8 +258,8 @@ def test_a_newest_call_that_is_too_large_to_be_read_does_not_blind_the_watcher(
 ) -> None:
     """The first look at the list asks for one call, to learn Vapi's time."""
     monkeypatch.setattr(
-        "vapi_provider.triggers.connection.LIMITS",
-        RequestLimits(timeout=10, max_retries=0, max_answer_bytes=100_000),
+        "vapi_provider.polling.connection.LIMITS",
+        RequestLimits(timeout=10, max_retries=0, max_response_bytes=100_000),
     )
     caplog.set_level(logging.WARNING)
     call_ids = world.add_calls(200)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from watcher_helpers import World, watching
 
-from vapi_provider.triggers import connection
+from vapi_provider.polling import connection
 
 MOST_REQUESTS = 20
 MOST_PAGES = 14

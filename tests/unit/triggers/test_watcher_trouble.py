@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from watcher_helpers import Lie, World, watching
 
+from vapi_provider.polling.connection import CONNECTION_SECONDS
 from vapi_provider.simulator import Fault
-from vapi_provider.triggers.connection import CONNECTION_SECONDS
 
 INTERVAL = 10.0
 NUMBERS = pytest.mark.parametrize("number", [3, 40], ids="{} waiting".format)
@@ -397,7 +397,9 @@ def test_a_defect_of_the_provider_ends_no_wait_and_is_in_the_log(
     async def main() -> None:
         async with watching([call_id]) as tasks:
             with monkeypatch.context() as broken:
-                broken.setattr("vapi_provider.models.call.CallGlimpse.is_terminal", property(lambda _: 1 / 0))
+                broken.setattr(
+                    "vapi_provider.models.call.CallStatusView.is_terminal", property(lambda _: 1 / 0)
+                )
                 await asyncio.sleep(30)
             assert not tasks[call_id].done()
             world.end(call_id)

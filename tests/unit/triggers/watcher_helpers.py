@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from vapi_provider.triggers.watcher import CallWatcher, Verdict, Waiter
+from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
@@ -296,7 +296,7 @@ async def come_true(check: Callable[[], Any], what: str) -> None:
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
     """Wait for a call as a trigger does, to the verdict."""
-    async with CallWatcher.watching(conn_id, waiter):
+    async with CallPoller.watching(conn_id, waiter):
         return await waiter.verdict
 
 

@@ -43,7 +43,7 @@ from vapi_provider.exceptions import (
     VapiRateLimitError,
     VapiTransientError,
 )
-from vapi_provider.models.call import CallTrace
+from vapi_provider.models.call import PlacedCallView
 from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_a_request_is_sent_once_and_word_for_word(api: requests_mock.Mocker, nap
     given = copy.deepcopy(REQUEST)
     call = make_hook().create_call(given)
     assert (call.id, call.status, call.name) == (CALL_ID, "queued", "Reminder")
-    assert call.answered_at is not None
+    assert call.responded_at is not None
     assert given == REQUEST
     [request] = api.request_history
     assert (request.method, request.url) == ("POST", URL)
@@ -809,10 +809,10 @@ def test_a_page_of_traces_tells_who_placed_each_call_and_what_became_of_it(
 ) -> None:
     text = json.dumps([ROW, {"id": OTHER_ID}])
     api.get(URL, text=text, headers={"Date": "Sat, 01 Aug 2026 10:05:00 GMT"})
-    page = make_hook().trace_page({"limit": 2, "createdAtGe": "2026-08-01T09:00:00Z"})
+    page = make_hook().list_placed({"limit": 2, "createdAtGe": "2026-08-01T09:00:00Z"})
     assert api.last_request.qs == {"limit": ["2"], "createdatge": ["2026-08-01t09:00:00z"]}
     assert (page.length, page.size) == (2, len(text))
-    assert page.answered_at == datetime(2026, 8, 1, 10, 5, tzinfo=timezone.utc)
+    assert page.responded_at == datetime(2026, 8, 1, 10, 5, tzinfo=timezone.utc)
     first, second = page.rows
     assert (first.id, first.status, first.is_terminal) == (CALL_ID, "ended", True)
     assert (first.name, first.ended_reason) == (ROW["name"], ROW["endedReason"])
@@ -820,18 +820,18 @@ def test_a_page_of_traces_tells_who_placed_each_call_and_what_became_of_it(
     assert first.assistant_overrides == ROW["assistantOverrides"]
     assert first.squad_overrides == ROW["squadOverrides"]
     assert first.workflow_overrides == ROW["workflowOverrides"]
-    assert first.answered_at == page.answered_at
+    assert first.responded_at == page.responded_at
     assert (second.id, second.name, second.ended_reason) == (OTHER_ID, None, None)
     assert (second.assistant_overrides, second.started_at) == (None, None)
 
 
 def test_a_trace_does_not_hold_the_rest_of_the_call() -> None:
-    trace = CallTrace.model_validate(ROW)
+    trace = PlacedCallView.model_validate(ROW)
     assert trace.model_extra is None
     assert NUMBER not in trace.model_dump_json()
     assert REMARK not in trace.model_dump_json()
     assert not hasattr(trace, "transcript")
-    assert repr(trace) == f"CallTrace(id='{CALL_ID}', status='ended')"
+    assert repr(trace) == f"PlacedCallView(id='{CALL_ID}', status='ended')"
 
 
 @pytest.mark.parametrize(
@@ -855,18 +855,18 @@ def test_a_senseless_row_does_not_hide_the_others(
 ) -> None:
     last = json.dumps({**ROW, "id": OTHER_ID[:-1] + "c"})
     api.get(URL, text=f"[{json.dumps(ROW)}, {senseless}, {last}]")
-    page = make_hook().trace_page({})
+    page = make_hook().list_placed({})
     assert page.length == 3
     assert len(page.rows) == 2 + readable
     assert [row.name for row in (page.rows[0], page.rows[-1])] == [ROW["name"]] * 2
-    assert all(row.answered_at is not None for row in page.rows)
+    assert all(row.responded_at is not None for row in page.rows)
     if readable:
         assert (page.rows[1].ended_reason, page.rows[1].assistant_overrides) == (None, None)
 
 
 def test_a_page_of_traces_that_is_no_list_is_a_passing_error(api: requests_mock.Mocker) -> None:
     api.get(URL, json={"results": []})
-    error = failure(VapiTransientError, lambda: make_hook(max_retries=0).trace_page({}))
+    error = failure(VapiTransientError, lambda: make_hook(max_retries=0).list_placed({}))
     assert "an object in place of a list of calls" in str(error)
 
 

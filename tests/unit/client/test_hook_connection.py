@@ -13,12 +13,12 @@ import requests_mock
 from hook_helpers import API, CALL, CALL_ID, CALL_URL, CONN_ID, KEY, PATH, failure, make_connection, make_hook
 
 from airflow.providers.common.compat.sdk import Connection
+from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiConfigurationError,
     VapiConnectionNotFoundError,
 )
-from vapi_provider.hooks.settings import read_settings
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import Fault, VapiSimulator
 

@@ -37,7 +37,7 @@ class VapiSettings:
     :param api_key: the private API key; not part of the repr
     :param timeout: the seconds that one request may take in all
     :param max_retries: how often a request that is safe to repeat is sent again
-    :param max_answer_bytes: the most bytes that are read of an answer
+    :param max_response_bytes: the most bytes that are read of an answer
     """
 
     label: str
@@ -45,7 +45,7 @@ class VapiSettings:
     api_key: str = field(repr=False)
     timeout: float
     max_retries: int
-    max_answer_bytes: float = math.inf
+    max_response_bytes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class RequestLimits:
 
     :param timeout: the seconds that one request may take in all
     :param max_retries: how often a request is sent again
-    :param max_answer_bytes: the most bytes of an answer to read; a larger one is an error
+    :param max_response_bytes: the most bytes of an answer to read; a larger one is an error
     """
 
     timeout: float = math.inf
     max_retries: float = math.inf
-    max_answer_bytes: float = math.inf
+    max_response_bytes: float = math.inf
 
     def tighten(self, settings: VapiSettings) -> VapiSettings:
         """
@@ -73,7 +73,7 @@ class RequestLimits:
             settings,
             timeout=min(settings.timeout, self.timeout),
             max_retries=int(min(settings.max_retries, self.max_retries)),
-            max_answer_bytes=min(settings.max_answer_bytes, self.max_answer_bytes),
+            max_response_bytes=min(settings.max_response_bytes, self.max_response_bytes),
         )
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from vapi_provider.hooks.paging import newest_first
+from vapi_provider.client.pagination import newest_first
 from vapi_provider.models.limits import rang_nobody
 from vapi_provider.placing.decision import Found
-from vapi_provider.placing.token import carries
+from vapi_provider.placing.tokens import carries
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
-    from vapi_provider.models.call import CallTrace
+    from vapi_provider.models.call import PlacedCallView
 
 PAGE_SIZE = 100
 MAX_PAGES = 200
@@ -23,7 +23,7 @@ MAX_BYTES = 512 * 1_048_576
 
 
 @dataclass(frozen=True)
-class LookUp:
+class SearchResult:
     """
     What a look at the list has brought.
 
@@ -48,7 +48,7 @@ def look_up(
     since: datetime | None,
     assistant_id: str | None,
     phone_number_id: str | None,
-) -> LookUp:
+) -> SearchResult:
     """
     Look for the calls with a token, and choose one that rang somebody, or may yet.
 
@@ -67,7 +67,7 @@ def look_up(
         "createdAtGe": since.isoformat() if since else None,
     }
     reader = _Reader(hook, {name: value for name, value in filters.items() if value is not None})
-    matches: list[CallTrace] = []
+    matches: list[PlacedCallView] = []
     newest: datetime | None = None
     is_whole = True
     try:
@@ -79,10 +79,10 @@ def look_up(
         is_whole = False
     ringing = [call for call in matches if not did_ring_nobody(call)]
     if ringing:
-        return LookUp(Found.CALL, max(ringing, key=_certainty).id)
+        return SearchResult(Found.CALL, max(ringing, key=_certainty).id)
     if not is_whole:
-        return LookUp(Found.TOO_MUCH, newest=newest)
-    return LookUp(Found.NOBODY_RANG if matches else Found.NOTHING, newest=newest)
+        return SearchResult(Found.TOO_MUCH, newest=newest)
+    return SearchResult(Found.NOBODY_RANG if matches else Found.NOTHING, newest=newest)
 
 
 def did_ring_nobody(call: Any) -> bool:
@@ -94,7 +94,7 @@ def did_ring_nobody(call: Any) -> bool:
     return call.has_ended and rang_nobody(call.ended_reason)
 
 
-def _certainty(call: CallTrace) -> bool:
+def _certainty(call: PlacedCallView) -> bool:
     """Prefer a call that rang somebody to one that is still to come."""
     return call.started_at is not None or call.is_terminal
 
@@ -108,10 +108,10 @@ class _Reader:
         self._pages = 0
         self._bytes = 0
 
-    def page(self, query: Mapping[str, Any]) -> list[CallTrace]:
+    def page(self, query: Mapping[str, Any]) -> list[PlacedCallView]:
         if self._pages >= MAX_PAGES or self._bytes >= MAX_BYTES:
             raise _TooMuchError
-        page = self._hook.trace_page({**self._filters, **query})
+        page = self._hook.list_placed({**self._filters, **query})
         self._pages += 1
         self._bytes += page.size
         return page.rows

@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from vapi_provider.client.responses import OversizedResponseError, SlowResponseError
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiConfigurationError,
@@ -28,13 +29,12 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.hooks.answers import OversizedAnswerError, SlowAnswerError
-from vapi_provider.triggers.connection import RefusedError, WatchedConnection
-from vapi_provider.triggers.feed import CLOCK_SLACK, ChangeFeed
+from vapi_provider.polling.changes import CLOCK_SLACK, ChangeFeed
+from vapi_provider.polling.connection import PolledConnection, RefusedError
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
-    from vapi_provider.models.call import CallGlimpse
+    from vapi_provider.models.call import CallStatusView
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class _WatchedCall:
     """When its analysis is given up, by our own clock; None unless only that is missing."""
 
 
-class CallWatcher:
+class CallPoller:
     """
     Polls Vapi for all triggers of one connection in one event loop.
 
@@ -124,7 +124,7 @@ class CallWatcher:
         """Who came after the end of their call was told."""
         self._feed: ChangeFeed | None = None
         self._list_is_down = False
-        self._connection = WatchedConnection(conn_id)
+        self._connection = PolledConnection(conn_id)
         self._trouble = _Trouble(f"Polling Vapi over connection {conn_id!r}")
         self._list_trouble = _Trouble(f"Listing calls over connection {conn_id!r}")
         self._shortest_interval = math.inf
@@ -280,13 +280,13 @@ class CallWatcher:
                 break
             pages += 1
             try:
-                page = await self._ask(partial(hook.glimpse_page, query))
-            except OversizedAnswerError:
+                page = await self._ask(partial(hook.list_statuses, query))
+            except OversizedResponseError:
                 feed.take_oversized()
                 if feed.mark is None:
                     return pages
                 continue
-            except SlowAnswerError:
+            except SlowResponseError:
                 feed.take_timeout()
                 raise
             except VapiPermanentError as error:
@@ -308,7 +308,7 @@ class CallWatcher:
             call.since = call.since and self._feed.known_until(call.since)
         return ChangeFeed()
 
-    def _note_row(self, row: CallGlimpse) -> None:
+    def _note_row(self, row: CallStatusView) -> None:
         """Take a row of the list as a hint, if it is newer than what is known."""
         if not row.is_terminal:
             return
@@ -332,14 +332,14 @@ class CallWatcher:
 
     async def _read_call(self, hook: VapiHook, call: _WatchedCall) -> None:
         try:
-            glimpse = await self._ask(partial(hook.glimpse_call, call.call_id))
-        except OversizedAnswerError:
+            glimpse = await self._ask(partial(hook.get_status, call.call_id))
+        except OversizedResponseError:
             # A worker has the time to read it.
             _end(call, _worth_a_look(call.call_id))
         except VapiPermanentError as error:
             _end(call, Verdict("error", str(error)))
         else:
-            call.since = glimpse.answered_at and glimpse.answered_at - CLOCK_SLACK
+            call.since = glimpse.responded_at and glimpse.responded_at - CLOCK_SLACK
             _judge(call, glimpse, call.waiters)
 
     def _whose_turn(self, number: int) -> list[_WatchedCall]:
@@ -375,7 +375,7 @@ class CallWatcher:
         raise RefusedError(refused)
 
 
-_watchers: dict[tuple[asyncio.AbstractEventLoop, str], CallWatcher] = {}
+_watchers: dict[tuple[asyncio.AbstractEventLoop, str], CallPoller] = {}
 
 
 class _Trouble:
@@ -417,7 +417,7 @@ def _end(call: _WatchedCall, verdict: Verdict) -> None:
         waiter.end(verdict)
 
 
-def _judge(call: _WatchedCall, glimpse: CallGlimpse, waiters: list[Waiter]) -> None:
+def _judge(call: _WatchedCall, glimpse: CallStatusView, waiters: list[Waiter]) -> None:
     """Tell these waiters of a call what was seen of it, if that ends their wait."""
     if not glimpse.is_terminal or not waiters:
         return
@@ -433,7 +433,7 @@ def _judge(call: _WatchedCall, glimpse: CallGlimpse, waiters: list[Waiter]) -> N
         call.analysis_due_at = time.monotonic() + glimpse.analysis_due_in(max(pending))
 
 
-def _is_news(row: CallGlimpse, waiter: Waiter) -> bool:
+def _is_news(row: CallStatusView, waiter: Waiter) -> bool:
     return waiter.since is None or row.updated_at is None or row.updated_at > waiter.since
 
 

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from vapi_provider.connection import KEYS_PAGE, VapiSettings
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
@@ -20,7 +21,6 @@ from vapi_provider.exceptions import (
     VapiRateLimitError,
     VapiTransientError,
 )
-from vapi_provider.hooks.settings import KEYS_PAGE, VapiSettings
 from vapi_provider.models.limits import over_limit
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _RETRY_STATUSES = frozenset({408, 425, 429})
 _OVER_LIMIT = "concurrency limit"
 
 
-class UnreadableAnswerError(VapiTransientError):
+class UnreadableResponseError(VapiTransientError):
     """
     A success status over a body that the endpoint never answers; a proxy's page is the likeliest cause.
 
@@ -50,16 +50,16 @@ class UnreadableAnswerError(VapiTransientError):
         self.cut_off = cut_off
 
 
-class SlowAnswerError(VapiTransientError):
+class SlowResponseError(VapiTransientError):
     """The answer did not come, or not to its end, within the time limit, which can be since too much was asked for."""
 
 
-class OversizedAnswerError(VapiTransientError):
+class OversizedResponseError(VapiTransientError):
     """An answer that is larger than whoever asked is able to take in."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """
     An answer, out of which nothing comes with the API key in it, wherever the server may have echoed that.
 
@@ -79,7 +79,7 @@ class Answer:
     mask: KeyMask = field(repr=False)
 
     @classmethod
-    def of(cls, response: Response, body: bytes, *, method: str, path: str, api_key: str) -> Answer:
+    def of(cls, response: Response, body: bytes, *, method: str, path: str, api_key: str) -> ApiResponse:
         """
         Take what is needed from a response.
 
@@ -110,7 +110,7 @@ class Answer:
         )
 
     @property
-    def answered_at(self) -> datetime:
+    def responded_at(self) -> datetime:
         """When the answer was given, by its own clock; by ours when it does not say."""
         return _http_date(self.headers.get("date")) or datetime.now(timezone.utc)
 
@@ -121,13 +121,13 @@ class Answer:
         if value.isascii() and value.isdigit():
             return float(value)
         until = _http_date(value)
-        return None if until is None else max(0.0, (until - self.answered_at).total_seconds())
+        return None if until is None else max(0.0, (until - self.responded_at).total_seconds())
 
     def json(self) -> Any:
         """
         Read the body of a success.
 
-        :raises UnreadableAnswerError: for a body that is not JSON
+        :raises UnreadableResponseError: for a body that is not JSON
         :return: the JSON value
         """
         if not self.body.strip():
@@ -151,7 +151,7 @@ class Answer:
         # A lone surrogate is for the models to deal with.
         return self.body.decode(json.detect_encoding(self.body), "surrogatepass")
 
-    def unreadable(self, what: str, *, cut_off: bool = False) -> UnreadableAnswerError:
+    def unreadable(self, what: str, *, cut_off: bool = False) -> UnreadableResponseError:
         """
         Build the error for a success that is not what the endpoint answers.
 
@@ -159,7 +159,7 @@ class Answer:
         :param cut_off: whether asking again may help at once
         :return: the error
         """
-        return UnreadableAnswerError(
+        return UnreadableResponseError(
             f"{self.method} {self.path} was answered {self.status} with {what}. Something between Airflow and Vapi "
             "may have answered in its place; a later try may work.",
             cut_off=cut_off,

@@ -33,12 +33,17 @@ from urllib3.exceptions import (
 )
 
 from vapi_provider import __version__
+from vapi_provider.client.deadline import DeadlineAdapter
+from vapi_provider.client.responses import (
+    ApiResponse,
+    OversizedResponseError,
+    SlowResponseError,
+    UnreadableResponseError,
+)
 from vapi_provider.exceptions import VapiCallInDoubtError, VapiError, VapiTransientError
-from vapi_provider.hooks.answers import Answer, OversizedAnswerError, SlowAnswerError, UnreadableAnswerError
-from vapi_provider.hooks.deadline import DeadlineAdapter
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.settings import VapiSettings
+    from vapi_provider.connection import VapiSettings
 
 T = TypeVar("T")
 
@@ -156,7 +161,7 @@ class VapiTransport:
         self,
         method: str,
         path: str,
-        read: Callable[[Answer], T],
+        read: Callable[[ApiResponse], T],
         *,
         params: Mapping[str, Any] | None = None,
         json: Mapping[str, Any] | None = None,
@@ -167,7 +172,7 @@ class VapiTransport:
 
         :param method: GET, PATCH or DELETE
         :param path: the path below the base URL
-        :param read: makes the result of a successful answer; its UnreadableAnswerError counts as a failed try
+        :param read: makes the result of a successful answer; its UnreadableResponseError counts as a failed try
         :param params: the query
         :param json: the body
         :param max_retries: how often to repeat; the connection's setting when None
@@ -191,7 +196,7 @@ class VapiTransport:
     def send_unrepeatable(
         self,
         path: str,
-        read: Callable[[Answer], T],
+        read: Callable[[ApiResponse], T],
         *,
         json: Mapping[str, Any],
         before_send: Callable[[], None] | None = None,
@@ -244,7 +249,7 @@ class VapiTransport:
         self,
         method: str,
         path: str,
-        read: Callable[[Answer], T],
+        read: Callable[[ApiResponse], T],
         params: Mapping[str, Any] | None,
         json: Mapping[str, Any] | None,
         ends_at: float,
@@ -253,7 +258,7 @@ class VapiTransport:
         if answer.is_success:
             try:
                 return read(answer)
-            except UnreadableAnswerError as unreadable:
+            except UnreadableResponseError as unreadable:
                 raise _FailedTryError(unreadable, is_worth_repeating=unreadable.cut_off) from None
         error = answer.error(self._settings)
         raise _FailedTryError(
@@ -269,7 +274,7 @@ class VapiTransport:
         params: Mapping[str, Any] | None,
         json: Mapping[str, Any] | None,
         ends_at: float,
-    ) -> Answer:
+    ) -> ApiResponse:
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: _FailedTryError
         # Python links what is raised here to what the caller is handling, which says nothing about this request.
@@ -290,7 +295,7 @@ class VapiTransport:
             # proxy whose name cannot be one a ValueError.
             failure = self._unanswered(method, path, error, limit, surrounding)
         else:
-            return Answer.of(response, body, method=method, path=path, api_key=self._settings.api_key)
+            return ApiResponse.of(response, body, method=method, path=path, api_key=self._settings.api_key)
         raise failure
 
     def _url(self, path: str) -> str:
@@ -301,12 +306,12 @@ class VapiTransport:
         for part in response.iter_content(_CHUNK_BYTES):
             parts.append(part)
             size += len(part)
-            if size > self._settings.max_answer_bytes:
+            if size > self._settings.max_response_bytes:
                 if not response.ok:
                     # Its status says what is wrong; nobody reads so long an explanation.
                     break
-                oversized = OversizedAnswerError(
-                    f"{method} {path} was answered with more than {self._settings.max_answer_bytes:,.0f} bytes, "
+                oversized = OversizedResponseError(
+                    f"{method} {path} was answered with more than {self._settings.max_response_bytes:,.0f} bytes, "
                     "which is more than may be read here.",
                     status_code=response.status_code,
                     method=method,
@@ -324,7 +329,7 @@ class VapiTransport:
             isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
         )
         reason, means = _reason(error, causes, limit)
-        failure = (SlowAnswerError if means == _SLOW else VapiTransientError)(
+        failure = (SlowResponseError if means == _SLOW else VapiTransientError)(
             f"{method} {path} got no answer from {self._settings.base_url}: {reason}. "
             + (
                 f"Check the host of {self._settings.label}, and the certificates of this machine and "

@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from vapi_provider.client.transport import VapiTransport, open_session
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
-from vapi_provider.hooks.transport import VapiTransport, open_session
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.answers import Answer
-    from vapi_provider.hooks.settings import VapiSettings
+    from vapi_provider.client.responses import ApiResponse
+    from vapi_provider.connection import VapiSettings
     from vapi_provider.models.call import Call
 
 _VAPI = "vapi.ai"
@@ -75,7 +75,7 @@ def end_live_call(call: Call, settings: VapiSettings, log: Any) -> None:
     raise failure
 
 
-def _anything(_answer: Answer) -> None:
+def _anything(_answer: ApiResponse) -> None:
     """Take any success for one; what its body would be is documented nowhere."""
 
 

@@ -15,7 +15,7 @@ from vapi_provider.links.call import VapiCallLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from vapi_provider.models.outcome import CallOutcome
-    from vapi_provider.sensors.wait import CallWait, WaitMemory
+    from vapi_provider.waiting.wait import CallWait, WaitState
 
 BACKSTOP_SECONDS = 120.0
 """How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
@@ -139,13 +139,13 @@ class WaitsForCall(BaseOperator):
         return self._begin_wait(context, self._recall(context), is_first=False, makes_one_look=True)
 
     def _begin_wait(
-        self, context: Context, memory: WaitMemory, *, is_first: bool, makes_one_look: bool
+        self, context: Context, memory: WaitState, *, is_first: bool, makes_one_look: bool
     ) -> CallWait:
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        from vapi_provider.client.arguments import check_call_id
         from vapi_provider.exceptions import VapiConfigurationError
-        from vapi_provider.hooks.arguments import check_call_id
-        from vapi_provider.sensors.policy import WaitPolicy
-        from vapi_provider.sensors.wait import CallWait
+        from vapi_provider.waiting.policy import WaitPolicy
+        from vapi_provider.waiting.wait import CallWait
 
         policy = WaitPolicy(
             fail_on=self.fail_on,
@@ -188,9 +188,9 @@ class WaitsForCall(BaseOperator):
             # Before Airflow 3.3, an XCom outlives a deferral, though not a reschedule.
             context["ti"].xcom_push(_MEMORY, memory)
 
-    def _recall(self, context: Context) -> WaitMemory:
+    def _recall(self, context: Context) -> WaitState:
         """Return what the process before this one has left."""
-        from vapi_provider.sensors.wait import WaitMemory
+        from vapi_provider.waiting.wait import WaitState
 
         ti, store = context["ti"], context.get("task_state_store")
         memory: Any
@@ -201,7 +201,7 @@ class WaitsForCall(BaseOperator):
         else:
             first = ti.get_first_reschedule_date(context)
             memory = {"started_at": first.timestamp()} if first else None
-        return WaitMemory(**(memory or {"started_at": time.time()}))
+        return WaitState(**(memory or {"started_at": time.time()}))
 
 
 def _read_event(event: Any, call_id: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from hook_helpers import (
     make_hook,
 )
 
+from vapi_provider.client.hang_up import HANG_UP_LIMITS, hang_up, hang_up_soon
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConfigurationError,
@@ -35,7 +36,6 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.hooks.ending import HANG_UP_LIMITS, hang_up, hang_up_soon
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import Call
 from vapi_provider.simulator import Fault, VapiSimulator
@@ -735,7 +735,7 @@ def test_hanging_up_soon_ends_in_time_whatever_happens(simulator: VapiSimulator,
 def test_a_hanging_up_that_does_not_end_in_time_says_so(
     simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vapi_provider.hooks.ending.HANG_UP_SECONDS", 0.2)
+    monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_SECONDS", 0.2)
     call_id = simulator.add_call(status="in-progress")
     simulator.faults.add(Fault(method="GET", delay=1))
     hook = hook_over(simulator)

@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic
 
+from vapi_provider.client.arguments import MAX_PAGE_SIZE
 from vapi_provider.exceptions import VapiTransientError
-from vapi_provider.hooks.arguments import MAX_PAGE_SIZE
-from vapi_provider.models.call import CallGlimpse, GlimpseT
+from vapi_provider.models.call import CallStatusView, ViewT
 
 # The API shows milliseconds. Should it keep more, a bound without this would miss the rest of the oldest call's one.
 _OVERLAP = timedelta(milliseconds=1)
 
 
-def newest_first(
-    read_page: Callable[[Mapping[str, Any]], list[GlimpseT]], page_size: int
-) -> Iterator[GlimpseT]:
+def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_size: int) -> Iterator[ViewT]:
     """
     Yield every call of a list that can only be bounded by ``createdAt``.
 
@@ -31,14 +29,14 @@ def newest_first(
         the list is not sorted
     :return: the calls, newest first
     """
-    pager = _Pager[GlimpseT](page_size)
+    pager = _Pager[ViewT](page_size)
     while not pager.is_done:
         yield from pager.take(read_page(pager.query()))
         if pager.probe is not None:
             pager.judge(read_page(pager.probe))
 
 
-class _Pager(Generic[GlimpseT]):
+class _Pager(Generic[ViewT]):
     """Knows where the next page begins, and which calls it will bring for the second time."""
 
     def __init__(self, page_size: int) -> None:
@@ -60,7 +58,7 @@ class _Pager(Generic[GlimpseT]):
             query["createdAtLe"] = _later(self._oldest).isoformat()
         return query
 
-    def take(self, page: list[GlimpseT]) -> list[GlimpseT]:
+    def take(self, page: list[ViewT]) -> list[ViewT]:
         """Note what a page brings and return what is new of it."""
         query = self.query()
         new = {call.id: call for call in page if call.id not in self._seen and not self._is_passed(call)}
@@ -81,7 +79,7 @@ class _Pager(Generic[GlimpseT]):
         self._longest_page = max(self._longest_page, len(page))
         return sorted(new.values(), key=_age)
 
-    def judge(self, rows: list[GlimpseT]) -> None:
+    def judge(self, rows: list[ViewT]) -> None:
         """
         Decide what the answer to the probe means.
 
@@ -98,7 +96,7 @@ class _Pager(Generic[GlimpseT]):
         else:
             self.is_done = True
 
-    def _is_passed(self, call: CallGlimpse) -> bool:
+    def _is_passed(self, call: CallStatusView) -> bool:
         """Say whether a call lies above the bound; a server that ignores the bound sends it again and again."""
         return (
             self._oldest is not None
@@ -106,10 +104,10 @@ class _Pager(Generic[GlimpseT]):
             and call.created_at > _later(self._oldest)
         )
 
-    def _is_older(self, call: CallGlimpse) -> bool:
+    def _is_older(self, call: CallStatusView) -> bool:
         return self._oldest is None or call.created_at is None or call.created_at < self._oldest
 
-    def _check_order(self, page: list[GlimpseT], query: dict[str, Any]) -> None:
+    def _check_order(self, page: list[ViewT], query: dict[str, Any]) -> None:
         """See whether a page is sorted: one that is not may hide newer calls, unless it is the whole list."""
         instants = [call.created_at for call in page if call.created_at is not None]
         if all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False)):
@@ -118,7 +116,7 @@ class _Pager(Generic[GlimpseT]):
             raise self._unsorted()
         self.probe = {**query, "createdAtGt": min(instants).isoformat()}
 
-    def _advance(self, new: list[GlimpseT]) -> None:
+    def _advance(self, new: list[ViewT]) -> None:
         instants = [call.created_at for call in new if call.created_at is not None]
         if self._oldest is not None:
             instants.append(self._oldest)
@@ -160,6 +158,6 @@ def _later(instant: datetime) -> datetime:
         return instant
 
 
-def _age(call: CallGlimpse) -> float:
+def _age(call: CallStatusView) -> float:
     """Sort newest first; a call without an instant goes last."""
     return float("inf") if call.created_at is None else -call.created_at.timestamp()

@@ -16,7 +16,7 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.models.summary import clean_line
-from vapi_provider.sensors.policy import WaitPolicy, duration
+from vapi_provider.waiting.policy import WaitPolicy, duration
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class WaitMemory:
+class WaitState:
     """
     What the processes of a task that waits hand on to one another.
 
@@ -66,7 +66,7 @@ class CallWait:
     vapi_conn_id: str
     include: tuple[str, ...]
     log: Any
-    memory: WaitMemory
+    memory: WaitState
     is_first: bool = True
     makes_one_look: bool = False
 

@@ -14,7 +14,7 @@ from vapi_provider.placing.request import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from vapi_provider.models.call import CallTrace
+    from vapi_provider.models.call import PlacedCallView
     from vapi_provider.placing.request import CallRequest
 
 _LENGTH = 8
@@ -42,7 +42,7 @@ def fingerprint_person(context: Context, request: CallRequest) -> str:
     return _digest([*_scope(context), request.person])
 
 
-def carries(call: CallTrace, token: str) -> bool:
+def carries(call: PlacedCallView, token: str) -> bool:
     """
     Say whether a call has the token, in either of the places that it was put into.
 

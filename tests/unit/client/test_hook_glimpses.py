@@ -29,6 +29,8 @@ from hook_helpers import (
     say,
 )
 
+from vapi_provider.client.responses import OversizedResponseError
+from vapi_provider.connection import RequestLimits
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
@@ -38,8 +40,6 @@ from vapi_provider.exceptions import (
     VapiRateLimitError,
     VapiTransientError,
 )
-from vapi_provider.hooks.answers import OversizedAnswerError
-from vapi_provider.hooks.settings import RequestLimits
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import VapiSimulator
 
@@ -85,7 +85,7 @@ def test_a_glimpse_is_what_the_whole_call_says(
     api: requests_mock.Mocker, hook: VapiHook, encode: Callable[[str], bytes]
 ) -> None:
     api.get(CALL_URL, content=encode(json.dumps(BODY, ensure_ascii=False)))
-    glimpse, call = hook.glimpse_call(CALL_ID), hook.get_call(CALL_ID)
+    glimpse, call = hook.get_status(CALL_ID), hook.get_call(CALL_ID)
     assert glimpse.updated_at == datetime(2026, 8, 1, 10, 0, 1, 500_000, tzinfo=timezone.utc)
     assert (glimpse.is_terminal, glimpse.has_ended, glimpse.has_analysis) == (True, True, True)
     for name in ("id", "status", "created_at", "updated_at", "ended_at", "analysis", "is_terminal"):
@@ -118,8 +118,8 @@ def test_what_the_whole_call_survives_a_glimpse_survives(
     api.get(CALL_URL, text=text)
     api.get(LIST_URL, text=f"[{text}]")
     call = hook.get_call(CALL_ID)
-    (row,) = hook.glimpse_page({"limit": 1}).rows
-    for glimpse in (hook.glimpse_call(CALL_ID), row):
+    (row,) = hook.list_statuses({"limit": 1}).rows
+    for glimpse in (hook.get_status(CALL_ID), row):
         for name in ("id", "status", "created_at", "ended_at", "has_analysis", "is_terminal"):
             assert getattr(glimpse, name) == getattr(call, name)
 
@@ -144,7 +144,7 @@ def test_what_is_no_call_is_a_passing_error(
     api: requests_mock.Mocker, hook: VapiHook, content: bytes, what: str
 ) -> None:
     api.get(CALL_URL, content=content)
-    error = failure(VapiTransientError, lambda: hook.glimpse_call(CALL_ID))
+    error = failure(VapiTransientError, lambda: hook.get_status(CALL_ID))
     assert f"GET {PATH} was answered 200 with " in str(error)
     assert what in str(error)
     assert api.call_count == 1
@@ -167,30 +167,30 @@ def test_a_refusal_is_the_same_as_for_the_whole_call(
     body = {"message": f"No, {KEY}.", "error": "So it is", "statusCode": status}
     api.get(CALL_URL, status_code=status, json=body)
     api.get(LIST_URL, status_code=status, json=body)
-    error = failure(kind, lambda: hook.glimpse_call(CALL_ID))
+    error = failure(kind, lambda: hook.get_status(CALL_ID))
     assert str(error) == str(failure(kind, lambda: hook.get_call(CALL_ID)))
     listed = VapiPermanentError if kind is VapiCallNotFoundError else kind
-    assert failure(listed, lambda: hook.glimpse_page({})).status_code == status
+    assert failure(listed, lambda: hook.list_statuses({})).status_code == status
 
 
 @pytest.mark.parametrize("call_id", ["", "None", None, "../call", f"{CALL_ID}?x=1"])
 def test_a_bad_id_sends_nothing(api: requests_mock.Mocker, hook: VapiHook, call_id: Any) -> None:
-    failure(VapiConfigurationError, lambda: hook.glimpse_call(call_id))
+    failure(VapiConfigurationError, lambda: hook.get_status(call_id))
     assert not api.called
 
 
 def test_an_id_is_taken_with_white_space_and_in_any_case(api: requests_mock.Mocker, hook: VapiHook) -> None:
     api.get(CALL_URL, json=BODY)
-    assert hook.glimpse_call(f" {CALL_ID.upper()}\n").id == CALL_ID
+    assert hook.get_status(f" {CALL_ID.upper()}\n").id == CALL_ID
 
 
 def test_a_glimpse_of_the_simulators_calls(simulator: VapiSimulator) -> None:
     """The query goes to Vapi as it is given."""
     ids = [simulator.add_call(status=status) for status in ("ringing", "ended")]
     hook = VapiHook.from_connection(make_connection(host=simulator.url, password=simulator.api_key))
-    assert [hook.glimpse_call(call_id).is_terminal for call_id in ids] == [False, True]
+    assert [hook.get_status(call_id).is_terminal for call_id in ids] == [False, True]
     query = {"limit": 5, "updatedAtGe": simulator.get_call(ids[1])["updatedAt"]}
-    page = hook.glimpse_page(query)
+    page = hook.list_statuses(query)
     assert {row.id: row.is_terminal for row in page.rows}[ids[1]] is True
     assert simulator.requests[-1].query == {name: str(value) for name, value in query.items()}
     hook.close()
@@ -205,7 +205,7 @@ def test_a_page_has_its_rows_in_order_and_its_size(
 ) -> None:
     content = encode(json.dumps([BODY, {**BODY, "id": OTHER_ID, "status": "ringing"}]))
     api.get(LIST_URL, content=content)
-    page = hook.glimpse_page({"limit": 2, "updatedAtGe": "2026-08-01T10:00:00+00:00"})
+    page = hook.list_statuses({"limit": 2, "updatedAtGe": "2026-08-01T10:00:00+00:00"})
     assert [(row.id, row.is_terminal) for row in page.rows] == [(CALL_ID, True), (OTHER_ID, False)]
     assert page.size == len(content)
     assert api.last_request.qs == {"limit": ["2"], "updatedatge": ["2026-08-01t10:00:00+00:00"]}
@@ -231,7 +231,7 @@ def test_one_bad_row_does_not_hide_the_others(
     rows = [json.dumps(BODY), json.dumps({**BODY, "id": OTHER_ID})]
     rows.insert(place, bad)
     api.get(LIST_URL, text=f"[{','.join(rows)}]")
-    assert [row.id for row in hook.glimpse_page({}).rows] == [CALL_ID, OTHER_ID]
+    assert [row.id for row in hook.list_statuses({}).rows] == [CALL_ID, OTHER_ID]
 
 
 @pytest.mark.parametrize("sound", [[], [BODY]], ids=["alone", "among-others"])
@@ -239,14 +239,14 @@ def test_a_page_of_bad_rows_is_none_of_them(
     api: requests_mock.Mocker, hook: VapiHook, sound: list[dict[str, Any]]
 ) -> None:
     api.get(LIST_URL, json=[None, 1, "x", *sound])
-    assert [row.id for row in hook.glimpse_page({}).rows] == [row["id"] for row in sound]
+    assert [row.id for row in hook.list_statuses({}).rows] == [row["id"] for row in sound]
 
 
 def test_an_empty_page_has_a_time_too(api: requests_mock.Mocker, hook: VapiHook) -> None:
     api.get(LIST_URL, text="[]", headers={"Date": "Sat, 01 Aug 2026 10:00:05 GMT"})
-    page = hook.glimpse_page({})
+    page = hook.list_statuses({})
     assert (page.rows, page.size) == ([], 2)
-    assert page.answered_at == datetime(2026, 8, 1, 10, 0, 5, tzinfo=timezone.utc)
+    assert page.responded_at == datetime(2026, 8, 1, 10, 0, 5, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_what_is_no_list_is_a_passing_error(
     api: requests_mock.Mocker, hook: VapiHook, content: bytes, what: str
 ) -> None:
     api.get(LIST_URL, content=content)
-    error = failure(VapiTransientError, lambda: hook.glimpse_page({"limit": 1}))
+    error = failure(VapiTransientError, lambda: hook.list_statuses({"limit": 1}))
     assert str(error).startswith("GET /call was answered 200 with ")
     assert what in str(error)
 
@@ -272,10 +272,10 @@ def test_what_is_no_list_is_a_passing_error(
 def test_a_page_of_megabytes_is_read(api: requests_mock.Mocker, hook: VapiHook) -> None:
     api.get(LIST_URL, json=[{**BODY, "transcript": "x" * 2_000_000}, {**BODY, "id": OTHER_ID}])
     api.get(CALL_URL, json={**BODY, "transcript": "x" * 2_000_000})
-    page = hook.glimpse_page({})
+    page = hook.list_statuses({})
     assert [row.id for row in page.rows] == [CALL_ID, OTHER_ID]
     assert page.size > 2_000_000
-    assert hook.glimpse_call(CALL_ID).is_terminal
+    assert hook.get_status(CALL_ID).is_terminal
     # What nobody asked for is not kept.
     assert "x" * 100 not in str(page.rows[0].__dict__)
 
@@ -284,7 +284,7 @@ def test_a_page_of_megabytes_is_read(api: requests_mock.Mocker, hook: VapiHook) 
 
 
 @pytest.mark.parametrize(
-    ("date", "answered_at"),
+    ("date", "responded_at"),
     [
         ("Sat, 01 Aug 2026 10:00:05 GMT", "2026-08-01T10:00:05+00:00"),
         ("Sat, 01 Aug 2026 12:00:05 +0200", "2026-08-01T10:00:05+00:00"),
@@ -293,15 +293,15 @@ def test_a_page_of_megabytes_is_read(api: requests_mock.Mocker, hook: VapiHook) 
 )
 @pytest.mark.parametrize("content", [None, b'\xef\xbb\xbf{"id": "%b", "status": "ended"}' % CALL_ID.encode()])
 def test_an_answer_is_as_old_as_its_date_says(
-    api: requests_mock.Mocker, hook: VapiHook, date: str, answered_at: str, content: bytes | None
+    api: requests_mock.Mocker, hook: VapiHook, date: str, responded_at: str, content: bytes | None
 ) -> None:
     """Both ways to read a glimpse carry it along, and each row of a page does."""
     one = content or json.dumps(BODY).encode()
     api.get(CALL_URL, content=one, headers={"Date": date})
     api.get(LIST_URL, content=b"[" + one.removeprefix(b"\xef\xbb\xbf") + b", null]", headers={"Date": date})
-    page = hook.glimpse_page({})
-    for answer in (hook.glimpse_call(CALL_ID), hook.get_call(CALL_ID), page, page.rows[0]):
-        assert answer.answered_at == datetime.fromisoformat(answered_at)
+    page = hook.list_statuses({})
+    for answer in (hook.get_status(CALL_ID), hook.get_call(CALL_ID), page, page.rows[0]):
+        assert answer.responded_at == datetime.fromisoformat(responded_at)
 
 
 @pytest.mark.parametrize(
@@ -311,9 +311,9 @@ def test_without_a_date_it_is_our_own_clocks(
     api: requests_mock.Mocker, hook: VapiHook, headers: dict[str, str]
 ) -> None:
     api.get(CALL_URL, json=BODY, headers=headers)
-    answered_at = hook.glimpse_call(CALL_ID).answered_at
-    assert answered_at is not None
-    assert abs(datetime.now(timezone.utc) - answered_at) < timedelta(minutes=1)
+    responded_at = hook.get_status(CALL_ID).responded_at
+    assert responded_at is not None
+    assert abs(datetime.now(timezone.utc) - responded_at) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(("passed", "due_in"), [(0, 60), (45, 15), (60, 0), (3600, 0), (-30, 60)])
@@ -324,7 +324,7 @@ def test_the_time_for_the_analysis_is_told_by_vapis_clock(
     date = format_datetime(ended_at + timedelta(seconds=passed), usegmt=True)
     body = {"id": CALL_ID, "status": "ended", "endedAt": ended_at.isoformat()}
     api.get(CALL_URL, json=body, headers={"Date": date})
-    assert hook.glimpse_call(CALL_ID).analysis_due_in(60) == due_in
+    assert hook.get_status(CALL_ID).analysis_due_in(60) == due_in
 
 
 # Limits of whoever asks
@@ -339,7 +339,7 @@ def test_the_tighter_time_limit_counts(
     api: requests_mock.Mocker, own: float | None, limit: float, used: float
 ) -> None:
     api.get(CALL_URL, json=BODY)
-    hook_with(extra={"timeout": own}, timeout=limit).glimpse_call(CALL_ID)
+    hook_with(extra={"timeout": own}, timeout=limit).get_status(CALL_ID)
     assert api.last_request.timeout == pytest.approx(used, abs=0.01)
 
 
@@ -351,7 +351,7 @@ def test_the_tighter_number_of_retries_counts(
 ) -> None:
     api.get(CALL_URL, status_code=503)
     hook = hook_with(extra={"max_retries": own}, max_retries=limit)
-    failure(VapiTransientError, lambda: hook.glimpse_call(CALL_ID))
+    failure(VapiTransientError, lambda: hook.get_status(CALL_ID))
     assert api.call_count == tries
     assert len(naps) == tries - 1
 
@@ -361,31 +361,31 @@ def test_an_answer_that_was_cut_off_is_not_asked_for_again_where_there_are_no_re
     api: requests_mock.Mocker, hook: VapiHook, content: bytes
 ) -> None:
     api.get(CALL_URL, content=content)
-    failure(VapiTransientError, lambda: hook.glimpse_call(CALL_ID))
+    failure(VapiTransientError, lambda: hook.get_status(CALL_ID))
     assert api.call_count == 1
 
 
 def test_the_limits_are_those_of_one_hook(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, json={**BODY, "transcript": "x" * 5000})
     connection = make_connection()
-    small = VapiHook.from_connection(connection, RequestLimits(max_answer_bytes=1000))
-    failure(VapiTransientError, lambda: small.glimpse_call(CALL_ID))
-    assert VapiHook.from_connection(connection).glimpse_call(CALL_ID).id == CALL_ID
+    small = VapiHook.from_connection(connection, RequestLimits(max_response_bytes=1000))
+    failure(VapiTransientError, lambda: small.get_status(CALL_ID))
+    assert VapiHook.from_connection(connection).get_status(CALL_ID).id == CALL_ID
 
 
-@pytest.mark.parametrize("method", ["glimpse_call", "get_call"])
+@pytest.mark.parametrize("method", ["get_status", "get_call"])
 @pytest.mark.parametrize(("spare", "fits"), [(1, True), (0, True), (-1, False)])
 def test_an_answer_may_be_as_large_as_the_limit_and_no_larger(
     api: requests_mock.Mocker, method: str, spare: int, fits: bool
 ) -> None:
     content = json.dumps({**BODY, "transcript": "x" * 200_000}).encode()
     api.get(CALL_URL, content=content)
-    hook = hook_with(max_answer_bytes=len(content) + spare)
+    hook = hook_with(max_response_bytes=len(content) + spare)
     if fits:
         assert getattr(hook, method)(CALL_ID).id == CALL_ID
         return
     error = failure(VapiTransientError, lambda: getattr(hook, method)(CALL_ID))
-    assert type(error) is OversizedAnswerError
+    assert type(error) is OversizedResponseError
     assert f"GET {PATH} was answered with more than {len(content) - 1:,} bytes" in str(error)
     assert (error.status_code, error.method, error.path) == (200, "GET", PATH)
     # The next try would bring the same.
@@ -402,8 +402,8 @@ def test_the_status_of_a_larger_error_says_what_is_wrong(
         status_code=status,
         headers={"Content-Type": "text/html"},
     )
-    error = failure(expected, lambda: hook_with(max_answer_bytes=1000).glimpse_call(CALL_ID))
-    assert type(error) is not OversizedAnswerError
+    error = failure(expected, lambda: hook_with(max_response_bytes=1000).get_status(CALL_ID))
+    assert type(error) is not OversizedResponseError
     assert error.status_code == status
 
 
@@ -440,9 +440,9 @@ def test_a_larger_answer_is_not_read_to_its_end(
     """Whatever it says of its size: this one has no end, and what is in buffers on the way is all that is lost."""
     sent = [0]
     server = raw_server(_endless(head, body, sent))
-    hook = hook_with(host=server.url, max_answer_bytes=1_048_576, max_retries=0, timeout=10)
-    error = failure(VapiTransientError, lambda: hook.glimpse_page({"limit": 100}))
-    assert type(error) is OversizedAnswerError
+    hook = hook_with(host=server.url, max_response_bytes=1_048_576, max_retries=0, timeout=10)
+    error = failure(VapiTransientError, lambda: hook.list_statuses({"limit": 100}))
+    assert type(error) is OversizedResponseError
     assert sent[0] < most * 1_048_576
     assert len(server.heads) == 1
     hook.close()
@@ -454,21 +454,21 @@ def test_a_small_gzip_that_is_large_inside_counts_by_what_is_inside(
     content = gzip.compress(json.dumps([{**BODY, "transcript": "x" * 3_000_000}]).encode())
     assert len(content) < 10_000
     server = raw_server(say(answer_of(content, headers="Content-Encoding: gzip\r\n")))
-    hook = hook_with(host=server.url, max_answer_bytes=1_048_576, max_retries=0)
-    assert type(failure(VapiTransientError, lambda: hook.glimpse_page({}))) is OversizedAnswerError
-    wide = hook_with(host=server.url, max_answer_bytes=8 * 1_048_576)
-    assert wide.glimpse_page({}).size > 3_000_000
+    hook = hook_with(host=server.url, max_response_bytes=1_048_576, max_retries=0)
+    assert type(failure(VapiTransientError, lambda: hook.list_statuses({}))) is OversizedResponseError
+    wide = hook_with(host=server.url, max_response_bytes=8 * 1_048_576)
+    assert wide.list_statuses({}).size > 3_000_000
 
 
 def test_after_an_oversized_answer_the_hook_goes_on(simulator: VapiSimulator) -> None:
     large = simulator.add_call(body={"transcript": "x" * 100_000})
     small = simulator.add_call()
     connection = make_connection(host=simulator.url, password=simulator.api_key)
-    hook = VapiHook.from_connection(connection, RequestLimits(max_answer_bytes=50_000))
+    hook = VapiHook.from_connection(connection, RequestLimits(max_response_bytes=50_000))
     for _ in range(3):
-        with pytest.raises(OversizedAnswerError):
-            hook.glimpse_call(large)
-        assert hook.glimpse_call(small).id == small
+        with pytest.raises(OversizedResponseError):
+            hook.get_status(large)
+        assert hook.get_status(small).id == small
     hook.close()
 
 
@@ -499,7 +499,7 @@ def test_after_an_oversized_answer_the_hook_goes_on(simulator: VapiSimulator) ->
         pytest.param({"Retry-After": "\u0665"}, None, id="other-digits"),
     ],
 )
-@pytest.mark.parametrize("ask", ["glimpse_call", "glimpse_page", "get_call"])
+@pytest.mark.parametrize("ask", ["get_status", "list_statuses", "get_call"])
 def test_the_error_tells_for_how_long_the_server_asks_to_wait(
     api: requests_mock.Mocker,
     hook: VapiHook,
@@ -510,7 +510,7 @@ def test_the_error_tells_for_how_long_the_server_asks_to_wait(
 ) -> None:
     api.get(requests_mock.ANY, status_code=status, headers=headers)
     kind = VapiRateLimitError if status == 429 else VapiTransientError
-    argument: Any = {} if ask == "glimpse_page" else CALL_ID
+    argument: Any = {} if ask == "list_statuses" else CALL_ID
     error = failure(kind, lambda: getattr(hook, ask)(argument))
     assert error.retry_after == seconds
     assert api.call_count == 1
@@ -519,20 +519,20 @@ def test_the_error_tells_for_how_long_the_server_asks_to_wait(
 def test_a_date_without_the_servers_own_is_by_our_clock(api: requests_mock.Mocker, hook: VapiHook) -> None:
     until = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=300), usegmt=True)
     api.get(CALL_URL, status_code=503, headers={"Retry-After": until})
-    error = failure(VapiTransientError, lambda: hook.glimpse_call(CALL_ID))
+    error = failure(VapiTransientError, lambda: hook.get_status(CALL_ID))
     assert error.retry_after == pytest.approx(300, abs=5)
 
 
 def test_an_error_without_an_answer_asks_for_nothing(api: requests_mock.Mocker, hook: VapiHook) -> None:
     api.get(CALL_URL, exc=ConnectionResetError)
-    assert failure(VapiTransientError, lambda: hook.glimpse_call(CALL_ID)).retry_after is None
+    assert failure(VapiTransientError, lambda: hook.get_status(CALL_ID)).retry_after is None
 
 
 def test_tries_that_do_happen_wait_as_long_as_was_asked(
     api: requests_mock.Mocker, fake_time: FakeTime
 ) -> None:
     api.get(CALL_URL, [{"status_code": 503, "headers": {"Retry-After": "7"}}, {"json": BODY}])
-    assert hook_with(max_retries=1).glimpse_call(CALL_ID).id == CALL_ID
+    assert hook_with(max_retries=1).get_status(CALL_ID).id == CALL_ID
     assert fake_time.naps == [pytest.approx(7.5, abs=0.5)]
 
 
@@ -544,13 +544,13 @@ def test_closing_ends_the_connections_and_the_next_request_opens_new_ones() -> N
         call_id = simulator.add_call()
         connection = make_connection(host=simulator.url, password=simulator.api_key)
         hook = VapiHook.from_connection(connection)
-        hook.glimpse_call(call_id)
+        hook.get_status(call_id)
         session = hook.get_conn()
         pools = session.get_adapter(simulator.url).poolmanager.pools  # type: ignore[attr-defined]
         assert len(pools) == 1
         hook.close()
         assert len(pools) == 0
-        assert hook.glimpse_call(call_id).id == call_id
+        assert hook.get_status(call_id).id == call_id
         assert hook.get_conn() is session
         hook.close()
 
@@ -575,6 +575,6 @@ def test_a_hook_from_a_connection_asks_airflow_for_nothing(
     monkeypatch.setattr(VapiHook, "get_connection", ask)
     monkeypatch.setattr(type(connection), "extra_dejson", property(ask))
     hook = VapiHook.from_connection(connection, RequestLimits(timeout=10))
-    assert hook.glimpse_call(CALL_ID).id == CALL_ID
+    assert hook.get_status(CALL_ID).id == CALL_ID
     assert api.last_request.timeout == pytest.approx(3, abs=0.01)
     hook.close()

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vapi_provider.placing.decision import Noted
+from vapi_provider.placing.decision import Recorded
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -16,7 +16,7 @@ _KEY = "placing"
 
 
 @dataclass(frozen=True)
-class Note:
+class PlacementState:
     """
     What is noted.
 
@@ -32,7 +32,7 @@ class Note:
 
     token: str
     at: float
-    state: Noted
+    state: Recorded
     person: str
     clear_number: int
     assistant_id: str | None
@@ -40,7 +40,7 @@ class Note:
     call_id: str | None = None
 
 
-class Notes:
+class PlacementStore:
     """
     The notes of one task instance, which its retries and clears find again.
 
@@ -50,7 +50,7 @@ class Notes:
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
 
-    def read(self) -> Note | None:
+    def read(self) -> PlacementState | None:
         """
         Return what an earlier try has noted; None without such, or where Airflow keeps none.
 
@@ -60,10 +60,10 @@ class Notes:
         if not noted:
             return None
         # Another version of this package may have noted more.
-        known = {field.name: noted[field.name] for field in dataclasses.fields(Note)}
-        return Note(**{**known, "state": Noted(known["state"])})
+        known = {field.name: noted[field.name] for field in dataclasses.fields(PlacementState)}
+        return PlacementState(**{**known, "state": Recorded(known["state"])})
 
-    def write(self, note: Note) -> None:
+    def write(self, note: PlacementState) -> None:
         """
         Note something; where Airflow keeps no notes, nothing happens.
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from vapi_provider.connection import RequestLimits
 from vapi_provider.exceptions import VapiPermanentError, VapiTransientError
-from vapi_provider.hooks.settings import RequestLimits
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook

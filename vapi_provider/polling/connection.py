@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from vapi_provider.connection import RequestLimits
 from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiTransientError
-from vapi_provider.hooks.settings import RequestLimits
 from vapi_provider.hooks.vapi import VapiHook
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ CONNECTION_SECONDS = 60.0
 MISSING_SECONDS = 300.0
 """For how long a connection may not be found before that is believed."""
 
-LIMITS = RequestLimits(timeout=10, max_retries=0, max_answer_bytes=8 * 1_048_576)
+LIMITS = RequestLimits(timeout=10, max_retries=0, max_response_bytes=8 * 1_048_576)
 """The next poll is the retry; and a parser at work on very much would hold up every trigger."""
 
 
@@ -38,7 +38,7 @@ class RefusedError(Exception):
         self.error = error
 
 
-class WatchedConnection:
+class PolledConnection:
     """
     The way to Vapi: the connection, kept for a minute, a hook over it, and the one thread that it is used in.
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from vapi_provider.models.call import CallGlimpse, CallPage
+    from vapi_provider.models.call import CallPage, CallStatusView
 
 PAGE_BYTES = 1_500_000
 _FIRST_PAGE_ROWS = 20
@@ -91,7 +91,7 @@ class ChangeFeed:
         scan = self._live or self._backlog_scan(known_since)
         return None if scan is None else scan.query(self._rows)
 
-    def take(self, page: CallPage[CallGlimpse]) -> None:
+    def take(self, page: CallPage[CallStatusView]) -> None:
         """
         Take in the page that was asked for.
 
@@ -99,7 +99,7 @@ class ChangeFeed:
         """
         self._clock.learn(page)
         if self.mark is None:
-            self.mark = self._reach = page.answered_at - CLOCK_SLACK
+            self.mark = self._reach = page.responded_at - CLOCK_SLACK
             self.begin_poll()
             return
         scan = self._live or self._backlog
@@ -185,10 +185,10 @@ class _ListClock:
         self._began = time.monotonic()
         self._shown = self._newest and self._newest - max(_NOTHING, _OVERLAP - self._since_newest())
 
-    def learn(self, page: CallPage[CallGlimpse]) -> None:
+    def learn(self, page: CallPage[CallStatusView]) -> None:
         """Take what the rows prove; one from the future proves nothing."""
         # The Date header has no fractions.
-        self.latest = page.answered_at + timedelta(seconds=1)
+        self.latest = page.responded_at + timedelta(seconds=1)
         newest = max(
             (row.updated_at for row in page.rows if row.updated_at and row.updated_at <= self.latest),
             default=None,
@@ -251,7 +251,7 @@ class _Scan:
             query["createdAtLe"] = (part.created_until + _INSTANT).isoformat()
         return query
 
-    def take(self, page: CallPage[CallGlimpse], *, is_full: bool) -> None:
+    def take(self, page: CallPage[CallStatusView], *, is_full: bool) -> None:
         """Note that a page was read, and what of its part is left."""
         part = self._parts.pop()
         if not is_full:
@@ -260,7 +260,7 @@ class _Scan:
         if oldest is not None and (part.created_until is None or oldest < part.created_until):
             self._parts.append(part._replace(created_until=oldest))
             return
-        latest = page.answered_at + timedelta(seconds=1)
+        latest = page.responded_at + timedelta(seconds=1)
         changed = (row.updated_at for row in page.rows if row.updated_at and row.updated_at < latest)
         self._halve(part, max(changed, default=latest))
 
@@ -283,7 +283,7 @@ class _Scan:
         self._parts += [_Part(part.lower, middle), _Part(middle, end)]
 
 
-def _oldest_of_sorted(page: CallPage[CallGlimpse]) -> datetime | None:
+def _oldest_of_sorted(page: CallPage[CallStatusView]) -> datetime | None:
     """Return when the last row was created, if the rows are sorted by that, newest first."""
     instants = [row.created_at for row in page.rows if row.created_at is not None]
     is_sorted = all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
