@@ -3,4 +3,61 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vapi_provider.exceptions import (
+        VapiAuthenticationError as VapiAuthenticationError,
+        VapiCallFailedError as VapiCallFailedError,
+        VapiCallInDoubtError as VapiCallInDoubtError,
+        VapiCallNotFoundError as VapiCallNotFoundError,
+        VapiConcurrencyLimitError as VapiConcurrencyLimitError,
+        VapiConfigurationError as VapiConfigurationError,
+        VapiConnectionNotFoundError as VapiConnectionNotFoundError,
+        VapiError as VapiError,
+        VapiPermanentError as VapiPermanentError,
+        VapiRateLimitError as VapiRateLimitError,
+        VapiTransientError as VapiTransientError,
+    )
+    from vapi_provider.hooks.vapi import VapiHook as VapiHook
+    from vapi_provider.models.outcome import CallOutcome as CallOutcome
+    from vapi_provider.operators.call import (
+        VapiCreateCallOperator as VapiCreateCallOperator,
+        VapiUpdateCallOperator as VapiUpdateCallOperator,
+    )
+    from vapi_provider.sensors.call import VapiCallSensor as VapiCallSensor
+    from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
+
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "CallOutcome": "models.outcome",
+    "VapiAuthenticationError": "exceptions",
+    "VapiCallFailedError": "exceptions",
+    "VapiCallInDoubtError": "exceptions",
+    "VapiCallNotFoundError": "exceptions",
+    "VapiCallSensor": "sensors.call",
+    "VapiCallTrigger": "triggers.call",
+    "VapiConcurrencyLimitError": "exceptions",
+    "VapiConfigurationError": "exceptions",
+    "VapiConnectionNotFoundError": "exceptions",
+    "VapiCreateCallOperator": "operators.call",
+    "VapiError": "exceptions",
+    "VapiHook": "hooks.vapi",
+    "VapiPermanentError": "exceptions",
+    "VapiRateLimitError": "exceptions",
+    "VapiTransientError": "exceptions",
+    "VapiUpdateCallOperator": "operators.call",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy (PEP 562), since Airflow imports this module for the metadata alone.
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection, read and checked: what the hook needs to know to talk to Vapi."""
+"""The connection of type ``vapi``: its form, its defaults and bounds, and the parser that checks it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,48 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.get_provider_info import (
-    CONN_FIELDS,
-    CONN_TYPE,
-    DEFAULT_HOST,
-    DEFAULT_MAX_RETRIES,
-    DEFAULT_TIMEOUT,
-    MAX_MAX_RETRIES,
-)
-
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+    from vapi_provider.exceptions import VapiConfigurationError
+
+CONN_TYPE = "vapi"
+HOOK_NAME = "Vapi"
+
+DEFAULT_BASE_URL = "https://api.vapi.ai"
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_MAX_RETRIES = 4
 
 KEYS_PAGE = "https://dashboard.vapi.ai/org/api-keys"
-"""Where a person finds the private API key."""
+"""Where the private API key is shown."""
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "port", "login"],
+    "relabeling": {"password": "API key", "host": "API base URL"},
+    "placeholders": {
+        "password": "the private key from dashboard.vapi.ai, not the public one",
+        "host": f"{DEFAULT_BASE_URL} (leave empty for this)",
+    },
+}
+"""How the form shows Airflow's own fields."""
+
+CONN_FIELDS: dict[str, Any] = {
+    "timeout": {
+        "label": "Request timeout (seconds)",
+        "description": f"Time limit of one request; {DEFAULT_TIMEOUT:g} when empty.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 75},
+    },
+    "max_retries": {
+        "label": "Retries",
+        "description": "How often a request that is safe to repeat is sent again after a transient error; "
+        f"{DEFAULT_MAX_RETRIES} when empty.",
+        "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
+    },
+}
+"""The form's fields that are stored in the connection's extra, with the bounds that the parser keeps, too."""
+
+_HOST = "host (API base URL)"
+_MAX_PORT = 65_535
+_VAPI_DOMAIN = ".vapi.ai"
 
 
 @dataclass(frozen=True)
@@ -32,12 +59,12 @@ class VapiSettings:
     """
     A checked connection.
 
-    :param label: what messages call the connection
-    :param base_url: the API's base URL, without a slash at its end
+    :param label: how messages name the connection
+    :param base_url: the API's base URL, without a trailing slash
     :param api_key: the private API key; not part of the repr
-    :param timeout: the seconds that one request may take in all
+    :param timeout: the time limit of one request, in seconds
     :param max_retries: how often a request that is safe to repeat is sent again
-    :param max_response_bytes: the most bytes that are read of an answer
+    :param max_response_bytes: the most bytes that are read of a response
     """
 
     label: str
@@ -47,85 +74,105 @@ class VapiSettings:
     max_retries: int
     max_response_bytes: float = math.inf
 
-
-@dataclass(frozen=True)
-class RequestLimits:
-    """
-    What a user of the hook allows a request, where that is less than what the connection says.
-
-    :param timeout: the seconds that one request may take in all
-    :param max_retries: how often a request is sent again
-    :param max_response_bytes: the most bytes of an answer to read; a larger one is an error
-    """
-
-    timeout: float = math.inf
-    max_retries: float = math.inf
-    max_response_bytes: float = math.inf
-
-    def tighten(self, settings: VapiSettings) -> VapiSettings:
+    def limited(
+        self,
+        *,
+        timeout: float = math.inf,
+        max_retries: int | None = None,
+        max_response_bytes: float = math.inf,
+    ) -> VapiSettings:
         """
-        Lay these limits over a connection's.
+        Return the same connection with tighter limits.
 
-        :param settings: the connection
+        :param timeout: the longest time limit of one request, in seconds
+        :param max_retries: the most repetitions of a request
+        :param max_response_bytes: the most bytes that are read of a response
         :return: the settings with the tighter limit of each kind
         """
         return replace(
-            settings,
-            timeout=min(settings.timeout, self.timeout),
-            max_retries=int(min(settings.max_retries, self.max_retries)),
-            max_response_bytes=min(settings.max_response_bytes, self.max_response_bytes),
+            self,
+            timeout=min(self.timeout, timeout),
+            max_retries=self.max_retries if max_retries is None else min(self.max_retries, max_retries),
+            max_response_bytes=min(self.max_response_bytes, max_response_bytes),
         )
 
+    def dashboard_url(self, call_id: str) -> str:
+        """
+        Return the web page of a call: in the dashboard of the API's region, or the simulator's own.
 
-NO_LIMITS = RequestLimits()
-"""Leaves a connection's own limits as they are."""
+        :param call_id: the call's id, checked
+        :return: the URL, without any secret
+        """
+        host = urlsplit(self.base_url).hostname or ""
+        if is_loopback(host):
+            return f"{self.base_url}/calls/{call_id}"
+        region = host.removeprefix("api") if host.startswith("api.") else ""
+        domain = region if region.endswith(_VAPI_DOMAIN) else _VAPI_DOMAIN
+        return f"https://dashboard{domain}/calls/{call_id}"
 
 
 def read_settings(conn: Connection) -> VapiSettings:
     """
     Read a connection of type ``vapi``.
 
-    It looks at nothing but the object, and asks Airflow nothing, so that any thread may call it.
+    It uses nothing but the object and does not call Airflow, so it is safe in any thread.
 
-    :param conn: the connection; ``password`` holds the key, ``host`` the base URL, ``extra`` timeout and max_retries
+    :param conn: the connection; ``password`` holds the key, ``host`` and ``port`` the base URL, ``extra`` the rest
     :raises VapiConfigurationError: naming the connection and the field that is missing or unusable
     :return: the settings
     """
-    reader = _ConnectionReader(conn)
+    parser = _ConnectionParser(conn)
     return VapiSettings(
-        label=f"connection {reader.conn_id!r}",
-        base_url=reader.base_url(),
-        api_key=reader.api_key(),
-        timeout=reader.timeout(),
-        max_retries=reader.max_retries(),
+        label=f"connection {parser.conn_id!r}",
+        base_url=parser.base_url(),
+        api_key=parser.api_key(),
+        timeout=parser.number("timeout", DEFAULT_TIMEOUT),
+        max_retries=int(parser.number("max_retries", DEFAULT_MAX_RETRIES)),
     )
 
 
-class _ConnectionReader:
-    """Reads one field after another and knows how to say what is wrong with it, without showing a secret."""
+def is_loopback(host: str) -> bool:
+    """
+    Return whether a host name means this very machine.
+
+    :param host: a name or an IP address, without a port
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class _ConnectionParser:
+    """Parses one field after another and raises errors that name the field and show no secret."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.conn_id = str(conn.conn_id)
         if conn.conn_type and conn.conn_type != CONN_TYPE:
-            raise self._wrong("type", f"is {conn.conn_type!r}; it must be {CONN_TYPE!r}")
+            raise self._error("type", f"is {conn.conn_type!r}; it must be {CONN_TYPE!r}")
         self.extra = self._extra()
 
-    def _wrong(self, where: str, what: str) -> VapiConfigurationError:
+    def _error(self, where: str, what: str) -> VapiConfigurationError:
+        # Here, not at the top: Airflow reads the metadata, and this form with it, before it can be imported itself.
+        from vapi_provider.exceptions import VapiConfigurationError
+
         return VapiConfigurationError(f"Connection {self.conn_id!r}: {where} {what}. Nothing was sent.")
 
     def _extra(self) -> dict[str, Any]:
-        # Not conn.extra_dejson: it asks Airflow to mask what it finds, which a plain thread may not.
+        # Not conn.extra_dejson: it registers secrets with Airflow, which a plain thread may not do.
         raw: Any = self.conn.extra or {}
         try:
             extra = json.loads(raw) if isinstance(raw, str) else raw
         except ValueError:
             extra = None
         if not isinstance(extra, dict):
-            raise self._wrong("extra", 'must be a JSON object, such as {"timeout": 30}')
+            raise self._error("extra", 'must be a JSON object, such as {"timeout": 30}')
         unknown = sorted(str(name)[:40] for name in extra.keys() - CONN_FIELDS.keys())
         if unknown:
-            raise self._wrong("extra", f"has unknown fields {unknown}; it takes {sorted(CONN_FIELDS)}")
+            raise self._error(
+                "extra", f"has unknown fields {unknown}; the known ones are {sorted(CONN_FIELDS)}"
+            )
         return extra
 
     def api_key(self) -> str:
@@ -134,76 +181,59 @@ class _ConnectionReader:
         if not key:
             problem = "is empty"
         elif set(key) == {"*"}:
-            problem = "holds the mask that Airflow shows in place of the key, not the key"
+            problem = "holds the mask that Airflow shows in place of the key"
         elif key.lower().startswith("bearer ") or key.lower() == "bearer":
             problem = 'starts with "Bearer", which is not part of the key'
         elif not (key.isascii() and key.isprintable()) or " " in key:
-            problem = "has white space or characters in it that no key has"
+            problem = "contains white space or characters that do not occur in a key"
         if problem is not None:
-            raise self._wrong(
-                "password (API key)", f"{problem}. Put the private key there that {KEYS_PAGE} shows"
-            )
+            raise self._error("password (API key)", f"{problem}. Enter the private key from {KEYS_PAGE}")
         return key
 
     def base_url(self) -> str:
-        host = (self.conn.host or "").strip() or DEFAULT_HOST
-        parts = self._split(host)
+        host = (self.conn.host or "").strip() or DEFAULT_BASE_URL
+        url = host if "://" in host else f"https://{host}"
+        parts = self._split(url)
         if parts.username or parts.password or "@" in parts.netloc:
-            raise self._wrong("host (API base URL)", "must not hold a user name or a password")
+            raise self._error(_HOST, "must not contain a user name or a password")
         if "?" in host or "#" in host or not host.isprintable() or " " in host:
-            raise self._wrong("host (API base URL)", f"must be no more than a URL such as {DEFAULT_HOST}")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            raise self._wrong(
-                "host (API base URL)",
-                "starts with http://, and an API key does not travel in the clear; only a loopback address may do so",
-            )
-        return host.rstrip("/")
+            raise self._error(_HOST, f"must be a plain URL such as {DEFAULT_BASE_URL}")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise self._error(_HOST, "must use https:// (http:// is allowed only for localhost)")
+        if self.conn.port and parts.port is None:
+            parts = parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{self._port()}")
+        return parts.geturl().rstrip("/")
 
-    def _split(self, host: str) -> SplitResult:
+    def _split(self, url: str) -> SplitResult:
         try:
-            parts = urlsplit(host)
-            complete = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-            # Fails, with a UnicodeError, for a name with an empty part or one that is too long.
+            parts = urlsplit(url)
+            is_complete = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+            # Raises a UnicodeError for a name with an empty or overlong part.
             (parts.hostname or "").encode("idna")
         except ValueError:
-            complete = False
-        if not complete:
-            raise self._wrong(
-                "host (API base URL)",
-                f"must be a whole URL such as {DEFAULT_HOST}, with https:// and a host name",
-            )
+            is_complete = False
+        if not is_complete:
+            raise self._error(_HOST, f"must be a host name or a URL such as {DEFAULT_BASE_URL}")
         return parts
 
-    def timeout(self) -> float:
-        value = self._number("timeout", DEFAULT_TIMEOUT)
-        if value <= 0:
-            raise self._wrong("extra field timeout", "must be a number of seconds above 0")
-        return value
+    def _port(self) -> int:
+        port = self.conn.port
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MAX_PORT:
+            raise self._error("port", f"must be a whole number from 1 to {_MAX_PORT}")
+        return port
 
-    def max_retries(self) -> int:
-        value = self._number("max_retries", DEFAULT_MAX_RETRIES)
-        if not (0 <= value <= MAX_MAX_RETRIES and value == int(value)):
-            raise self._wrong(
-                "extra field max_retries", f"must be a whole number from 0 to {MAX_MAX_RETRIES}"
-            )
-        return int(value)
-
-    def _number(self, name: str, default: float) -> float:
-        """Read a number; the form stores an empty field as null, and a URI makes a string of everything."""
+    def number(self, name: str, default: float) -> float:
+        """Return a number from extra; the form stores an empty field as null, and a URI stores text."""
         value = self.extra.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return default
+        schema = CONN_FIELDS[name]["schema"]
+        low, high, is_whole = schema["minimum"], schema["maximum"], "integer" in schema["type"]
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
-            raise self._wrong(f"extra field {name}", "must be a number")
+        if not low <= number <= high or (is_whole and not number.is_integer()):
+            kind = "whole number" if is_whole else "number"
+            raise self._error(f"extra field {name}", f"must be a {kind} from {low} to {high}")
         return number
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, sorted by what a task should do about it."""
+"""Errors, sorted by what a task should do about them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 class VapiError(Exception):
     """
-    Anything that went wrong between Airflow and Vapi.
+    Base of all errors of this package.
 
-    The message is complete and safe to log: it names the request, Vapi's answer and what to do, and holds
+    The message is complete and safe to log: it names the request, Vapi's response and what to do, and contains
     neither the API key nor a response body.
 
     :param message: what failed, on which call, and what to do about it
-    :param status_code: the HTTP status of the answer; None when there was none
+    :param status_code: the HTTP status of the response; None when there was none
     :param method: the HTTP method of the request; None when nothing was sent
     :param path: the path of the request, without host and query; None when nothing was sent
-    :param detail: what Vapi itself said, cut and cleaned; None when it said nothing readable
+    :param detail: Vapi's own message, shortened and cleaned; None when there was none
     """
+
+    had_no_effect: bool = False
+    """Whether the request certainly changed nothing: it was not sent, or Vapi refused it."""
 
     def __init__(
         self,
@@ -37,47 +40,50 @@ class VapiError(Exception):
 
 
 class VapiTransientError(VapiError):
-    """A passing trouble (network, overload, a proxy's page): Airflow's retries apply."""
+    """Raised for transient failures (network, overload, proxy errors); Airflow's retries apply."""
 
     retry_after: float | None = None
-    """The seconds to wait before the next try that the server asked for; None when it asked for nothing."""
+    """The pause before the next request that the server asked for, in seconds; None when it asked for none."""
+
+    is_repeatable: bool = False
+    """Whether the same request may succeed within seconds."""
 
 
 class VapiRateLimitError(VapiTransientError):
-    """Vapi answered 429 and went on doing so, or asked for a longer pause than a task should sit out."""
+    """Raised when Vapi keeps responding 429, or asks for a longer pause than a task should sit out."""
 
 
 class VapiConcurrencyLimitError(VapiTransientError):
-    """The organization has as many calls at once as it may have, so nobody was called; a later try may get through."""
+    """Raised when the organization is at its concurrency limit, so no call was placed; a later try may succeed."""
 
 
-# Airflow's exceptions have a status code of their own, for an answer of its API server; ours is that of Vapi's.
+# Airflow's exceptions carry the status of Airflow's API server; ours carry Vapi's.
 class VapiPermanentError(VapiError, AirflowFailException):  # type: ignore[misc]
-    """Vapi refused the request as it is: trying again changes nothing, so the task fails without retries."""
+    """Raised when trying again would change nothing; the task fails without retries."""
 
 
 class VapiAuthenticationError(VapiPermanentError):
-    """Vapi refused the API key of the connection (401), or the key may not do this (403)."""
+    """Raised when Vapi rejects the API key (401), or the key lacks the permission (403)."""
 
 
 class VapiCallNotFoundError(VapiPermanentError):
-    """Vapi knows no such call, or the call belongs to another organization than the key."""
+    """Raised when the call does not exist, or belongs to another organization than the key."""
 
 
-class VapiConfigurationError(VapiPermanentError):
-    """A connection, an argument or a rendered template is unusable; nothing was sent."""
+class VapiConfigurationError(VapiPermanentError, ValueError):  # type: ignore[misc]
+    """Raised when a connection, an argument or a rendered template is unusable; nothing was sent."""
 
 
 class VapiConnectionNotFoundError(VapiConfigurationError):
-    """Airflow finds no such connection, which it also says while it cannot reach where it keeps them."""
+    """Raised when Airflow finds no such connection, which it also reports while its secrets backend is unreachable."""
 
 
 class VapiCallFailedError(VapiPermanentError):
-    """The call that was waited for ended in a way that the DAG counts as a failure."""
+    """Raised when the call ended in a way that the DAG counts as a failure."""
 
 
 class VapiCallInDoubtError(VapiPermanentError):
-    """A call may have been placed, and nothing tells whether it was: trying again could ring a person twice."""
+    """Raised when a call may have been placed and sending the request again could ring a phone twice."""
 
     failure: VapiError | None = None
     """What happened to the request, if one was sent."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a DAG hands to the hook, made before anything is sent."""
+"""Checks of what a DAG hands to the client, made before anything is sent."""
 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,17 +13,19 @@ from typing import Any
 from vapi_provider.exceptions import VapiConfigurationError
 
 MAX_NAME_LENGTH = 40
-"""The longest name of a call that Vapi takes, in characters."""
+"""The longest name of a call that Vapi accepts, in characters."""
 
 MAX_PAGE_SIZE = 1000
-"""The most calls that Vapi lists in one answer."""
+"""The most calls that Vapi lists in one response."""
 
+_METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
+_SEGMENT = r"[A-Za-z0-9_~@:+=,-][A-Za-z0-9._~@:+=,-]*"
 _RENDERED_NOTHING = "None"
 """What a template makes of a None."""
 
 
 def _shown(value: Any) -> str:
-    """Show a bad value so that its kind is recognised, and no more of it than that needs."""
+    """Show a bad value so that its kind is recognised, and no more of it."""
     return f"{str(value)[:50]!r} ({type(value).__name__})"
 
 
@@ -30,31 +33,38 @@ def check_call_id(call_id: Any) -> str:
     """
     Check a call id before it becomes part of a path.
 
-    :param call_id: a UUID of any version, in any case, with or without white space around it
+    :param call_id: a UUID of any version, in any case, with or without white space around it; or a call's summary
     :raises VapiConfigurationError: for anything else
     :return: the id in lower case, without white space
     """
+    if isinstance(call_id, Mapping):
+        call_id = call_id.get("id", call_id)
+    if isinstance(call_id, Mapping) or (isinstance(call_id, str) and call_id.strip().startswith("{")):
+        raise VapiConfigurationError(
+            f"call_id is {'a mapping without an id' if isinstance(call_id, Mapping) else 'the text of a mapping'}; pass "
+            "a call id, or a call's summary as it is (call_id=call.output, not a template). Nothing was sent."
+        )
     if _renders_nothing(call_id):
         raise VapiConfigurationError(
-            f"call_id is {_shown(call_id)}, so there is no call to work on; nothing was sent. If it is a template or "
-            "comes from XCom, the task that it comes from returned nothing."
+            f"call_id is empty (got {_shown(call_id)}). If it comes from a template or XCom, check that the upstream "
+            "task returned a value. Nothing was sent."
         )
     checked = _uuid(call_id.strip()) if isinstance(call_id, str) else None
     if checked is not None:
         return checked
     raise VapiConfigurationError(
-        f"call_id must be a call's id, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got {_shown(call_id)}. "
-        "Nothing was sent."
+        f"call_id must be the id of a call, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got "
+        f"{_shown(call_id)}. Nothing was sent."
     )
 
 
 def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     """
-    Check the id of a resource whose calls are asked for.
+    Check the id of a resource whose calls are to be listed.
 
     :param resource_id: the id, or None for no filter
     :param parameter: the name to use in the error
-    :raises VapiConfigurationError: for anything else; an empty text is no request for the calls of everybody
+    :raises VapiConfigurationError: for anything else; an empty string does not mean all calls
     :return: the id without white space around it, a UUID in lower case; None for no filter
     """
     if resource_id is None:
@@ -84,8 +94,8 @@ def check_name(name: Any, *, call_id: str) -> str:
 
     :param name: 1 to 40 characters, not blank
     :param call_id: the call to name in the error
-    :raises VapiConfigurationError: for anything else, including the text "None", which a template makes of a None
-    :return: the name as it is
+    :raises VapiConfigurationError: for anything else, including "None", which a template makes of a None
+    :return: the name, unchanged
     """
     problem = None
     if not isinstance(name, str):
@@ -93,7 +103,7 @@ def check_name(name: Any, *, call_id: str) -> str:
     elif _renders_nothing(name):
         problem = f"is {name[:MAX_NAME_LENGTH]!r}; if it is a template, it rendered to nothing"
     elif len(name) > MAX_NAME_LENGTH:
-        problem = f"has {len(name)} characters; Vapi takes at most {MAX_NAME_LENGTH}"
+        problem = f"has {len(name)} characters; Vapi accepts at most {MAX_NAME_LENGTH}"
     if problem is not None:
         raise VapiConfigurationError(f"name for call {call_id} {problem}. Nothing was sent.")
     checked: str = name
@@ -102,28 +112,25 @@ def check_name(name: Any, *, call_id: str) -> str:
 
 def check_instant(instant: Any, *, parameter: str) -> str | None:
     """
-    Check a bound of a time range and write it as Vapi reads it.
+    Check an instant and write it as Vapi reads it.
 
-    :param instant: a datetime with a time zone, the same as an ISO 8601 string, or None for no bound
+    :param instant: a datetime with a time zone, the same as an ISO 8601 string, or None
     :param parameter: the name to use in the error
-    :raises VapiConfigurationError: for anything else, a datetime without a time zone included
-    :return: ISO 8601 with an offset; None for no bound
+    :raises VapiConfigurationError: for anything else, including a datetime without a time zone
+    :return: ISO 8601 with an offset; None for None
     """
+    # Here, not at the top: a DAG file that places calls imports this module and needs no pydantic.
+    from vapi_provider.models.call import parse_instant
+
     if instant is None:
         return None
-    try:
-        # Python 3.10 reads neither Z nor every number of digits in a fraction; Z is what people write.
-        parsed = (
-            datetime.fromisoformat(instant.replace("Z", "+00:00")) if isinstance(instant, str) else instant
+    parsed = instant if isinstance(instant, datetime) else parse_instant(instant)
+    if parsed is None or parsed.tzinfo is None:
+        raise VapiConfigurationError(
+            f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got "
+            f"{_shown(instant)}. Nothing was sent."
         )
-        if isinstance(parsed, datetime) and parsed.tzinfo is not None:
-            return parsed.isoformat()
-    except ValueError:
-        pass
-    raise VapiConfigurationError(
-        f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got {_shown(instant)}. "
-        "Nothing was sent."
-    )
+    return parsed.isoformat()
 
 
 def check_page_size(page_size: Any) -> int:
@@ -136,29 +143,69 @@ def check_page_size(page_size: Any) -> int:
     """
     if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
         raise VapiConfigurationError(
-            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}. Nothing was sent."
+            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}. "
+            "Nothing was sent."
         )
     return page_size
 
 
 def check_request(request: Any) -> dict[str, Any]:
     """
-    Check the body of a request to place a call, as far as that can be told without knowing what Vapi takes.
+    Check the body of a request to place a call, as far as its own fields do not matter.
 
     :param request: a JSON object for one customer
     :raises VapiConfigurationError: for anything else
     :return: the body
     """
-    problem = None
     if not isinstance(request, Mapping) or not request:
-        problem = f"must be a JSON object, and not an empty one; got {type(request).__name__}"
-    elif "customers" in request:
-        problem = "has customers; place one call for each of them, so that each can be found again"
+        raise VapiConfigurationError(
+            f"The request for a call must be a JSON object that is not empty; got {type(request).__name__}. "
+            "Nothing was sent."
+        )
+    if "customers" in request:
+        raise VapiConfigurationError(
+            "The request for a call has customers; place one call per customer, so that each can be found "
+            "again. Nothing was sent."
+        )
+    body = dict(request)
+    _check_json(body, "The request for a call")
+    return body
+
+
+def check_endpoint(method: Any, path: Any, json_body: Any) -> str:
+    """
+    Check a request to an endpoint that has no method of its own.
+
+    :param method: GET, POST, PATCH, PUT or DELETE, in any case
+    :param path: the path below the base URL, such as ``/assistant``
+    :param json_body: the body
+    :raises VapiConfigurationError: for another method or path, a body that is not JSON, and for placing a call
+    :return: the method in upper case
+    """
+    verb = method.upper() if isinstance(method, str) else None
+    if verb not in _METHODS:
+        raise VapiConfigurationError(
+            f"method must be one of {', '.join(_METHODS)}; got {_shown(method)}. Nothing was sent."
+        )
+    if not isinstance(path, str) or not re.fullmatch(f"(/{_SEGMENT})+", path):
+        raise VapiConfigurationError(
+            f"path must be a plain path of the API, such as /assistant, without a host, '..' or a query (use params); "
+            f"got {_shown(path)}. Nothing was sent."
+        )
+    if verb == "POST" and path.split("/")[1].lower() == "call":
+        raise VapiConfigurationError(
+            f"POST {path} would place a call that no retry can find again; use create_call or "
+            "VapiCreateCallOperator. Nothing was sent."
+        )
+    _check_json(json_body, f"The body for {verb} {path}")
+    return verb
+
+
+def _check_json(value: Any, what: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = str(error)
     else:
-        try:
-            json.dumps(dict(request), allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            problem = f"cannot be written as JSON: {error}"
-    if problem is not None:
-        raise VapiConfigurationError(f"The request for a call {problem}. Nothing was sent.")
-    return dict(request)
+        return
+    raise VapiConfigurationError(f"{what} cannot be written as JSON: {problem}. Nothing was sent.")

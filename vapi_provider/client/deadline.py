@@ -123,15 +123,7 @@ _POOLS = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """
-    Transport of a requests session whose ``timeout`` is the seconds that a request may take in all.
-
-    :param timeout: the limit of a request that brings none of its own, in seconds
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        super().__init__()
+    """Transport of a requests session whose ``timeout`` is the time limit of a whole request, in seconds."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -153,9 +145,8 @@ class DeadlineAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        seconds = timeout if isinstance(timeout, (int, float)) else self._timeout
-        token = _ends_at.set(time.monotonic() + seconds)
+        token = _ends_at.set(time.monotonic() + timeout)
         try:
-            return super().send(request, stream, seconds, verify, cert, proxies)
+            return super().send(request, stream, timeout, verify, cert, proxies)
         finally:
             _ends_at.reset(token)

@@ -1,78 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending a call that is no longer wanted, whatever it is at."""
+"""
+Ending a call: what to do in which state, and the control URL of a live one.
+
+A control URL needs no key, and lets its owner speak into the call and end it. So it appears in no log and no error, and
+requests to it go only to Vapi's own hosts.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import re
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
 
-from vapi_provider.connection import RequestLimits
-from vapi_provider.exceptions import VapiPermanentError, VapiTransientError
+from vapi_provider.client.client import VapiClient
+from vapi_provider.client.transport import VapiTransport
+from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.vapi import VapiHook
-
-HANG_UP_LIMITS = RequestLimits(timeout=1.3, max_retries=0)
-"""Limits of each request where ending a call, which takes two of them, should be done within 3 seconds."""
+    from vapi_provider.connection import VapiSettings
+    from vapi_provider.models.call import Call
 
 HANG_UP_SECONDS = 3.0
-"""How long a task that is being killed may take to end its call."""
+"""The longest that a task that is being killed spends on ending its call."""
+
+HANG_UP_REQUEST_SECONDS = 1.3
+"""The time limit of each request where ending a call, which takes two of them, must be done within 3 seconds."""
 
 _TRIES = 2
+_VAPI = "vapi.ai"
+_TARGET = "its control URL"
+
+_is_secret: ContextVar[bool] = ContextVar("_is_secret", default=False)
 
 
-def hang_up(hook: VapiHook, call_id: str) -> str:
+def _is_loggable(_record: logging.LogRecord) -> bool:
+    return not _is_secret.get()
+
+
+# At the level DEBUG urllib3 logs the path of each request, and for bad headers a warning with the whole URL.
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_is_loggable)
+
+
+def end_call(client: VapiClient, call_id: str) -> str:
     """
-    End a call: hang up a live one, cancel a scheduled one, leave alone one that is over.
+    End a call: hang up a live one, cancel a scheduled one, leave one that ended.
 
-    A failure is tried again once, each time after a new look at the call: what the first try did is not done twice. It
-    raises nothing, since whoever calls it has something more important to say.
+    After a transient failure the call is read again and the decision made anew, once: what the first try did is not
+    done twice.
 
-    :param hook: the hook, with the limits that the caller can afford
+    :param client: the client
     :param call_id: the call's id
-    :return: what was done, in a sentence for the log
+    :raises VapiCallNotFoundError: when there is no such call
+    :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
+    :raises VapiTransientError: for a transient failure; the call may go on
+    :return: what was done, in a sentence
     """
-    problem = ""
+    failure: VapiTransientError
     for _ in range(_TRIES):
         try:
-            return _end(hook, call_id)
+            return _end_as_it_stands(client, call_id)
         except VapiTransientError as error:
-            problem = str(error)
-        except VapiPermanentError as error:
-            return f"{_NOT_ENDED.format(call_id)} {error}"
-    return f"{_NOT_ENDED.format(call_id)} {problem}"
+            failure = error
+    raise failure
 
 
-def hang_up_soon(hook: VapiHook, call_id: str) -> str:
+def hang_up(client: VapiClient, call_id: str) -> str:
     """
-    End a call within 3 seconds, even from a signal handler that has interrupted the hook in a request.
+    End a call and raise nothing, for callers that have something more important to raise.
 
-    :param hook: a hook that has read its connection
+    :param client: the client, with the limits that the caller can afford
     :param call_id: the call's id
-    :return: what was done, in a sentence for the log
+    :return: what was done, or what failed, in a sentence for the log
     """
-    own = hook.with_limits(HANG_UP_LIMITS)
+    try:
+        return end_call(client, call_id)
+    except VapiError as error:
+        return f"{_NOT_ENDED.format(call_id)} {error}"
+
+
+def hang_up_soon(client: VapiClient, call_id: str) -> str:
+    """
+    End a call within 3 seconds, even in a signal handler that has interrupted the client in a request.
+
+    :param client: the client of the task
+    :param call_id: the call's id
+    :return: what was done, or what failed, in a sentence for the log
+    """
+    own = VapiClient(client.settings.limited(timeout=HANG_UP_REQUEST_SECONDS, max_retries=0), client.log)
     done: list[str] = []
     # A thread that is left behind goes on for as long as the process does.
     thread = threading.Thread(target=lambda: done.append(hang_up(own, call_id)), daemon=True)
     thread.start()
     thread.join(HANG_UP_SECONDS)
-    return (
-        done[0]
-        if done
-        else f"{_NOT_ENDED.format(call_id)} It could not be ended within {HANG_UP_SECONDS:g} s."
+    return done[0] if done else f"{_NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."
+
+
+_NOT_ENDED = "Call {} could not be ended and may go on."
+
+
+def _end_as_it_stands(client: VapiClient, call_id: str) -> str:
+    call = client.get_call(call_id)
+    if call.is_terminal:
+        return f"Call {call_id} had already ended."
+    if call.is_scheduled:
+        client.delete_call(call_id)
+        return f"Scheduled call {call_id} was cancelled."
+    _end_live_call(client, call)
+    return f"Call {call_id} was ended."
+
+
+def _end_live_call(client: VapiClient, call: Call) -> None:
+    settings = dataclasses.replace(client.settings, base_url=_control_url(call, client.settings))
+    transport = VapiTransport(settings, client.log, with_key=False)
+    token = _is_secret.set(True)
+    failure: VapiError
+    try:
+        # What a success contains is not documented.
+        transport.send_once("POST", "", json={"type": "end-call"}, parses=False)
+        return
+    except VapiError as error:
+        # Its own message can contain the URL, or what the server echoed of it.
+        failure = _not_ended(call, error)
+    finally:
+        _is_secret.reset(token)
+        transport.close()
+    raise failure
+
+
+def _not_ended(call: Call, error: VapiError) -> VapiError:
+    kind = VapiTransientError if isinstance(error, VapiTransientError) else VapiPermanentError
+    result = "did not respond" if error.status_code is None else f"returned {error.status_code}"
+    return kind(
+        f"Call {call.id} was not ended: {_TARGET} {result}.",
+        status_code=error.status_code,
+        method="POST",
+        path=_TARGET,
     )
 
 
-_NOT_ENDED = "Call {} was to be ended and may go on."
+def _control_url(call: Call, settings: VapiSettings) -> str:
+    monitor = (call.model_extra or {}).get("monitor")
+    url = monitor.get("controlUrl") if isinstance(monitor, dict) else None
+    if not isinstance(url, str) or not url:
+        raise VapiPermanentError(
+            f"Call {call.id} has no control URL, so it cannot be ended from here; it goes on."
+        )
+    if not _is_trusted(url, settings.base_url):
+        raise VapiPermanentError(
+            f"The control URL of call {call.id} is not an https address of Vapi, so nothing was sent to it; the call "
+            "goes on."
+        )
+    return url
 
 
-def _end(hook: VapiHook, call_id: str) -> str:
-    call = hook.get_call(call_id)
-    if call.is_terminal:
-        return f"Call {call_id} was over already."
-    if call.is_scheduled:
-        hook.delete_call(call_id)
-        return f"Call {call_id} was scheduled, and has been cancelled."
-    hook.end_call(call)
-    return f"Call {call_id} has been ended."
+def _is_trusted(url: str, base_url: str) -> bool:
+    try:
+        target, base = urlsplit(url), urlsplit(base_url)
+        host = (target.hostname or "").lower()
+        if not re.fullmatch(r"[a-z0-9.:-]+", host):
+            # Such as a backslash, where requests ends the host and urllib does not.
+            return False
+        if target.scheme == "http":
+            # As for the key: in the clear only to this machine, where the API is itself a simulator.
+            return base.scheme == "http" and _origin(target) == _origin(base)
+        is_vapis = host in (_VAPI, (base.hostname or "").lower()) or host.endswith(f".{_VAPI}")
+        return target.scheme == "https" and is_vapis and "@" not in target.netloc
+    except ValueError:
+        return False
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.netloc.lower(), parts.hostname, parts.port

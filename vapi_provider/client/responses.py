@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an answer of Vapi, or of whatever stands in front of it, means."""
+"""Responses of Vapi, or of whatever stands in front of it, and the errors that they mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vapi_provider.connection import KEYS_PAGE, VapiSettings
@@ -21,54 +22,43 @@ from vapi_provider.exceptions import (
     VapiRateLimitError,
     VapiTransientError,
 )
-from vapi_provider.models.limits import over_limit
-
-if TYPE_CHECKING:
-    from requests import Response
+from vapi_provider.models.call import over_limit_message
 
 _MASK = "***"
 _MAX_DETAIL = 500
 _MAX_HEAD = 4096
 _SHORTEST_KEY = 8
 _A_DAY = 86_400
-# Control characters, lone surrogates, and the marks that turn the direction of a text around.
+# Control characters, lone surrogates, and the marks that reverse the direction of text.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
-_OVER_LIMIT = "concurrency limit"
+_OVER_LIMIT = "over concurrency limit"
 
 
 class UnreadableResponseError(VapiTransientError):
-    """
-    A success status over a body that the endpoint never answers; a proxy's page is the likeliest cause.
-
-    :param cut_off: whether the body is empty or ends too early, so that asking again may bring the rest
-    """
-
-    def __init__(self, message: str, *, cut_off: bool = False, **where: Any) -> None:
-        super().__init__(message, **where)
-        self.cut_off = cut_off
+    """A success status with a body that the endpoint never sends; a proxy's page is the likeliest cause."""
 
 
 class SlowResponseError(VapiTransientError):
-    """The answer did not come, or not to its end, within the time limit, which can be since too much was asked for."""
+    """No complete response within the time limit, perhaps because too much was requested."""
 
 
 class OversizedResponseError(VapiTransientError):
-    """An answer that is larger than whoever asked is able to take in."""
+    """A response that is larger than the caller can take in."""
 
 
 @dataclass(frozen=True)
 class ApiResponse:
     """
-    An answer, out of which nothing comes with the API key in it, wherever the server may have echoed that.
+    A response whose texts never contain the API key, even when the server echoed it.
 
     :param method: the method of the request
     :param path: the path of the request, without the query
     :param status: the HTTP status
     :param headers: the headers, their names in lower case
     :param body: the body's bytes
-    :param mask: takes the key out of texts
+    :param mask: removes the key from texts
     """
 
     method: str
@@ -78,91 +68,68 @@ class ApiResponse:
     body: bytes = field(repr=False)
     mask: KeyMask = field(repr=False)
 
-    @classmethod
-    def of(cls, response: Response, body: bytes, *, method: str, path: str, api_key: str) -> ApiResponse:
-        """
-        Take what is needed from a response.
-
-        :param response: the response
-        :param body: its body
-        :param method: the method of the request
-        :param path: the path of the request
-        :param api_key: the key to mask
-        :return: the answer
-        """
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return cls(method, path, response.status_code, headers, body, KeyMask(api_key))
-
     @property
     def is_success(self) -> bool:
         return 200 <= self.status < 300
 
     @property
-    def is_worth_repeating(self) -> bool:
-        """Whether the same request may well succeed in a moment."""
-        return self.status in _RETRY_STATUSES or self.status >= 500
+    def is_empty(self) -> bool:
+        return not self.body.strip()
 
     @property
     def is_refusal(self) -> bool:
-        """Whether Vapi has certainly not done what it was asked for; what stands in front of it may say anything."""
+        """Whether Vapi certainly did not do what it was asked to; a proxy's response proves nothing."""
+        if self.status == 400:
+            return self._error_body is not None
         return self.status == 429 or (
-            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self._said()[1]
+            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self._is_in_vapis_shape
         )
 
     @property
     def responded_at(self) -> datetime:
-        """When the answer was given, by its own clock; by ours when it does not say."""
+        """When the response was sent, by its own clock; by ours without a Date header."""
         return _http_date(self.headers.get("date")) or datetime.now(timezone.utc)
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds to wait before the next try that the server asks for; None when it asks for nothing sensible."""
+        """The pause that the server asks for, in seconds; None when it asks for nothing sensible."""
         value = self.headers.get("retry-after", "").strip()
         if value.isascii() and value.isdigit():
             return float(value)
         until = _http_date(value)
         return None if until is None else max(0.0, (until - self.responded_at).total_seconds())
 
+    @cached_property
     def json(self) -> Any:
         """
-        Read the body of a success.
+        The JSON value of a success.
 
-        :raises UnreadableResponseError: for a body that is not JSON
-        :return: the JSON value
+        :raises UnreadableResponseError: for a body that is not JSON; sending the request again may help
         """
-        if not self.body.strip():
-            raise self.unreadable("an empty body", cut_off=True)
-        cut_off = False
         try:
             text = self._json_text()
             return self.mask.in_json(json.loads(text), text)
-        except UnicodeDecodeError as error:
-            cut_off = error.reason == "unexpected end of data"
-        except json.JSONDecodeError as error:
-            cut_off = _is_cut_off(error)
         except (ValueError, RecursionError):
             pass
-        # Out of the handlers: their errors hold the whole body.
-        raise self.unreadable(
-            "JSON that ends too early" if cut_off else "a body that is not JSON", cut_off=cut_off
-        )
+        # Outside the handler: its error contains the whole body.
+        error = self.unreadable("an empty body" if self.is_empty else "a body that is not JSON")
+        error.is_repeatable = True
+        raise error
 
     def _json_text(self) -> str:
-        # A lone surrogate is for the models to deal with.
+        # A lone surrogate is left to the models.
         return self.body.decode(json.detect_encoding(self.body), "surrogatepass")
 
-    def unreadable(self, what: str, *, cut_off: bool = False) -> UnreadableResponseError:
+    def unreadable(self, what: str) -> UnreadableResponseError:
         """
-        Build the error for a success that is not what the endpoint answers.
+        Build the error for a success that is not what the endpoint returns.
 
         :param what: what came instead
-        :param cut_off: whether asking again may help at once
         :return: the error
         """
         return UnreadableResponseError(
-            f"{self.method} {self.path} was answered {self.status} with {what}. Something between Airflow and Vapi "
-            "may have answered in its place; a later try may work.",
-            cut_off=cut_off,
+            f"{self.method} {self.path} returned {self.status} with {what}. A proxy between Airflow and Vapi may have "
+            "responded instead; a later try may succeed.",
             status_code=self.status,
             method=self.method,
             path=self.path,
@@ -172,106 +139,126 @@ class ApiResponse:
         """
         Build the error that a status other than 2xx means.
 
-        :param settings: the connection, to be named in the advice
-        :return: the error, of the class that says whether a later try may work
+        :param settings: the connection, which the advice names
+        :return: the error; its class says whether a later try may succeed
         """
-        said, in_vapis_shape = self._said()
-        detail = _tidy(self.mask.in_text(self._plain_text() if said is None else said))
-        kind, advice = self._kind_and_advice(settings, in_vapis_shape=in_vapis_shape)
+        detail = _one_line(self.mask.in_text(self._plain_text() if self._message is None else self._message))
+        kind, advice = self._kind_and_advice(settings)
         error = kind(
-            f"{self.method} {self.path} was answered {self.status}{_colon(detail)} {advice}",
+            f"{self.method} {self.path} returned {self.status}{_after_colon(detail)} {advice}",
             status_code=self.status,
             method=self.method,
             path=self.path,
             detail=detail or None,
         )
+        error.had_no_effect = self.is_refusal
         if isinstance(error, VapiTransientError):
             error.retry_after = self.retry_after
+            error.is_repeatable = self._is_repeatable
         return error
 
-    def _kind_and_advice(
-        self, settings: VapiSettings, *, in_vapis_shape: bool
-    ) -> tuple[type[VapiError], str]:
+    @property
+    def _is_repeatable(self) -> bool:
+        return self.status in _RETRY_STATUSES or self.status >= 500
+
+    def _kind_and_advice(self, settings: VapiSettings) -> tuple[type[VapiError], str]:
         conn = settings.label
         if self.status == 401:
+            return VapiAuthenticationError, f"Set the private API key from {KEYS_PAGE} in {conn}."
+        if self.status == 403 and self._is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
-                f"Put the private API key that {KEYS_PAGE} shows into {conn}.",
-            )
-        if self.status == 403 and in_vapis_shape:
-            return (
-                VapiAuthenticationError,
-                f"The API key of {conn} may not do this. Use the private key, not the public one: {KEYS_PAGE}",
+                f"The API key of {conn} lacks the permission. Use the private key, not the public one: {KEYS_PAGE}",
             )
         if self.status == 403 and b"error code: 1010" in self.body:
             return (
                 VapiTransientError,
-                "This is Cloudflare, which refuses clients by their User-Agent; the API key is not the cause. "
-                "Look for a proxy that removes or replaces that header.",
+                "Cloudflare rejects clients by their User-Agent; the API key is not the cause. Look for a proxy that "
+                "removes or replaces that header.",
             )
-        if self.status == 404 and in_vapis_shape and "/call/" in self.path:
+        if self.status == 404 and self._is_in_vapis_shape and self.path.startswith("/call/"):
             return (
                 VapiCallNotFoundError,
-                f"Check the call's id, and that the call belongs to the organization of the key in {conn}.",
+                f"Check the call id, and that the call belongs to the organization of the key in {conn}.",
             )
-        if self.status in (403, 404) and not in_vapis_shape:
+        if self.status in (403, 404) and not self._is_in_vapis_shape:
             return (
                 VapiTransientError,
-                f"This is not Vapi's own answer, but that of something in front of it; check the host of {conn} and "
-                "the proxies on the way.",
+                f"This response is not Vapi's own but a proxy's; check the host of {conn} and the proxies on the way.",
             )
         if self.status == 429:
             asked = self.retry_after
-            pause = f" (it asks for a pause of {asked:.0f} s)" if asked and asked < _A_DAY else ""
+            pause = f" (requested pause: {asked:.0f} s)" if asked and asked < _A_DAY else ""
             return (
                 VapiRateLimitError,
                 f"The organization's rate limit is reached{pause}: poll less often, or run fewer tasks at once "
                 "(pool, max_active_tis_per_dag).",
             )
-        if self.status == 400 and _OVER_LIMIT in (self._said()[0] or "").lower():
-            return (VapiConcurrencyLimitError, over_limit(self._limits()))
+        if self._is_over_limit:
+            return VapiConcurrencyLimitError, over_limit_message(
+                (self._error_body or {}).get("subscriptionLimits")
+            )
         if 300 <= self.status < 400:
             return (
                 VapiTransientError,
-                f"Redirects are not followed{self._target()}; check the host of {conn}.",
+                f"Redirects are not followed{self._redirect_target()}; check the host of {conn}.",
             )
-        if self.is_worth_repeating:
-            return VapiTransientError, "A later try may work."
-        return VapiPermanentError, "Trying the same again will not help."
+        if self._is_repeatable:
+            return VapiTransientError, "A later try may succeed."
+        return VapiPermanentError, "Sending the same request again will not help."
 
-    def _limits(self) -> Any:
-        body = json.loads(self._json_text())
-        return body.get("subscriptionLimits")
+    @property
+    def _is_over_limit(self) -> bool:
+        body = self._error_body or {}
+        return self.status == 400 and any(
+            _OVER_LIMIT in str(body.get(name)).lower() for name in ("message", "error")
+        )
 
-    def _target(self) -> str:
-        """Name where a redirect leads, as far as that holds no secret."""
+    def _redirect_target(self) -> str:
+        """Return where a redirect points, as far as that contains no secret."""
         try:
             parts = urlsplit(self.mask.in_text(self.headers.get("location", "")))
             return (
-                f" (this one leads to {_tidy(parts.scheme)}://{_tidy(parts.hostname)})"
+                f" (this one points to {_one_line(parts.scheme)}://{_one_line(parts.hostname)})"
                 if parts.hostname
                 else ""
             )
         except ValueError:
             return ""
 
-    def _said(self) -> tuple[str | None, bool]:
-        """Return the message of an error body, None without one, and whether the body has the shape of Vapi's own."""
+    @cached_property
+    def _error_body(self) -> dict[str, Any] | None:
+        """The JSON object of an error; None for anything else."""
         try:
             body = json.loads(self._json_text())
         except (ValueError, RecursionError):
-            return None, False
-        message = body.get("message") if isinstance(body, dict) else None
+            return None
+        return body if isinstance(body, dict) else None
+
+    @property
+    def _message(self) -> str | None:
+        """Vapi's message in an error; some errors have nothing but an ``error``."""
+        body = self._error_body or {}
+        message = body.get("message")
         if isinstance(message, list):
             message = "; ".join(part for part in message if isinstance(part, str))
-        if not isinstance(message, str):
-            return None, False
-        # A gateway's JSON has a message too, but nothing of the rest.
-        has_shape = bool(body.keys() & {"error", "statusCode"})
-        return message, has_shape and body.get("statusCode", self.status) == self.status
+        if isinstance(message, str):
+            return message
+        error = body.get("error")
+        return error if isinstance(error, str) else None
+
+    @property
+    def _is_in_vapis_shape(self) -> bool:
+        """Whether an error looks like Vapi's own; a gateway's JSON has a message, too, but none of the rest."""
+        body = self._error_body or {}
+        return (
+            isinstance(body.get("message"), (str, list))
+            and bool(body.keys() & {"error", "statusCode"})
+            and body.get("statusCode", self.status) == self.status
+        )
 
     def _plain_text(self) -> str:
-        """Return a plain text; of HTML only its title tells a person anything, of other JSON nothing."""
+        """Return a plain text, the title of an HTML page, and nothing of other JSON."""
         text = self.body.decode("utf-8", "replace")
         if text.lstrip()[:1] not in ("<", "{", "["):
             return text
@@ -281,7 +268,7 @@ class ApiResponse:
 
 class KeyMask:
     """
-    Takes the API key out of what a server sent.
+    Removes the API key from what a server sent.
 
     :param api_key: the key
     """
@@ -289,7 +276,7 @@ class KeyMask:
     def __init__(self, api_key: str) -> None:
         spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
         self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
-        # No real key is this short, and one such as "test" would tear up what people said.
+        # Real keys are longer, and a key such as "test" would garble what people said.
         self._is_plausible = len(api_key) >= _SHORTEST_KEY
 
     def in_text(self, text: str) -> str:
@@ -301,7 +288,7 @@ class KeyMask:
         Mask the key in every string of a JSON value, in place.
 
         :param value: the value
-        :param text: what it was read from, to see whether the work is needed
+        :param text: the JSON text of the value
         :return: the value
         """
         # Within JSON the key can also be written with escapes.
@@ -320,23 +307,13 @@ class KeyMask:
         return value
 
 
-def _is_cut_off(error: json.JSONDecodeError) -> bool:
-    """Tell whether JSON is fine as far as it goes; what begins otherwise is no JSON but somebody's page."""
-    begins_well = error.doc.lstrip()[:1] in ("{", "[")
-    # A literal such as "tru" is reported where it begins.
-    ends_there = len(error.doc.rstrip()) - error.pos < len("false")
-    return begins_well and (
-        error.msg.startswith("Unterminated") or (ends_there and error.msg != "Extra data")
-    )
-
-
-def _tidy(text: str | None) -> str:
-    """Make one short line of a text, without control characters."""
+def _one_line(text: str | None) -> str:
+    """Return a short line without control characters."""
     line = _UNPRINTABLE.sub(" ", text or "").strip()
     return line if len(line) <= _MAX_DETAIL else f"{line[:_MAX_DETAIL]}..."
 
 
-def _colon(detail: str) -> str:
+def _after_colon(detail: str) -> str:
     if not detail:
         return "."
     return f": {detail}" if detail.endswith((".", "!", "?")) else f": {detail}."

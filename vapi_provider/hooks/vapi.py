@@ -1,57 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: the only code of the package that speaks HTTP."""
+"""The hook: Airflow's connection to Vapi."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.client.arguments import (
-    check_call_id,
-    check_filter_id,
-    check_instant,
-    check_name,
-    check_page_size,
-    check_request,
-)
-from vapi_provider.client.control import end_live_call
-from vapi_provider.client.pagination import newest_first
-from vapi_provider.client.transport import VapiTransport, open_session
-from vapi_provider.connection import NO_LIMITS, RequestLimits, VapiSettings, read_settings
-from vapi_provider.exceptions import (
-    VapiConfigurationError,
-    VapiConnectionNotFoundError,
-    VapiError,
-    VapiPermanentError,
-)
-from vapi_provider.get_provider_info import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from vapi_provider.models.call import Call, CallPage, CallStatusView, PlacedCallView, ViewT
+from vapi_provider.client.arguments import check_request
+from vapi_provider.client.client import VapiClient
+from vapi_provider.client.hang_up import end_call
+from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR, read_settings
+from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFoundError, VapiError
 
 if TYPE_CHECKING:
     import requests
 
-    from airflow.providers.common.compat.sdk import Connection
-    from vapi_provider.client.responses import ApiResponse
+    from vapi_provider.models.call import Call
 
 
 class VapiHook(BaseHook):
     """
-    Talks to Vapi's call API (https://docs.vapi.ai/api-reference/calls/list).
+    Connect to Vapi's call API (https://docs.vapi.ai/api-reference/calls/list).
 
-    The connection, of type ``vapi``: ``password`` is the private API key; ``host`` the API's base URL, empty for
-    https://api.vapi.ai; ``extra`` may hold ``timeout`` (the seconds that one request may take in all, 30 by default)
-    and ``max_retries`` (4 by default). It is looked up when it is first needed, never when a DAG is parsed.
+    The connection, of type ``vapi``: ``password`` is the private API key; ``host`` is the API's base URL or host name,
+    empty for https://api.vapi.ai; ``extra`` may contain ``timeout`` (the time limit of one request, 30 seconds by
+    default) and ``max_retries`` (4 by default). It is looked up once, when it is first needed, and never when a DAG is
+    parsed.
 
-    A request that does no harm when repeated is sent again after a passing error, within 75 seconds in all. Whatever
-    else is not the wanted answer is a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a later
-    try may work.
+    A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
+    response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a
+    later try may succeed.
 
     :param vapi_conn_id: the connection's id
     """
@@ -64,42 +46,11 @@ class VapiHook(BaseHook):
     def __init__(self, vapi_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.vapi_conn_id = vapi_conn_id
-        self._connection: Connection | None = None
-        self._limits = NO_LIMITS
-
-    @classmethod
-    def from_connection(cls, conn: Connection, limits: RequestLimits = NO_LIMITS) -> VapiHook:
-        """
-        Make a hook over a connection that was read before, so that it asks Airflow for nothing.
-
-        It is for threads that may not ask, such as those of a triggerer.
-
-        :param conn: the connection
-        :param limits: tighter limits than the connection's own
-        :return: the hook
-        """
-        hook = cls(str(conn.conn_id))
-        hook._connection, hook._limits = conn, limits
-        return hook
-
-    def with_limits(self, limits: RequestLimits) -> VapiHook:
-        """
-        Make a hook of its own over the same connection, which is not read again.
-
-        :param limits: tighter limits than the connection's own
-        :return: the hook
-        """
-        return VapiHook.from_connection(self._get_connection(), limits)
-
-    @property
-    def has_connection(self) -> bool:
-        """Whether the connection was read, so that nobody has to be asked for it any more."""
-        return self._connection is not None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """
-        Say how the connection form of Airflow 3.0 and 3.1 shows Airflow's own fields.
+        Return how the connection form of Airflow 3.0 and 3.1 shows Airflow's own fields.
 
         :return: hidden fields, labels and placeholders
         """
@@ -108,9 +59,9 @@ class VapiHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """
-        Make the connection form's own fields for Airflow 3.0 and 3.1.
+        Return the connection form's own fields for Airflow 3.0 and 3.1.
 
-        :return: a wtforms field by name; nothing where wtforms is not installed, as the form needs none then
+        :return: a wtforms field by name; empty where wtforms is not installed, since no form needs them then
         """
         try:
             from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
@@ -130,47 +81,74 @@ class VapiHook(BaseHook):
         }
 
     @cached_property
-    def _settings(self) -> VapiSettings:
-        return self._limits.tighten(read_settings(self._get_connection()))
-
-    def _get_connection(self) -> Connection:
-        self._connection = self._connection or self._look_up()
-        return self._connection
-
-    def _look_up(self) -> Connection:
+    def client(self) -> VapiClient:
+        """The client over this connection, which is looked up when the client is first used."""
         conn_id = self.vapi_conn_id
         if not isinstance(conn_id, str) or not conn_id.strip():
             raise VapiConfigurationError(
-                f"vapi_conn_id is {conn_id!r}; it must be a connection's id. Nothing was sent."
+                f"vapi_conn_id must be the id of a connection; got {conn_id!r}. Nothing was sent."
             )
         try:
-            return self.get_connection(conn_id)
+            conn = self.get_connection(conn_id)
         except AirflowNotFoundException:
-            pass
-        raise VapiConnectionNotFoundError(
-            f"There is no connection {conn_id!r} that Airflow can read. Create it on Airflow's Connections page (type "
-            f"{HOOK_NAME}), or set AIRFLOW_CONN_{conn_id.upper()} to JSON or a URI. Nothing was sent."
-        )
+            conn = None
+        if conn is None:
+            raise VapiConnectionNotFoundError(
+                f"Airflow finds no connection {conn_id!r}. Create it on Airflow's Connections page (type {HOOK_NAME}), "
+                f"or set AIRFLOW_CONN_{conn_id.upper()} to JSON or a URI. Nothing was sent."
+            )
+        return VapiClient(read_settings(conn), self.log)
 
-    @cached_property
-    def _session(self) -> requests.Session:
-        return open_session(self._settings)
+    @property
+    def base_url(self) -> str:
+        """The API's base URL, without a trailing slash."""
+        return self.client.settings.base_url
 
-    @cached_property
-    def _transport(self) -> VapiTransport:
-        return VapiTransport(self._settings, self._session, self.log)
+    def dashboard_url(self, call_id: str) -> str:
+        """
+        Return the web page of a call: in the dashboard of the API's region, or the simulator's own.
+
+        :param call_id: the call's id, checked
+        :return: the URL; opening it takes an account of the organization
+        """
+        return self.client.settings.dashboard_url(call_id)
 
     def get_conn(self) -> requests.Session:
         """
-        Return the session that the hook sends its requests over, for requests that it has no method for.
+        Return the session that the hook sends its requests over.
 
         It adds the API key to requests for the API's own origin and to no others, and has the connection's time
-        limit; it neither retries nor checks answers.
+        limit; it neither retries nor checks responses. :meth:`run` does both.
 
         :raises VapiConfigurationError: when the connection is missing or unusable
         :return: the session, the same one each time
         """
-        return self._session
+        return self.client.session
+
+    def close(self) -> None:
+        """Close the connections to Vapi; the next request opens them again."""
+        self.client.close()
+
+    def run(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+    ) -> Any:
+        """
+        Send a request to any other endpoint of the API, such as ``hook.run("GET", "/assistant")``.
+
+        It is sent with the key and the time limit, and errors are those of the other methods. Only GET is repeated
+        after a transient failure.
+
+        :param method: GET, POST, PATCH, PUT or DELETE
+        :param path: the path below the base URL, without a host, ``..`` or a query
+        :param params: the query
+        :param json: the body
+        :raises VapiConfigurationError: when an argument or the connection is unusable, and for ``POST /call``, which
+            :meth:`create_call` sends; nothing is sent then
+        :raises VapiTransientError: for a transient failure; unless it was a GET, the request had no effect
+        :raises VapiPermanentError: when Vapi refuses, or when a request other than GET may have taken effect
+        :return: the parsed JSON; None for an empty response
+        """
+        return self.client.run(method, path, params=params, json=json)
 
     def get_call(self, call_id: str) -> Call:
         """
@@ -178,108 +156,77 @@ class VapiHook(BaseHook):
 
         :param call_id: the call's id
         :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when Vapi knows no such call
-        :raises VapiTransientError: for a passing trouble that outlived all tries
+        :raises VapiCallNotFoundError: when there is no such call
+        :raises VapiTransientError: for a transient failure that outlasted all tries
         :raises VapiPermanentError: when Vapi refuses
         :return: the call
         """
-        checked_id = check_call_id(call_id)
-        return self._send_about(checked_id, "GET")
+        return self.client.get_call(call_id)
 
     def update_call(self, call_id: str, *, name: str) -> Call:
         """
-        Set a call's name, the one thing of a call that Vapi lets be changed.
+        Set a call's name, the only property that Vapi lets you change.
 
         https://docs.vapi.ai/api-reference/calls/update
 
         :param call_id: the call's id
         :param name: the new name, 1 to 40 characters
         :raises VapiConfigurationError: when id, name or connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when Vapi knows no such call
-        :raises VapiTransientError: for a passing trouble that outlived all tries; the name may have been set
+        :raises VapiCallNotFoundError: when there is no such call
+        :raises VapiTransientError: for a transient failure that outlasted all tries; the name may have been set
         :raises VapiPermanentError: when Vapi refuses
-        :return: the call as it is after the change
+        :return: the call after the change
         """
-        checked_id = check_call_id(call_id)
-        body = {"name": check_name(name, call_id=checked_id)}
-        return self._send_about(checked_id, "PATCH", json=body)
+        return self.client.update_call(call_id, name=name)
 
-    def create_call(
-        self, request: Mapping[str, Any], *, before_send: Callable[[], None] | None = None
-    ) -> Call:
+    def create_call(self, request: Mapping[str, Any]) -> Call:
         """
         Place a call (https://docs.vapi.ai/api-reference/calls/create).
 
-        Vapi knows no idempotency key, so the request is sent again only when it certainly had no effect: when no
-        connection was made, or for a 429. Whatever else goes wrong leaves in doubt whether somebody's phone rings;
-        :class:`~vapi_provider.operators.call.VapiCreateCallOperator` resolves that doubt.
+        The request is sent once: Vapi has no idempotency key, so sending it again after a lost response could ring the
+        phone twice. :class:`~vapi_provider.operators.call.VapiCreateCallOperator` finds out whether it did.
 
         :param request: the body, under the API's own names, for one customer
-        :param before_send: called directly before each sending; what it raises is passed on, and nothing is sent then
         :raises VapiConfigurationError: when request or connection is unusable; nothing is sent then
-        :raises VapiConcurrencyLimitError: when the organization has too many calls at once; nobody was called
-        :raises VapiCallInDoubtError: when nobody knows whether the call was placed
-        :raises VapiTransientError: for a passing trouble; nothing was placed
-        :raises VapiPermanentError: when Vapi refuses; nothing was placed
+        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
+        :raises VapiCallInDoubtError: when it is unknown whether the call was placed
+        :raises VapiTransientError: for a transient failure; no call was placed
+        :raises VapiPermanentError: when Vapi refuses; no call was placed
         :return: the call
         """
-        body = check_request(request)
-        return self._transport.send_unrepeatable(
-            "/call",
-            lambda answer: _read_call(answer, answer.json(), Call),
-            json=body,
-            before_send=before_send,
-        )
+        return self.client.create_call(check_request(request))
 
-    def end_call(self, call: Call) -> None:
+    def end_call(self, call_id: str) -> str:
         """
-        Hang up a live call, through its control URL (https://docs.vapi.ai/calls/call-features).
+        End a call: hang up a live one, cancel a scheduled one, leave one that ended.
 
-        The control URL takes no API key and gets none. It is used only over https, and only when its host is the
-        API's own or one under vapi.ai; it appears in no log and no error. A call that is over is left alone.
-
-        :param call: the call as it was just read
-        :raises VapiPermanentError: when the call is scheduled (see :meth:`delete_call`), or has no such control URL
-        :raises VapiTransientError: when the answer did not say that it worked
-        """
-        if call.is_terminal:
-            return
-        if call.is_scheduled:
-            raise VapiPermanentError(
-                f"Call {call.id} is scheduled, so there is nothing to hang up; cancel it with delete_call."
-            )
-        end_live_call(call, self._settings, self.log)
-
-    def delete_call(self, call_id: str) -> None:
-        """
-        Cancel a scheduled call, or erase the data of one that is over.
-
-        https://docs.vapi.ai/api-reference/calls/delete; what it does to a live call is documented nowhere. It is sent
-        again after a passing error, and so may erase what an earlier try has cancelled.
+        A live call is ended through its control URL (https://docs.vapi.ai/calls/call-features), which gets no API key,
+        is used only over https on a host of Vapi, and appears in no log and no error.
 
         :param call_id: the call's id
         :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when Vapi knows no such call, or an earlier try has erased it
-        :raises VapiTransientError: for a passing trouble that outlived all tries; it may have been deleted
+        :raises VapiCallNotFoundError: when there is no such call
+        :raises VapiTransientError: for a transient failure; the call may go on
+        :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
+        :return: what was done, in a sentence
+        """
+        return end_call(self.client, call_id)
+
+    def delete_call(self, call_id: str) -> None:
+        """
+        Erase the data of a call that is over, or cancel a scheduled one.
+
+        https://docs.vapi.ai/api-reference/calls/delete; what it does to a live call is not documented. When the
+        response is lost, the call is read: only one that had ended before is deleted once more.
+
+        :param call_id: the call's id
+        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
+        :raises VapiCallNotFoundError: when there is no such call
+        :raises VapiTransientError: for a transient failure; also when a scheduled call was cancelled while the response
+            was lost, so that deleting it again would erase it
         :raises VapiPermanentError: when Vapi refuses
         """
-        checked_id = check_call_id(call_id)
-        # Empty, for the call in the path; a list of ids would be for others.
-        self._transport.send("DELETE", f"/call/{checked_id}", lambda _answer: None, json={})
-
-    @property
-    def request_timeout(self) -> float:
-        """The seconds that one request may take in all."""
-        return self._settings.timeout
-
-    def _send_about(self, call_id: str, method: str, json: dict[str, Any] | None = None) -> Call:
-        """Send a request about one call; an unusable connection is told with the call that it was needed for."""
-        try:
-            transport = self._transport
-        except VapiConfigurationError as error:
-            raise type(error)(f"Call {call_id}: {error}") from None
-        read = _expect(call_id, lambda answer: _read_call(answer, answer.json(), Call))
-        return transport.send(method, f"/call/{call_id}", read, json=json)
+        self.client.erase_call(call_id)
 
     def list_calls(
         self,
@@ -295,8 +242,8 @@ class VapiHook(BaseHook):
         """
         List calls, newest first, each once (https://docs.vapi.ai/api-reference/calls/list).
 
-        Pages are asked for as the iterator gets there, and one is held at a time. Each call is whole, so that a page
-        of 100 can be megabytes.
+        Pages are requested as the iterator gets there, and one is held at a time. Each call is whole, so a page of 100
+        can be megabytes.
 
         :param assistant_id: only calls of this assistant
         :param phone_number_id: only calls over this number of yours
@@ -304,167 +251,32 @@ class VapiHook(BaseHook):
         :param created_at_lt: only calls created before this instant
         :param updated_at_ge: only calls changed at this instant or later
         :param updated_at_lt: only calls changed before this instant
-        :param page_size: how many calls to ask for at once, 1 to 1000
+        :param page_size: how many calls to request at once, 1 to 1000
         :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
-        :raises VapiTransientError: for a passing trouble, and for a list that cannot be paged without a gap
+        :raises VapiTransientError: for a transient failure, and for a list that cannot be paged without gaps
         :raises VapiPermanentError: when Vapi refuses
         :return: an iterator over the calls
         """
-        filters: dict[str, str | None] = {
-            "assistantId": check_filter_id(assistant_id, parameter="assistant_id"),
-            "phoneNumberId": check_filter_id(phone_number_id, parameter="phone_number_id"),
-            "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
-            "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
-            "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),
-            "updatedAtLt": check_instant(updated_at_lt, parameter="updated_at_lt"),
-        }
-        given = {name: value for name, value in filters.items() if value is not None}
-        return newest_first(lambda page: self._page({**given, **page}), check_page_size(page_size))
-
-    def _page(self, params: dict[str, Any]) -> list[Call]:
-        return self._transport.send("GET", "/call", _read_calls, params=params)
-
-    def get_status(self, call_id: str) -> CallStatusView:
-        """
-        Read as much of a call as tells whether it is over (https://docs.vapi.ai/api-reference/calls/get).
-
-        It costs a fraction of :meth:`get_call`, and raises the same.
-
-        :param call_id: the call's id
-        :return: the glimpse
-        """
-        checked_id = check_call_id(call_id)
-        return self._transport.send("GET", f"/call/{checked_id}", _expect(checked_id, _read_glimpse))
-
-    def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
-        """
-        Read one page of the list, and of each call as much as tells whether it is over.
-
-        https://docs.vapi.ai/api-reference/calls/list
-
-        :param params: the query, under the API's own names: ``limit``, ``updatedAtGe`` and the like
-        :raises VapiTransientError: for a passing trouble that outlived all tries
-        :raises VapiPermanentError: when Vapi refuses
-        :return: the page
-        """
-        return self._transport.send(
-            "GET", "/call", lambda answer: _read_page(answer, _GLIMPSES), params=params
+        return self.client.list_calls(
+            assistant_id=assistant_id,
+            phone_number_id=phone_number_id,
+            created_at_ge=created_at_ge,
+            created_at_lt=created_at_lt,
+            updated_at_ge=updated_at_ge,
+            updated_at_lt=updated_at_lt,
+            page_size=page_size,
         )
-
-    def list_placed(self, params: Mapping[str, Any]) -> CallPage[PlacedCallView]:
-        """
-        Read one page of the list, and of each call as much as tells by whom it was placed and what became of it.
-
-        https://docs.vapi.ai/api-reference/calls/list
-
-        :param params: the query, under the API's own names
-        :raises VapiTransientError: for a passing trouble that outlived all tries
-        :raises VapiPermanentError: when Vapi refuses
-        :return: the page
-        """
-        return self._transport.send("GET", "/call", lambda answer: _read_page(answer, _TRACES), params=params)
-
-    def close(self) -> None:
-        """Close the connections to Vapi; the next request opens them again."""
-        self._session.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try the connection with one read of at most one call, which changes nothing; for the Test button.
+        Try the connection with one read of at most one call, for Airflow's Test button.
 
         :return: whether it works, and a sentence that says so or what is wrong
         """
         try:
-            # Airflow makes up an id for a connection that is being tested; no message should show it.
-            settings = dataclasses.replace(self._settings, label="this connection")
-            transport = VapiTransport(settings, self._session, self.log)
-            transport.send("GET", "/call", _read_calls, params={"limit": 1}, max_retries=0)
+            # Airflow makes up an id for a connection under test, which no message should show.
+            settings = dataclasses.replace(self.client.settings, label="this connection", max_retries=0)
+            VapiClient(settings, self.log).list_page({"limit": 1})
         except VapiError as error:
             return False, str(error)
-        return True, f"{self._settings.base_url} accepts the API key."
-
-
-_JSON_NAMES = {
-    dict: "an object",
-    list: "a list",
-    str: "a text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
-def _read_call(answer: ApiResponse, body: Any, kind: type[ViewT]) -> ViewT:
-    if not isinstance(body, dict):
-        raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a call")
-    try:
-        call = kind.model_validate(body)
-    except ValidationError:
-        call = None
-    if call is None:
-        # Out of the handler: its error holds the body.
-        raise answer.unreadable("a call without an id")
-    call._responded_at = answer.responded_at
-    return call
-
-
-def _read_rows(answer: ApiResponse) -> list[Any]:
-    body = answer.json()
-    if not isinstance(body, list):
-        raise answer.unreadable(f"{_JSON_NAMES[type(body)]} in place of a list of calls")
-    return body
-
-
-def _read_calls(answer: ApiResponse) -> list[Call]:
-    return [_read_call(answer, row, Call) for row in _read_rows(answer)]
-
-
-_GLIMPSE = TypeAdapter(CallStatusView)
-_GLIMPSES = TypeAdapter(list[CallStatusView])
-_TRACES = TypeAdapter(list[PlacedCallView])
-
-
-def _read_glimpse(answer: ApiResponse) -> CallStatusView:
-    try:
-        glimpse = _GLIMPSE.validate_json(answer.body)
-    except ValidationError:
-        # What pydantic's reader of JSON does not take, a lone surrogate or another encoding, may be fine all the same.
-        return _read_call(answer, answer.json(), CallStatusView)
-    glimpse._responded_at = answer.responded_at
-    return glimpse
-
-
-def _read_page(answer: ApiResponse, rows_kind: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
-    try:
-        rows = rows_kind.validate_json(answer.body)
-    except ValidationError:
-        # One row that makes no sense must not hide all the others.
-        listed = _read_rows(answer)
-        rows, length = _sound_rows(listed, rows_kind), len(listed)
-    else:
-        length = len(rows)
-    responded_at = answer.responded_at
-    for row in rows:
-        row._responded_at = responded_at
-    return CallPage(rows, length, len(answer.body), responded_at)
-
-
-def _sound_rows(listed: list[Any], rows_kind: TypeAdapter[list[ViewT]]) -> list[ViewT]:
-    sound: list[ViewT] = []
-    for row in listed:
-        with suppress(ValidationError):
-            sound += rows_kind.validate_python([row])
-    return sound
-
-
-def _expect(call_id: str, read: Callable[[ApiResponse], ViewT]) -> Callable[[ApiResponse], ViewT]:
-    """Make a reader of an answer that must be the call of the given id."""
-
-    def read_and_compare(answer: ApiResponse) -> ViewT:
-        call = read(answer)
-        if call.id.strip().lower() != call_id:
-            raise answer.unreadable("another call")
-        return call
-
-    return read_and_compare
+        return True, f"{self.base_url} accepts the API key."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a task to its call in Vapi's dashboard."""
+"""The link from a task to the page of its call."""
 
 from __future__ import annotations
 
@@ -11,33 +11,23 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
 
-def dashboard_url(call_id: str) -> str:
-    """
-    Return the page of a call in Vapi's dashboard.
-
-    :param call_id: the call's id, checked
-    :return: the URL; who opens it needs an account of the organization
-    """
-    return f"https://dashboard.vapi.ai/calls/{call_id}"
-
-
 class VapiCallLink(BaseOperatorLink):
-    """The button "Vapi Call" on a task's page; it leads to the call that the task works on."""
+    """The button "Vapi Call" on a task's page; it opens the call that the task works on."""
 
     name = "Vapi Call"
 
-    def persist(self, context: Context, call_id: str) -> None:
+    def persist(self, context: Context, url: str) -> None:
         """
         Make the button work from now on.
 
-        Airflow itself stores links only when a task is over; a person wants to look while it runs.
+        Airflow itself stores links only when a task is over, and a running call is the interesting one.
 
         :param context: the context of the running task
-        :param call_id: the call's id, checked
+        :param url: the page of the call, see :meth:`vapi_provider.hooks.vapi.VapiHook.dashboard_url`
         """
-        # Whoever tries an operator by hand has no task instance to show a button on.
+        # An operator that is run by hand has no task instance.
         if ti := context.get("ti"):
-            ti.xcom_push(key=self.xcom_key, value=dashboard_url(call_id))
+            ti.xcom_push(key=self.xcom_key, value=url)
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vapi's Call, read openly: what is new, null, missing or of another type than documented is never refused."""
+"""Vapi's Call, parsed openly: new, null, missing or oddly typed properties are never an error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from vapi_provider.models.cleaning import clean_line, finite_number
 from vapi_provider.models.outcome import CallOutcome, outcome_of
-from vapi_provider.models.summary import clean_line, finite_number, summarize
+from vapi_provider.models.summary import CallSummary, summarize
 
 
 class CallStatus:
-    """The statuses of a call that Vapi has today; a call may carry others."""
+    """The statuses of a call that Vapi has today; a call may have others."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -38,12 +39,28 @@ class CallStatus:
     DELETION_FAILED = "deletion-failed"
 
     LIVE = frozenset({SCHEDULED, QUEUED, RINGING, IN_PROGRESS, FORWARDING})
-    """Statuses that something still follows."""
+    """Statuses that another one follows."""
     TERMINAL = frozenset({ENDED, NOT_FOUND, DELETION_FAILED})
-    """Statuses that nothing follows; only the first means that a call took place."""
+    """Final statuses; only the first means that a call took place."""
 
 
-_parse_instant = TypeAdapter(datetime).validate_strings
+_validate_instant = TypeAdapter(datetime).validate_strings
+
+
+def parse_instant(value: Any) -> datetime | None:
+    """
+    Parse an instant in ISO 8601.
+
+    :param value: the text
+    :return: the instant, with a time zone if the text has one; None for anything but ISO 8601
+    """
+    # pydantic takes a bare number for seconds since 1970; here it is something else.
+    if not isinstance(value, str) or "-" not in value[1:]:
+        return None
+    try:
+        return _validate_instant(value)
+    except ValidationError:
+        return None
 
 
 def read_instant(value: Any) -> datetime | None:
@@ -53,14 +70,8 @@ def read_instant(value: Any) -> datetime | None:
     :param value: what stands in the place of one
     :return: the instant, with a time zone; None for anything but ISO 8601
     """
-    # A bare number would be read as seconds since 1970; Vapi writes ISO 8601, so a number is something else.
-    if not isinstance(value, str) or "-" not in value[1:]:
-        return None
-    try:
-        instant = _parse_instant(value)
-    except ValidationError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
+    instant = parse_instant(value)
+    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
 
 def _only(kind: type) -> Callable[[Any], Any]:
@@ -80,7 +91,7 @@ _Instant = Annotated[
 
 class CallStatusView(BaseModel):
     """
-    As much of a call as tells whether it is over, for who looks at very many; the rest is not even built.
+    The part of a call that shows whether it is over; cheap to parse, since the rest is not even built.
 
     :class:`Call` is the whole.
     """
@@ -108,19 +119,19 @@ class CallStatusView(BaseModel):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing follows any more; an unknown status counts as the end once ``endedAt`` is set."""
+        """Whether the status is final; an unknown status counts as final once ``endedAt`` is set."""
         if self.has_known_status:
             return self._status() in CallStatus.TERMINAL
         return self.status is not None and self.ended_at is not None
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether the call is still to come, at a time that was asked for."""
+        """Whether the call is scheduled for later."""
         return self._status() == CallStatus.SCHEDULED
 
     @property
     def has_ended(self) -> bool:
-        """Whether the call took its course, which ``not-found`` and ``deletion-failed`` do not mean."""
+        """Whether the call took place and is over; ``not-found`` and ``deletion-failed`` are not that."""
         return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
 
     @property
@@ -130,20 +141,20 @@ class CallStatusView(BaseModel):
 
     @property
     def responded_at(self) -> datetime | None:
-        """When Vapi gave this answer, by Vapi's own clock; None when the call was not read by the hook."""
+        """When Vapi sent this, by Vapi's own clock; None when the call was not read by the hook."""
         return self._responded_at
 
     def analysis_due_in(self, timeout: float) -> float:
         """
-        Tell how much longer the analysis may be waited for.
+        Return how much longer to wait for the analysis.
 
-        :param timeout: how many seconds after the call's end it should be there at the latest
-        :return: the seconds left when Vapi answered, by Vapi's own clock; 0 when there is nothing to wait for
+        :param timeout: the longest wait after the call's end, in seconds
+        :return: the seconds left when Vapi responded, by Vapi's own clock; 0 when there is nothing to wait for
         """
         ended_at = self.ended_at or self.updated_at
         if not self.has_ended or self.has_analysis or ended_at is None or self.responded_at is None:
             return 0.0
-        # Vapi's clocks can differ by seconds; that is no reason to wait longer.
+        # Vapi's clocks can differ by seconds, which must not lengthen the wait.
         elapsed = max(0.0, (self.responded_at - ended_at).total_seconds())
         return max(0.0, timeout - elapsed)
 
@@ -157,14 +168,13 @@ class CallStatusView(BaseModel):
 
 
 class PlacedCallView(CallStatusView):
-    """As much of a call as tells by whom it was placed and whether somebody's phone rang."""
+    """The part of a call that shows which task placed it and whether a phone rang."""
 
     name: _Text = None
     ended_reason: _Text = None
     started_at: _Instant = None
     assistant_overrides: _Object = None
     squad_overrides: _Object = None
-    workflow_overrides: _Object = None
 
 
 ViewT = TypeVar("ViewT", bound=CallStatusView)
@@ -173,12 +183,12 @@ ViewT = TypeVar("ViewT", bound=CallStatusView)
 @dataclass(frozen=True)
 class CallPage(Generic[ViewT]):
     """
-    One page of the list of calls, read as glimpses.
+    One page of the list of calls.
 
-    :param rows: the calls that can be read, in the order in which Vapi lists them
-    :param length: how many rows the page had, with those that cannot be read
-    :param size: how many bytes it had
-    :param responded_at: when Vapi gave it, by Vapi's own clock
+    :param rows: the calls that could be parsed, in Vapi's order
+    :param length: how many rows the page had, unparsable ones included
+    :param size: the size of the page in bytes
+    :param responded_at: when Vapi sent it, by Vapi's own clock
     """
 
     rows: list[ViewT]
@@ -189,12 +199,12 @@ class CallPage(Generic[ViewT]):
 
 class Call(CallStatusView):
     """
-    A call as Vapi's API answers it (https://docs.vapi.ai/api-reference/calls/get).
+    A call as Vapi's API returns it (https://docs.vapi.ai/api-reference/calls/get).
 
-    Only what the package uses is declared, under snake_case names; everything else is kept as it came, under Vapi's
-    own names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only
-    ``id`` must be there. It holds credentials, capability URLs and people's words: :meth:`summary` is what may be
-    stored, and ``repr`` shows the id and status alone.
+    Only what the package uses is declared, under snake_case names; everything else is kept unchanged under Vapi's own
+    names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only ``id``
+    is required. A call contains credentials, capability URLs and people's words: store its :meth:`summary`, not the
+    call; ``repr`` shows only the id and status.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -224,7 +234,7 @@ class Call(CallStatusView):
 
     @model_validator(mode="after")
     def _read_artifact(self) -> Call:
-        """Take what was said from ``artifact``, where it is today, or from the top, where it was in 2024."""
+        """Read transcript and recordings from ``artifact``, where they are today, or from the top level, as in 2024."""
         artifact = self.artifact or {}
         self.messages = _only(list)(artifact.get("messages")) or self.messages
         self.transcript = _only(str)(artifact.get("transcript")) or self.transcript
@@ -242,9 +252,14 @@ class Call(CallStatusView):
 
     @property
     def limits(self) -> dict[str, Any] | None:
-        """What Vapi said of the organization's limits when the call was placed."""
+        """The organization's limits, which Vapi sends in the response to a placement."""
         limits: dict[str, Any] | None = _only(dict)((self.model_extra or {}).get("subscriptionLimits"))
         return limits
+
+    @property
+    def is_concurrency_blocked(self) -> bool:
+        """Whether Vapi accepted the call without dialling it, over the concurrency limit."""
+        return self.limits is not None and self.limits.get("concurrencyBlocked") is True
 
     @property
     def outcome(self) -> CallOutcome | None:
@@ -258,15 +273,36 @@ class Call(CallStatusView):
             return None
         return max(0.0, (self.ended_at - self.started_at).total_seconds())
 
-    def summary(self, include: Iterable[str] = ()) -> dict[str, Any]:
+    def summary(self, include: Iterable[str] = ()) -> CallSummary:
         """
         Return the part of the call that is safe to store: no credential, no capability URL, no control character.
 
         :param include: names of content to add: analysis, cost_breakdown, customer, messages, structured_outputs,
             transcript
-        :raises ValueError: for an unknown name in ``include``
+        :raises VapiConfigurationError: for an unknown name in ``include``
         :return: id, status, type, name, ended_reason, outcome, created_at, started_at, ended_at (ISO strings),
             duration_seconds, cost (US dollars), assistant_id, phone_number_id, and one key for each included name;
             None for what is absent
         """
         return summarize(self, include)
+
+
+def over_limit_message(limits: Any) -> str:
+    """
+    Explain that the organization is at its concurrency limit, and what to do.
+
+    :param limits: the ``subscriptionLimits`` of Vapi's response, if there are any
+    :return: some sentences
+    """
+    limits = limits if isinstance(limits, dict) else {}
+    limit = finite_number(limits.get("concurrencyLimit"))
+    left = finite_number(limits.get("remainingConcurrentCalls"))
+    known = [
+        f"the limit is {limit:g}" if limit is not None else None,
+        f"{left:g} left" if left is not None else None,
+    ]
+    details = ", ".join(part for part in known if part) or "Vapi does not report the limit (10 by default)"
+    return (
+        f"The organization is over its concurrency limit, so no call was placed: {details}. A later try may succeed; "
+        "run fewer tasks at once (pool, max_active_tis_per_dag)."
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means, told from Vapi's ``endedReason``."""
+"""What the end of a call means, read from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 
+from vapi_provider.exceptions import VapiConfigurationError
+
 
 class CallOutcome(str, Enum):
     """
-    What became of a call, in the words of somebody who runs a campaign.
+    Business-level outcome of a call.
 
-    A ``str``, so that it compares equal to its value and goes into XCom as it is.
+    A ``str``, so that it equals its value and is stored in XCom as text.
     """
 
     COMPLETED = "completed"
     """A conversation took place."""
     NO_ANSWER = "no_answer"
-    """Nobody was reached: busy, no answer, voicemail, temporarily unavailable."""
+    """The callee was not reached: busy, no answer, voicemail, temporarily unavailable."""
     CANCELLED = "cancelled"
-    """The call was called off."""
+    """The call was cancelled."""
     FAILED = "failed"
-    """The machinery failed: configuration, assistant, carrier or Vapi itself."""
+    """Technical failure: configuration, assistant, carrier or Vapi itself."""
     UNKNOWN = "unknown"
-    """The call ended without a reason, or for one of no family known here."""
+    """The call ended without a reason, or with one of an unknown family."""
 
     def __str__(self) -> str:
         return self.value
 
 
-# Families, not names: Vapi has about 600 reasons and adds some every month. The first rule that matches the
-# whole reason wins, so the narrow families stand before the wide ones: "customer-did-not-answer" before
-# "customer-...", a busy line reported by a SIP provider before every other provider error.
-# (Patterns as text, which re compiles and keeps at first use: a DAG file imports this module and needs none of them.)
+# Families, not names: Vapi has about 600 reasons and adds some every month. The first rule that matches the whole
+# reason wins, so narrow families precede wide ones: "customer-did-not-answer" before "customer-...".
+# Patterns are text, which re compiles on first use: a DAG file imports this module and needs none of them.
 _RULES: tuple[tuple[CallOutcome, str], ...] = (
     (CallOutcome.CANCELLED, r"manually-cancell?ed | scheduled-call-.* | call-deleted"),
     (
@@ -74,19 +75,44 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
+_NEVER_DIALLED = r"call[.-]start[.-].*error.*"
+_OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
+
 
 def outcome_of(ended_reason: str | None) -> CallOutcome:
     """
-    Tell what an ended call's reason means.
+    Return what an ended call's reason means.
 
     :param ended_reason: Vapi's ``endedReason``; None for a call that ended without one
-    :return: the outcome; ``CallOutcome.UNKNOWN`` for a reason of no known family
+    :return: the outcome; ``CallOutcome.UNKNOWN`` for a reason of an unknown family
     """
-    reason = (ended_reason or "").strip().lower()
+    reason = _normalized(ended_reason)
     for outcome, pattern in _RULES:
         if re.fullmatch(pattern, reason, re.VERBOSE):
             return outcome
     return CallOutcome.UNKNOWN
+
+
+def was_never_dialled(ended_reason: str | None) -> bool:
+    """
+    Return True if a call that ended for this reason cannot have made a phone ring.
+
+    :param ended_reason: Vapi's ``endedReason``
+    """
+    return bool(re.fullmatch(_NEVER_DIALLED, _normalized(ended_reason)))
+
+
+def is_over_limit(ended_reason: str | None) -> bool:
+    """
+    Return True if a call ended because the organization was at its concurrency limit.
+
+    :param ended_reason: Vapi's ``endedReason``
+    """
+    return bool(re.fullmatch(_OVER_LIMIT, _normalized(ended_reason)))
+
+
+def _normalized(ended_reason: str | None) -> str:
+    return (ended_reason or "").strip().lower()
 
 
 def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
@@ -94,7 +120,7 @@ def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ..
     Check which outcomes count as a failure of the task.
 
     :param fail_on: outcomes, or their values
-    :raises ValueError: for a name of no outcome, and for a lone string in place of a list
+    :raises VapiConfigurationError: for an unknown outcome, and for a single string in place of a list
     :return: the outcomes
     """
     try:
@@ -103,4 +129,4 @@ def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ..
     except (TypeError, ValueError):
         pass
     outcomes = ", ".join(outcome.value for outcome in CallOutcome)
-    raise ValueError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")
+    raise VapiConfigurationError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")

@@ -8,41 +8,46 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from vapi_provider.links.call import VapiCallLink
-from vapi_provider.models.outcome import CallOutcome, check_fail_on
-from vapi_provider.models.summary import check_include
 from vapi_provider.placing.masking import mask_customer, mask_values
-from vapi_provider.waiting.mixin import WaitsForCall, check_analysis_timeout, check_limits
+from vapi_provider.placing.state import StopFlag
+from vapi_provider.rendering import RendersFields, show_call_id
+from vapi_provider.waiting.mixin import DEFAULT_TIMEOUT, WaitsForCall, useless_without_wait
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
-    from vapi_provider.waiting.wait import CallWait, WaitState
+    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.models.summary import CallSummary
+    from vapi_provider.placing.placement import CallPlacement
+    from vapi_provider.placing.request import Customer
+    from vapi_provider.waiting.wait import CallWait
 
 
-class VapiUpdateCallOperator(BaseOperator):
+class VapiUpdateCallOperator(RendersFields):
     """
-    Set the name of a call, by which people find it in Vapi's dashboard.
+    Set the name of a call, which identifies it in Vapi's dashboard.
 
     It sends ``PATCH /call/{id}`` with nothing but the name (https://docs.vapi.ai/api-reference/calls/update). Running
     it twice has the effect of running it once.
 
-    :param call_id: the call's id. (templated)
+    :param call_id: the call's id, or its summary such as ``call.output``. (templated)
     :param name: the new name, 1 to 40 characters. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     """
 
     template_fields: Sequence[str] = ("call_id", "name", "vapi_conn_id")
+    shown_fields = {"call_id": show_call_id}
     operator_extra_links = (VapiCallLink(),)
     ui_color = "#d9f2ea"
 
     def __init__(
         self,
         *,
-        call_id: str,
-        name: str,
+        call_id: str | CallSummary | XComArg,
+        name: str | XComArg,
         vapi_conn_id: str = "vapi_default",
         **kwargs: Any,
     ) -> None:
@@ -51,93 +56,94 @@ class VapiUpdateCallOperator(BaseOperator):
         self.name = name
         self.vapi_conn_id = vapi_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> CallSummary:
         """
         Set the name.
 
         :param context: the context of the running task
         :raises VapiConfigurationError: when id, name or connection is unusable; nothing is sent then
         :raises VapiError: when the name could not be set
-        :return: the call's summary, see :meth:`vapi_provider.models.call.Call.summary`
+        :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
         # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
         from vapi_provider.client.arguments import check_call_id
         from vapi_provider.hooks.vapi import VapiHook
 
         call_id = check_call_id(self.call_id)
-        VapiCallLink().persist(context, call_id)
-        call = VapiHook(self.vapi_conn_id).update_call(call_id, name=self.name)
-        summary = call.summary()
-        self.log.info("Call %s has the name %r.", call_id, summary["name"])
+        hook = VapiHook(self.vapi_conn_id)
+        VapiCallLink().persist(context, hook.dashboard_url(call_id))
+        # A name that is not a string is refused by the hook.
+        summary = hook.update_call(call_id, name=self.name).summary()  # type: ignore[arg-type]
+        self.log.info("Call %s is now named %r.", call_id, summary["name"])
         return summary
 
 
-_DEFAULT_TIMEOUT = conf.getfloat("sensors", "default_timeout", fallback=7 * 24 * 60 * 60)
 _CALL_ID = "call_id"
-"""The key of the XCom that has the call's id from the moment on at which the call exists."""
+"""The key of the XCom with the call's id, which is there as soon as the call exists."""
 
 _REQUEST_ARGUMENTS = (
     "assistant_id",
     "squad_id",
-    "workflow_id",
     "assistant",
     "phone_number_id",
     "customer",
     "name",
     "assistant_overrides",
     "schedule_plan",
-    "request",
+    "extra_body",
 )
-_MASKED = {
-    "customer": mask_customer,
-    "assistant_overrides": mask_values,
-    "assistant": mask_values,
-    "request": mask_values,
-}
-"""Arguments that hold what is personal or secret, and what Airflow stores and shows of them once they are rendered."""
 
 
 class VapiCreateCallOperator(WaitsForCall):
     """
-    Place a call to one person, whose phone rings once, however often the task is tried, cleared or killed.
+    Place an outbound call to one callee, and wait for its end.
 
-    It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). The call carries a token, in its name and
-    in its variable values, by which every later try of the same task finds it again: what was sent is not sent again
-    unless it is certain that nobody was called. A campaign is
+    It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). The phone rings once, however often the
+    task is retried, cleared or killed: the call carries a token by which every later try finds it again. A campaign is
     ``VapiCreateCallOperator.partial(...).expand(customer=[...])``.
 
     The XCom ``call_id`` is there as soon as the call exists.
 
-    :param assistant_id: the assistant that talks; this, ``squad_id``, ``workflow_id`` or ``assistant``. (templated)
+    :param assistant_id: the assistant that talks; this, ``squad_id`` or ``assistant``. (templated)
     :param squad_id: the squad that talks. (templated)
-    :param workflow_id: the workflow that talks. (templated)
     :param assistant: an assistant made for this call, as the API takes it. (templated)
     :param phone_number_id: the phone number of yours to call from. (templated)
-    :param customer: whom to call: ``number`` in E.164 or ``sip_uri``, and ``name``, ``extension``, ``email``,
-        ``external_id``. (templated)
+    :param customer: the callee, see :class:`~vapi_provider.placing.request.Customer`: ``number`` in E.164 or
+        ``sip_uri``, and ``name``, ``extension``, ``email``, ``external_id``, ``number_e164_check_enabled``,
+        ``assistant_overrides``. (templated)
     :param name: the call's name, at most 30 characters; the token follows it. (templated)
-    :param assistant_overrides: what is different for this call, as the API takes it, such as
+    :param assistant_overrides: what differs from the assistant for this call, as the API takes it, such as
         ``{"variableValues": {"first_name": "Ada"}}`` for the assistant's script. (templated)
     :param schedule_plan: when to call: ``earliest_at`` and ``latest_at``, datetimes with a time zone or ISO 8601; at once
         by default. (templated)
-    :param request: more of the request, under the API's own names; what has an argument here is refused. (templated)
+    :param extra_body: more of the request, under the API's own names; what has an argument here is refused. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     :param wait_for_completion: whether to wait for the call's end, as
-        :class:`~vapi_provider.sensors.call.VapiCallSensor` does
+        :class:`~vapi_provider.sensors.call.VapiCallSensor` does; True by default
     :param deferrable: wait in the triggerer; Airflow's ``[operators] default_deferrable`` by default
-    :param poke_interval: the seconds between two looks; at least 5 when deferrable
-    :param timeout: the seconds of waiting after which the task fails; Airflow's ``[sensors] default_timeout`` by default
+    :param poll_interval: the seconds between two reads of the call; at least 5 when deferrable. 15 by default
+    :param timeout: the seconds after which the task fails, counted from the placement or, if later, from the
+        ``latest_at`` (else the ``earliest_at``) of ``schedule_plan``; 12 hours by default, the longest that Vapi lets a
+        call last
     :param fail_on: outcomes that fail the task without retries; none by default
     :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
-    :param analysis_timeout: how many seconds after the call's end to wait for the analysis
+    :param analysis_timeout: how many seconds after the call's end to wait for the analysis; 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param hang_up_on_kill: whether to end the call when the task is killed; not the default, since missed heartbeats and
-        evictions kill tasks, too. Deferred tasks see to that from Airflow 3.3 on
+    :param hang_up_on_kill: whether to end the call when the task is killed; False by default, since missed heartbeats and
+        evictions kill tasks, too. For deferred tasks it needs Airflow 3.3
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
+    :raises VapiConfigurationError: at DAG parse time, when required arguments are missing, exclude each other, or have no
+        effect with ``wait_for_completion=False``
     """
 
     template_fields: Sequence[str] = (*_REQUEST_ARGUMENTS, "vapi_conn_id")
-    template_fields_renderers = {name: "json" for name in (*_MASKED, "schedule_plan")}
+    shown_fields = {
+        "customer": mask_customer,
+        "assistant_overrides": mask_values,
+        "assistant": mask_values,
+        "extra_body": mask_values,
+    }
+    template_fields_renderers = {name: "json" for name in (*shown_fields, "schedule_plan")}
     operator_extra_links = (VapiCallLink(),)
     ui_color = "#d9f2ea"
     places_call = True
@@ -145,21 +151,20 @@ class VapiCreateCallOperator(WaitsForCall):
     def __init__(
         self,
         *,
-        assistant_id: str | None = None,
-        squad_id: str | None = None,
-        workflow_id: str | None = None,
-        assistant: Mapping[str, Any] | None = None,
-        phone_number_id: str | None = None,
-        customer: Mapping[str, str | None] | None = None,
-        name: str | None = None,
-        assistant_overrides: Mapping[str, Any] | None = None,
-        schedule_plan: Mapping[str, datetime | str] | None = None,
-        request: Mapping[str, Any] | None = None,
+        assistant_id: str | XComArg | None = None,
+        squad_id: str | XComArg | None = None,
+        assistant: Mapping[str, Any] | XComArg | None = None,
+        phone_number_id: str | XComArg | None = None,
+        customer: Customer | XComArg | None = None,
+        name: str | XComArg | None = None,
+        assistant_overrides: Mapping[str, Any] | XComArg | None = None,
+        schedule_plan: Mapping[str, datetime | str] | XComArg | None = None,
+        extra_body: Mapping[str, Any] | XComArg | None = None,
         vapi_conn_id: str = "vapi_default",
-        wait_for_completion: bool = False,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: float | timedelta = 15,
-        timeout: float | timedelta = _DEFAULT_TIMEOUT,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 15,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
         fail_on: Iterable[CallOutcome | str] = (),
         wait_for_analysis: bool = False,
         analysis_timeout: float | timedelta = 60,
@@ -171,197 +176,155 @@ class VapiCreateCallOperator(WaitsForCall):
         super().__init__(**kwargs)
         self.assistant_id = assistant_id
         self.squad_id = squad_id
-        self.workflow_id = workflow_id
         self.assistant = assistant
         self.phone_number_id = phone_number_id
         self.customer = customer
         self.name = name
         self.assistant_overrides = assistant_overrides
         self.schedule_plan = schedule_plan
-        self.request = request
+        self.extra_body = extra_body
         self.vapi_conn_id = vapi_conn_id
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poke_interval = _seconds(poke_interval)
-        self.timeout = _seconds(timeout)
-        check_limits(self.poke_interval, self.timeout)
-        self.fail_on = check_fail_on(fail_on)
+        self.deferrable = deferrable  # type: ignore[assignment]
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.fail_on = fail_on
         self.wait_for_analysis = wait_for_analysis
-        self.analysis_timeout = check_analysis_timeout(analysis_timeout)
-        self.include = check_include(include)
+        self.analysis_timeout = analysis_timeout
+        self.include = include
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
-        self._rendered: dict[str, Any] | None = None
-        self._hook: VapiHook | None = None
-        self._call_id: str | None = None
-        self._is_stopped = False
-        self._check_request()
+        # Airflow passes the merged default_args of the DAG and its task groups.
+        self._refuse_misuse(kwargs.get("default_args") or {})
+        if deferrable is None:
+            self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self._stop = StopFlag()
+        self._wait_call_id: str | None = None
+        self._placement: CallPlacement | None = None
 
-    def _check_request(self) -> None:
-        # Not at the top: a DAG file that has no such task needs none of it.
-        from vapi_provider.placing.request import check_arguments
+    def _refuse_misuse(self, default_args: Mapping[str, Any]) -> None:
+        from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.placing.request import find_misuse
 
-        check_arguments(self._request_arguments())
+        misuse = find_misuse({name: getattr(self, name) for name in _REQUEST_ARGUMENTS})
+        useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
+        if misuse is None and useless:
+            misuse = f"{', '.join(useless)} has no effect with wait_for_completion=False"
+        if misuse is not None:
+            raise VapiConfigurationError(f"Task {self.task_id!r}: {misuse}.")
 
-    def _request_arguments(self) -> dict[str, Any]:
-        return self._rendered or {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
-
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is not self:
-            return
-        # Airflow stores and shows what stands in the attributes now.
-        self._rendered = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
-        for name, mask in _MASKED.items():
-            setattr(self, name, mask(self._rendered[name]))
-
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> CallSummary:
         """
-        Place the call, or find the one that an earlier try has placed, and wait for its end if that was asked for.
+        Place the call, or find the one that an earlier try has placed, and wait for its end unless told otherwise.
 
         :param context: the context of the running task
         :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
-        :raises VapiConcurrencyLimitError: when the organization has too many calls at once; nobody was called
-        :raises VapiCallInDoubtError: when a call may have been placed and nobody can tell
+        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
+        :raises VapiCallInDoubtError: when it is unknown whether a call was placed
         :raises VapiCallFailedError: when the call ended in a way that fails the task
         :raises VapiError: when the call could not be placed
         :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
-        :return: the call's summary, see :meth:`vapi_provider.models.call.Call.summary`
+        :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
         return self._place_and_wait(context)
 
-    def _place_and_wait(self, context: Context) -> Any:
+    def _place_and_wait(self, context: Context) -> CallSummary:
+        from vapi_provider.hooks.vapi import VapiHook
+        from vapi_provider.models.summary import check_include
+        from vapi_provider.placing.placement import CallPlacement
+        from vapi_provider.placing.request import build_request
         from vapi_provider.waiting.wait import WaitState
 
-        placed = self._place(context)
-        call = self._check_dialled(placed)
-        if not self.wait_for_completion:
-            return call.summary(self.include)
-        # The first look is not the first request, so that whatever passes is waited out. Only the answer to POST tells
-        # the limits.
-        memory = WaitState(started_at=time.time(), limits=placed.limits, try_number=context["ti"].try_number)
-        wait = self._begin_wait(context, memory, is_first=False, makes_one_look=False)
+        try_started_at = time.time()
+        include = check_include(self.include)
+        policy = self._wait_policy() if self.wait_for_completion else None
+        shown = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
+        request = build_request({**shown, **self.rendered_fields})
+        self._hook = VapiHook(self.vapi_conn_id)
+        self._placement = CallPlacement(context, request, self._hook.client, self.log, self._stop)
+        call = self._place(context, self._hook, self._placement)
+        if policy is None:
+            return call.summary(include)
+        state = WaitState(
+            started_at=max(time.time(), request.due_at or 0.0),
+            limits=self._placement.limits,
+            try_number=context["ti"].try_number,
+            try_started_at=try_started_at,
+            placed_at=self._placement.state.at,
+        )
+        # The first poke is not the first request, so transient errors are waited out.
+        wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
         if self.deferrable:
-            return wait.look() or self._defer_wait(context, wait)
+            return wait.poke() or self._defer_wait(context, wait)
         try:
-            return self._poke(wait)
+            return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
         except AirflowTaskTimeout:
             self._hang_up_at_limit(wait)
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """
-        Go on after the deferral; what Airflow 3.0 takes for that in a retry begins anew.
+        Resume after the deferral; what Airflow 3.0 takes for that in a retry begins anew.
 
-        :param next_method: what to go on with
-        :param next_kwargs: its arguments
-        :param context: the context of the running task
         :return: the call's summary
         """
         try_number = context["ti"].try_number
-        # A first try that resumes has placed its call, whatever is left of what it kept.
-        if try_number > 1 and self._recall(context).try_number != try_number:
+        # A first try that resumes has placed its call, whatever is left of its state.
+        if try_number > 1 and self._load_state(context).try_number != try_number:
             return self._place_and_wait(context)
         return super().resume_execution(next_method, next_kwargs, context)
 
-    def _place(self, context: Context) -> Call:
-        from vapi_provider.hooks.vapi import VapiHook
-        from vapi_provider.placing.placement import CallPlacement
-        from vapi_provider.placing.request import build_request
-
-        request = build_request(self._request_arguments())
-        self._hook = VapiHook(self.vapi_conn_id)
-        placement = CallPlacement(
-            context,
-            request,
-            self._hook,
-            self.log,
-            is_stopped=lambda: self._is_stopped,
-            tell_id=lambda call_id: self._tell_id(context, call_id),
-        )
-        call = placement.run()
-        self.log.info("Call %s is %s. Its token is %s.", call.id, call.status, placement.token)
+    def _place(self, context: Context, hook: VapiHook, placement: CallPlacement) -> Call:
+        """Return the call as it was placed or read; its id is published before it is read."""
+        call = None
+        while call is None:
+            placement.run()
+            self._publish(context, hook, str(placement.call_id))
+            call = placement.read()
         return call
 
-    def _check_dialled(self, call: Call) -> Call:
-        """See whether a call was dialled of which Vapi said at once that it may not be."""
-        from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiError
-        from vapi_provider.models.limits import is_blocked
-        from vapi_provider.waiting.policy import check_dialled
-
-        limits = call.limits
-        if self._hook is None or not is_blocked(limits):
-            return call
-        self.log.warning(
-            "Vapi has taken call %s, though the organization has as many at once as it may.", call.id
-        )
-        try:
-            call = self._hook.get_call(call.id)
-            check_dialled(call, limits)
-        except VapiConcurrencyLimitError:
-            raise
-        except VapiError as error:
-            # The call was placed, whatever keeps us from looking at it.
-            self.log.warning("%s", error)
-        return call
-
-    def _tell_id(self, context: Context, call_id: str) -> None:
-        self._call_id = call_id
+    def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:
         try:
             context["ti"].xcom_push(_CALL_ID, call_id)
-            VapiCallLink().persist(context, call_id)
+            VapiCallLink().persist(context, hook.dashboard_url(call_id))
+            self._has_link = True
         finally:
-            if self._is_stopped:
-                # The task was told to stop while the request was under way.
+            if self._stop.is_set:
+                # The task was stopped while the request was under way.
                 self._hang_up_if_killed()
-
-    def _begin_wait(self, context: Context, memory: WaitState, **how: Any) -> CallWait:
-        wait = super()._begin_wait(context, memory, **how)
-        self._call_id, self._hook = wait.call_id, self._hook or wait.hook
-        return wait
-
-    def _poke(self, wait: CallWait) -> dict[str, Any]:
-        while True:
-            summary = wait.look()
-            if summary is not None:
-                return summary
-            left = self.timeout - wait.waited
-            if left <= 0:
-                return self._time_out(wait)
-            time.sleep(min(self.poke_interval, left))
 
     def _awaited_call_id(self, context: Context) -> Any:
         ti = context["ti"]
         return self._call_id or ti.xcom_pull(task_ids=ti.task_id, key=_CALL_ID, map_indexes=ti.map_index)
 
-    def _time_out(self, wait: CallWait) -> dict[str, Any]:
+    @property
+    def _call_id(self) -> str | None:
+        return self._wait_call_id or (self._placement.call_id if self._placement else None)
+
+    def _begin_wait(self, *args: Any, **kwargs: Any) -> CallWait:
+        wait = super()._begin_wait(*args, **kwargs)
+        self._wait_call_id = wait.call_id
+        return wait
+
+    def _time_out(self, wait: CallWait) -> CallSummary:
         self._hang_up_at_limit(wait)
         return super()._time_out(wait)
 
     def _hang_up_at_limit(self, wait: CallWait) -> None:
         from vapi_provider.client.hang_up import hang_up
-        from vapi_provider.hooks.vapi import VapiHook
 
-        if self.hang_up_on_timeout and not wait.memory.has_ended:
-            self.log.warning("%s", hang_up(VapiHook(self.vapi_conn_id), wait.call_id))
+        if self.hang_up_on_timeout and not wait.state.has_ended:
+            self.log.warning("%s", hang_up(wait.hook.client, wait.call_id))
 
     def on_kill(self) -> None:
         """Send nothing more, and end the call if that was asked for, within 3 seconds."""
-        self._is_stopped = True
+        self._stop.is_set = True
         self._hang_up_if_killed()
 
     def _hang_up_if_killed(self) -> None:
-        # In a signal handler nobody can be asked for the connection.
-        if (
-            not self.hang_up_on_kill
-            or self._call_id is None
-            or not (self._hook and self._hook.has_connection)
-        ):
-            return
         from vapi_provider.client.hang_up import hang_up_soon
 
-        self.log.warning("The task was stopped. %s", hang_up_soon(self._hook, self._call_id))
-
-
-def _seconds(span: float | timedelta) -> float:
-    return span.total_seconds() if isinstance(span, timedelta) else span
+        # A signal handler must not look the connection up.
+        client = vars(self._hook).get("client") if self._hook else None
+        if self.hang_up_on_kill and client is not None and self._call_id is not None:
+            self.log.warning("The task was stopped. %s", hang_up_soon(client, self._call_id))

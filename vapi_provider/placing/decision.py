@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether a call may be placed: one pure function over what is known.
+Whether a call may be placed: one pure function of what is known.
 
-Vapi knows no idempotency key, so a request that was sent once may only be sent again when it is certain that the first
-had no effect. The table in docs/placing.md is made from the rules here.
+Vapi has no idempotency key, so a request may only be sent again when the first certainly had no effect. The table in
+docs/placing.md lists the rules of this module.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import NamedTuple
 
 
 class Recorded(str, Enum):
-    """What the task's own notes say about this call, from this try or one before it."""
+    """What this task has recorded about the call, in this try or an earlier one."""
 
     NOTHING = "nothing"
-    """There are none: no try came that far, or there is nowhere to keep notes, or they are lost."""
+    """No record: no try came that far, or there is no store, or it was emptied."""
     SENDING = "sending"
     """The request was about to be sent."""
     NOT_SENT = "not sent"
-    """It had no effect for certain."""
+    """The request certainly had no effect."""
     PLACED = "placed"
-    """It was answered with a call's id."""
+    """Vapi returned the id of the call."""
 
 
 class Found(str, Enum):
     """What Vapi shows of the call."""
 
-    NOT_SEARCHED = "not looked"
+    NOT_SEARCHED = "not searched"
     NOTHING = "nothing"
-    """A whole look found no call with the token."""
-    NOBODY_RANG = "nobody rang"
-    """There are such calls, and all of them ended before they were dialled."""
+    """A complete search found no call with the token."""
+    NEVER_RANG = "never rang"
+    """All calls with the token ended before they were dialled."""
     CALL = "call"
-    """There is one that rang somebody, or may yet."""
+    """A call with the token rang, or still may."""
     UNREADABLE = "unreadable"
-    """Vapi could not be asked."""
+    """The list could not be read."""
     TOO_MUCH = "too much"
-    """The list is longer than may be read, and no such call was in what was read of it."""
+    """The list is longer than the search may read, and no such call was in that part."""
 
 
 class Step(str, Enum):
@@ -47,7 +47,7 @@ class Step(str, Enum):
 
     PLACE = "place"
     READ = "read"
-    SEARCH = "look"
+    SEARCH = "search"
     WAIT = "wait"
     ADOPT = "adopt"
     TRY_LATER = "try later"
@@ -57,46 +57,46 @@ class Step(str, Enum):
 @dataclass(frozen=True)
 class Knowledge:
     """
-    What is known when the next step is decided.
+    What is known when the next step is chosen.
 
     :param is_first_try: whether this is try 1 in a run that was never cleared
-    :param noted: what the task's own notes say
+    :param recorded: what this task has recorded
     :param found: what Vapi shows
-    :param is_settled: whether the last possible sending lies so far back that the last look would have shown its call
+    :param is_settled: whether the last search was late enough to show the call of the last possible request
     :param has_sent: whether this try has sent the request already
     """
 
     is_first_try: bool
-    noted: Recorded
+    recorded: Recorded
     found: Found = Found.NOT_SEARCHED
     is_settled: bool = False
     has_sent: bool = False
 
 
 class Rule(NamedTuple):
-    """One row of the table: when it applies, what is done then, and why; ``None`` means that it does not matter."""
+    """One row of the table: when it applies, what to do, and why; None matches everything."""
 
     name: str
     step: Step
     because: str
     is_first_try: bool | None = None
-    noted: tuple[Recorded, ...] | None = None
+    recorded: tuple[Recorded, ...] | None = None
     found: tuple[Found, ...] | None = None
     is_settled: bool | None = None
     has_sent: bool | None = None
 
     def applies(self, known: Knowledge) -> bool:
-        """Say whether this row is about what is known."""
+        """Return whether this row applies."""
         return (
             self.is_first_try in (None, known.is_first_try)
-            and (self.noted is None or known.noted in self.noted)
+            and (self.recorded is None or known.recorded in self.recorded)
             and (self.found is None or known.found in self.found)
             and self.is_settled in (None, known.is_settled)
             and self.has_sent in (None, known.has_sent)
         )
 
 
-_NONE_THERE = (Found.NOTHING, Found.NOBODY_RANG)
+_NONE_THERE = (Found.NOTHING, Found.NEVER_RANG)
 
 RULES = (
     Rule(
@@ -106,25 +106,25 @@ RULES = (
         found=(Found.CALL,),
     ),
     Rule(
-        "id noted",
+        "id recorded",
         Step.READ,
         "The call is known by its id.",
-        noted=(Recorded.PLACED,),
+        recorded=(Recorded.PLACED,),
         found=(Found.NOT_SEARCHED,),
     ),
     Rule(
-        "noted call rang nobody",
+        "recorded call never rang",
         Step.PLACE,
-        "Vapi answered, and ended the call before it was dialled; nothing else was sent.",
-        noted=(Recorded.PLACED,),
-        found=(Found.NOBODY_RANG,),
+        "Vapi ended the call before dialling; nothing else was sent.",
+        recorded=(Recorded.PLACED,),
+        found=(Found.NEVER_RANG,),
         has_sent=False,
     ),
     Rule(
-        "noted as not sent",
+        "recorded as not sent",
         Step.PLACE,
-        "The request of an earlier try had no effect for certain.",
-        noted=(Recorded.NOT_SENT,),
+        "The earlier request certainly had no effect.",
+        recorded=(Recorded.NOT_SENT,),
         has_sent=False,
     ),
     Rule(
@@ -132,44 +132,44 @@ RULES = (
         Step.PLACE,
         "Nothing ran before this try.",
         is_first_try=True,
-        noted=(Recorded.NOTHING,),
+        recorded=(Recorded.NOTHING,),
         has_sent=False,
     ),
     Rule(
         "doubt",
         Step.SEARCH,
-        "The request may have been sent: an earlier try ran, or the answer to this one's was lost.",
+        "The request may have been sent: an earlier try ran, or the response to this one was lost.",
         found=(Found.NOT_SEARCHED,),
     ),
     Rule(
         "not settled",
         Step.WAIT,
-        "A request may still be under way, or its call not yet in the list.",
+        "A request may still be under way, or its call not yet listed.",
         is_settled=False,
     ),
     Rule(
         "list too long",
         Step.GIVE_UP,
-        "Whether a call was placed cannot be told; a person has to look.",
+        "It cannot be verified whether a call was placed; a person has to check.",
         found=(Found.TOO_MUCH,),
     ),
     Rule(
         "list unreadable",
         Step.TRY_LATER,
-        "The doubt stays, and the next try looks again.",
+        "The doubt remains; the next try searches again.",
         found=(Found.UNREADABLE,),
     ),
     Rule(
         "nothing there, sent by this try",
         Step.TRY_LATER,
-        "Nobody was called; a try sends one request only, and the next one may send another.",
+        "No phone rang. A try sends one request; the next try may send another.",
         found=_NONE_THERE,
         has_sent=True,
     ),
     Rule(
         "nothing there",
         Step.PLACE,
-        "No request is under way any more, and none of them rang anybody.",
+        "No request is under way any more, and none made a phone ring.",
         found=_NONE_THERE,
     ),
 )

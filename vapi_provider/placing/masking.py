@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown of personal arguments, where Airflow stores a task's rendered templates."""
+"""What Airflow shows of personal arguments on the page Rendered Templates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RECOGNISED_BY = ("number", "sip_uri")
 
 def mask_customer(customer: Any) -> Any:
     """
-    Hide a customer, but for the last two characters of the number.
+    Mask a customer, except for the last two characters of the number.
 
     :param customer: the argument, rendered
     :return: the same keys with masked values
@@ -27,7 +27,7 @@ def mask_customer(customer: Any) -> Any:
 
 def mask_values(value: Any) -> Any:
     """
-    Hide every value of a structure, so that its keys still tell what was given.
+    Mask every value of a structure and keep its keys.
 
     :param value: an argument, rendered
     :return: the same structure with masked values
@@ -41,7 +41,7 @@ def mask_values(value: Any) -> Any:
 
 def mask_ending(text: str) -> str:
     """
-    Hide a phone number or SIP URI so that who knows it recognises it.
+    Mask a phone number or SIP URI, except for its end, by which its owner recognises it.
 
     :param text: the number
     :return: a mask and the last two characters

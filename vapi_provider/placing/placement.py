@@ -1,53 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One try at placing a call: it takes the steps that the decision table tells, and notes what it does."""
+"""One try at placing a call: it takes the steps of the decision table, and records what it does."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from vapi_provider.client.transport import RepeatBudget
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
+    VapiCallNotFoundError,
+    VapiConcurrencyLimitError,
     VapiError,
     VapiPermanentError,
     VapiTransientError,
 )
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
-from vapi_provider.placing.search import SearchResult, did_ring_nobody, look_up
-from vapi_provider.placing.state import PlacementState, PlacementStore
+from vapi_provider.placing.search import CallSearch, SearchResult, never_rang
+from vapi_provider.placing.state import PlacementState, PlacementStore, StopFlag
 from vapi_provider.placing.tokens import fingerprint_person, make_token
+from vapi_provider.waiting.policy import check_dialled
+from vapi_provider.waiting.wait import is_read_too_soon
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-    from vapi_provider.hooks.vapi import VapiHook
+    from vapi_provider.client.client import VapiClient
     from vapi_provider.models.call import Call
     from vapi_provider.placing.request import CallRequest
 
-KILL_SECONDS = 5.0
-"""How long a process goes on after Airflow has begun to stop it."""
-
-LIST_LAG_SECONDS = 30.0
-"""How long after it was placed a call may be missing in Vapi's list."""
-
-CLOCK_DIFFERENCE = timedelta(hours=1)
-"""By how much the clocks of Airflow and Vapi may differ."""
-
 FRESH_SECONDS = 5.0
-"""For how long it may be relied on that nobody else has placed the call."""
+"""How long a search stays valid."""
 
 _FIRST_PAUSE_SECONDS = 5.0
-_MAX_FRESHENINGS = 5
-
-
-class _FoundMeanwhileError(Exception):
-    """Somebody else has placed the call just before it was to be sent."""
-
-    def __init__(self, look: SearchResult) -> None:
-        super().__init__()
-        self.look = look
+_MAX_SEARCHES_BEFORE_SENDING = 5
 
 
 class CallPlacement:
@@ -56,298 +44,289 @@ class CallPlacement:
 
     :param context: the context of the running task
     :param request: the call
-    :param hook: the hook
+    :param client: the client
     :param log: the task's log
-    :param is_stopped: says whether the task was told to stop
-    :param tell_id: called with the call's id as soon as it is known
+    :param stop: set when the task is stopped
     """
 
     def __init__(
-        self,
-        context: Context,
-        request: CallRequest,
-        hook: VapiHook,
-        log: Any,
-        *,
-        is_stopped: Callable[[], bool],
-        tell_id: Callable[[str], None],
+        self, context: Context, request: CallRequest, client: VapiClient, log: Any, stop: StopFlag
     ) -> None:
+        self.call_id: str | None = None
+        """The id of the call, from the moment on at which it is known."""
+        self.limits: dict[str, Any] | None = None
+        """The organization's limits, from the response to the placement."""
+        self._context = context
         self._request = request
-        self._hook = hook
+        self._client = client
         self._log = log
-        self._is_stopped = is_stopped
-        self._tell_id = tell_id
-        self._notes = PlacementStore(context)
+        self._stop = stop
+        self._store = PlacementStore(context)
         run = context.get("dag_run")
-        self._run_after: datetime | None = getattr(run, "run_after", None)
         self._clear_number: int = getattr(run, "clear_number", None) or 0
-        self._note = self._first_note(context)
+        self._state: PlacementState | None = None
         self._known = Knowledge(
-            is_first_try=context["ti"].try_number == 1 and self._clear_number == 0,
-            noted=self._note.state,
+            is_first_try=context["ti"].try_number == 1 and self._clear_number == 0, recorded=Recorded.NOTHING
         )
-        # Without a note, an earlier try may have sent its request up to now.
-        self._last_sending = min(self._note.at, time.time())
+        self._last_sending = 0.0
+        self._run_after: datetime | None = getattr(run, "run_after", None)
         self._known_at = time.monotonic()
-        self._newest: datetime | None = None
+        self._repeats = RepeatBudget(client.settings)
         self._pause = _FIRST_PAUSE_SECONDS
-        self._call_id = self._note.call_id
-        self._call: Call | None = None
         self._failure: VapiError | None = None
-        self._has_noted_sending = False
+        self._placed: Call | None = None
+        self._is_recorded_as_sending = False
 
     @property
-    def token(self) -> str:
-        """The token of the call."""
-        return self._note.token
+    def state(self) -> PlacementState:
+        """What is recorded about the call; it is read when it is first needed."""
+        if self._state is None:
+            self._state = self._read_state()
+            self._known = dataclasses.replace(self._known, recorded=self._state.state)
+            # Without a record, an earlier try may have sent its request up to now.
+            self._last_sending = min(self._state.at, time.time())
+        return self._state
 
-    def run(self) -> Call:
+    def run(self) -> None:
         """
-        Take one step after another until there is a call.
+        Take one step after another until :attr:`call_id` is known, so that it can be published before :meth:`read`.
 
-        :raises VapiConcurrencyLimitError: when the organization has too many calls at once; nobody was called
-        :raises VapiCallInDoubtError: when a call may have been placed and nobody can tell
-        :raises VapiTransientError: when a later try may place it, or may find out whether it was placed
-        :raises VapiPermanentError: when Vapi refuses; nobody was called
-        :return: the call
+        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
+        :raises VapiCallInDoubtError: when it is unknown whether a call was placed
+        :raises VapiTransientError: when a later try may place the call, or find out whether it was placed
+        :raises VapiPermanentError: when Vapi refuses; no call was placed
         """
-        steps = {
-            Step.PLACE: self._place,
-            Step.READ: self._read,
-            Step.SEARCH: self._look,
-            Step.WAIT: self._wait,
-        }
+        steps = {Step.PLACE: self._place, Step.SEARCH: self._find, Step.WAIT: self._wait}
         while True:
-            rule = decide(self._known)
-            if rule.step is Step.ADOPT:
-                return self._adopt()
-            if rule.step is Step.TRY_LATER:
+            recorded = self.state
+            step = decide(self._known).step
+            if step is Step.ADOPT:
+                return self._record_placed(recorded)
+            if step is Step.READ:
+                self.call_id = recorded.call_id
+                return None
+            if step is Step.TRY_LATER:
                 raise self._later()
-            if rule.step is Step.GIVE_UP:
-                raise self._undecided("the list of calls is longer than may be read")
-            if rule.step is Step.SEARCH:
-                self._log.info("%s Looking for a call with the token %s.", rule.because, self.token)
-            steps[rule.step]()
+            if step is Step.GIVE_UP:
+                raise self._undecided("the list of calls is longer than the search may read.")
+            steps[step]()
 
-    def _first_note(self, context: Context) -> PlacementState:
-        """Return what an earlier try has noted about this call and still counts, or a blank note."""
-        person = fingerprint_person(context, self._request)
-        noted = self._notes.read()
-        is_from_before_clear = noted is not None and noted.clear_number != self._clear_number
-        # However the templates render in a retry, it is the same call. After a clear a task instance can be another
-        # person's, when the list that it is mapped over has changed.
-        if noted is None or (is_from_before_clear and noted.person != person):
-            return PlacementState(
-                token=make_token(context, self._request),
-                at=time.time(),
-                state=Recorded.NOTHING,
-                person=person,
-                clear_number=self._clear_number,
-                assistant_id=self._request.assistant_id,
-                phone_number_id=self._request.phone_number_id,
-            )
-        if is_from_before_clear and context["ti"].map_index not in (None, -1):
-            # And when the list has changed back, another one may have called this person in between.
-            state = noted.state if noted.state is Recorded.PLACED else Recorded.NOTHING
-            return dataclasses.replace(noted, state=state, at=time.time())
-        return dataclasses.replace(noted, clear_number=self._clear_number)
+    def read(self) -> Call | None:
+        """
+        Return the call, which is read unless Vapi has just returned it.
+
+        :raises VapiConcurrencyLimitError: when Vapi did not dial it, over the concurrency limit
+        :raises VapiError: when it could not be read
+        :return: the call; None when it never rang, so that :meth:`run` has to go on
+        """
+        if self._placed is not None:
+            self._log.info("Placed call %s. Its token is %s.", self.call_id, self.state.token)
+            return self._check_dialled(self._placed)
+        call = self._get_call()
+        if self._known.found is Found.CALL or not never_rang(call):
+            self._log.info("Adopted call %s, placed before. Its token is %s.", self.call_id, self.state.token)
+            return call
+        self.call_id = None
+        if self.state.clear_number == self._clear_number:
+            self._learn(SearchResult(Found.NEVER_RANG))
+        else:
+            # Another task instance may have called this person since.
+            self._state = dataclasses.replace(self.state, state=Recorded.NOTHING)
+            self._learn(SearchResult(Found.NOT_SEARCHED))
+        return None
+
+    def _get_call(self) -> Call:
+        try:
+            return self._client.get_call(str(self.call_id))
+        except VapiCallNotFoundError as error:
+            if not is_read_too_soon(self.state.at):
+                raise
+            not_yet = str(error)
+        raise VapiTransientError(f"{not_yet} It was placed moments ago; a retry reads it again.")
+
+    def _check_dialled(self, call: Call) -> Call:
+        """Check whether a call that Vapi flagged as over the concurrency limit was dialled."""
+        if call.is_concurrency_blocked:
+            self._log.warning("Vapi accepted call %s, over the organization's concurrency limit.", call.id)
+            try:
+                call = self._client.get_call(call.id)
+                check_dialled(call, self.limits)
+            except VapiConcurrencyLimitError:
+                raise
+            except VapiError as error:
+                # The call was placed, whatever keeps it from being read.
+                self._log.warning("%s", error)
+        return call
+
+    def _read_state(self) -> PlacementState:
+        blank = PlacementState(
+            token=make_token(self._context, self._request),
+            at=time.time(),
+            state=Recorded.NOTHING,
+            person=fingerprint_person(self._context, self._request),
+            clear_number=self._clear_number,
+            assistant_id=self._request.assistant_id,
+            phone_number_id=self._request.phone_number_id,
+        )
+        return self._store.read(blank)
 
     def _place(self) -> None:
         try:
-            call = self._hook.create_call(
-                self._request.carrying(self.token), before_send=self._get_ready_to_send
-            )
-        except _FoundMeanwhileError as meanwhile:
-            self._learn(meanwhile.look)
+            found = self._prepare_to_send()
+        except VapiError:
+            self._record_unsent()
+            raise
+        if found is not None:
+            self._learn(found)
+            return
+        try:
+            self._placed = self._client.create_call(self._request.carrying(self.state.token))
         except VapiCallInDoubtError as error:
             self._failure = error.failure or error
-            self._log.warning("%s It is not known whether the call was placed.", self._failure)
+            self._log.warning("%s It is unknown whether the call was placed.", self._failure)
             self._learn(SearchResult(Found.NOT_SEARCHED), has_sent=True)
-        except VapiError:
-            self._take_back()
-            raise
+        except VapiError as error:
+            self._record_unsent()
+            self._pause_before_repeat(error)
         else:
-            self._call = call
-            self._learn(SearchResult(Found.CALL, call.id), has_sent=True)
+            self.call_id, self.limits = self._placed.id, self._placed.limits
+            self._learn(SearchResult(Found.CALL, self.call_id), has_sent=True)
 
-    def _get_ready_to_send(self) -> None:
-        """Note that the request is about to be sent, unless somebody else was faster or the task is to stop."""
-        for _ in range(_MAX_FRESHENINGS):
+    def _prepare_to_send(self) -> SearchResult | None:
+        """Record that the request is about to be sent; return the call that another try has placed meanwhile."""
+        for _ in range(_MAX_SEARCHES_BEFORE_SENDING):
             self._check_stop()
-            self._note_sending()
+            self._record_sending()
             self._check_stop()
             if time.monotonic() - self._known_at <= FRESH_SECONDS:
-                return
-            look = self._look_up(is_again=True)
-            if look.found is Found.CALL:
-                raise _FoundMeanwhileError(look)
-            if look.found is Found.TOO_MUCH:
+                return None
+            result = self._search_list(is_again=True)
+            if result.found is Found.CALL:
+                return result
+            if result.found is Found.TOO_MUCH:
                 break
-        raise VapiTransientError("It cannot be seen whether somebody else places the call. Nothing was sent.")
+        raise VapiTransientError(
+            "Could not verify that no other attempt is placing this call. Nothing was sent."
+        )
 
-    def _note_sending(self) -> None:
+    def _record_sending(self) -> None:
         try:
             self._write(Recorded.SENDING, at=time.time())
         except Exception as error:
-            # The note is a fence, too: Airflow takes none from a try that another has taken the place of.
+            # This write is a fence, too: Airflow refuses it from a try that another one has superseded.
             problem = type(error).__name__
         else:
-            self._has_noted_sending = True
+            self._is_recorded_as_sending = True
             return
         raise VapiTransientError(
-            f"Airflow did not take the note that a call is about to be placed ({problem}), so nothing was sent."
+            f"Could not write to the task state store ({problem}), so no call was placed."
         )
 
-    def _take_back(self) -> None:
-        """Note that the request had no effect; where that fails, the next try looks for the call."""
-        if not self._has_noted_sending:
+    def _record_unsent(self) -> None:
+        """Record that the request had no effect; where that fails, the next try searches for the call."""
+        if not self._is_recorded_as_sending:
             return
         try:
             self._write(Recorded.NOT_SENT)
         except Exception as error:
-            self._log.warning(
-                "Airflow did not take the note that nothing was sent (%s).", type(error).__name__
-            )
+            self._log.warning("Could not record that nothing was sent (%s).", type(error).__name__)
+            self._state = dataclasses.replace(self.state, state=Recorded.NOT_SENT)
+        self._known = dataclasses.replace(self._known, recorded=Recorded.NOT_SENT)
 
-    def _read(self) -> None:
-        call_id = str(self._call_id)
-        self._tell_id(call_id)
-        call = self._hook.get_call(call_id)
-        if not did_ring_nobody(call):
-            self._call = call
-            self._learn(SearchResult(Found.CALL, call_id))
-        elif self._note.clear_number == self._clear_number:
-            self._learn(SearchResult(Found.NOBODY_RANG))
-        else:
-            # Another task instance may have called this person since.
-            self._note = dataclasses.replace(self._note, state=Recorded.NOTHING)
-            self._learn(SearchResult(Found.NOT_SEARCHED))
+    def _pause_before_repeat(self, error: VapiError) -> None:
+        """Sit out the pause after a request without effect, or raise its error if it is not to be repeated here."""
+        pause = self._repeats.pause_after(error)
+        if pause is None:
+            raise error
+        self._log.warning("%s Retrying in %.1f s (attempt %d failed).", error, pause, self._repeats.failed)
+        time.sleep(pause)
 
-    def _look(self) -> None:
+    def _find(self) -> None:
+        self._log.info("A request may have been sent. Searching for a call with token %s.", self.state.token)
         began_at = time.time()
         try:
-            look = self._look_up()
+            result = self._search_list()
         except VapiTransientError as error:
             self._failure = error
             self._log.warning("%s", error)
-            look = SearchResult(Found.UNREADABLE)
+            result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise self._undecided(str(error)) from None
-        self._learn(look, is_settled=began_at >= self._settles_at)
+        self._learn(result, is_settled=began_at >= self._search.settles_at(self._last_sending))
 
-    def _look_up(self, *, is_again: bool = False) -> SearchResult:
-        began_at = time.monotonic()
-        since = self._since()
-        if is_again and self._newest is not None:
-            # What has come since the last look, by Vapi's clock; a long list would take too long again.
-            since = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
-        elif since is not None:
-            since -= CLOCK_DIFFERENCE
-        look = look_up(
-            self._hook,
-            self.token,
-            since=since,
-            assistant_id=self._note.assistant_id,
-            phone_number_id=self._note.phone_number_id,
-        )
-        # Where it took longer than a request may, the process may have stood still, and the answer be old.
-        ended_at = time.monotonic()
-        is_old = ended_at - began_at > self._hook.request_timeout
-        self._known_at = began_at if is_old else ended_at
-        self._newest = look.newest or self._newest
-        return look
+    @cached_property
+    def _search(self) -> CallSearch:
+        return CallSearch(self._client, self._run_after)
 
-    def _since(self) -> datetime | None:
-        """Return when the call can have been placed at the earliest, by our clock."""
-        if self._known.noted is Recorded.NOTHING:
-            return self._run_after
-        return datetime.fromtimestamp(self._last_sending, timezone.utc)
-
-    @property
-    def _settles_at(self) -> float:
-        return self._last_sending + self._hook.request_timeout + KILL_SECONDS + LIST_LAG_SECONDS
+    def _search_list(self, *, is_again: bool = False) -> SearchResult:
+        result = self._search.run(self.state, self._last_sending, is_again=is_again)
+        self._known_at = self._search.known_at
+        return result
 
     def _wait(self) -> None:
-        left = max(0.0, self._settles_at - time.time())
-        self._log.info(
-            "No call with the token %s is listed; looking again, for %.0f s more.", self.token, left
-        )
+        left = max(0.0, self._search.settles_at(self._last_sending) - time.time())
+        self._log.info("No call with token %s yet; still checking for %.0f s.", self.state.token, left)
         time.sleep(min(self._pause, left))
         self._check_stop()
         self._pause *= 2
         self._learn(SearchResult(Found.NOT_SEARCHED))
 
-    def _adopt(self) -> Call:
-        call_id = str(self._call_id)
-        self._tell_placed(call_id)
-        if self._call is None:
-            self._call = self._hook.get_call(call_id)
-            self._log.info("Call %s has the token %s: it was placed before.", call_id, self.token)
-        return self._call
+    def _record_placed(self, recorded: PlacementState) -> None:
+        if recorded.state is Recorded.PLACED and recorded.call_id == self.call_id:
+            return
+        try:
+            self._write(Recorded.PLACED, call_id=self.call_id)
+        except Exception as error:
+            # The call exists, and its token will be found again.
+            self._log.warning("Could not record call %s (%s).", self.call_id, type(error).__name__)
 
-    def _tell_placed(self, call_id: str) -> None:
-        if self._note.state is not Recorded.PLACED or self._note.call_id != call_id:
-            try:
-                self._write(Recorded.PLACED, call_id=call_id)
-            except Exception as error:
-                # The call is there, and its token will be found again.
-                self._log.warning(
-                    "Airflow did not take the note of call %s (%s).", call_id, type(error).__name__
-                )
-        self._tell_id(call_id)
-
-    def _learn(self, look: SearchResult, *, is_settled: bool = False, has_sent: bool = False) -> None:
-        self._call_id = look.call_id or self._call_id
+    def _learn(self, result: SearchResult, *, is_settled: bool = False, has_sent: bool = False) -> None:
+        self.call_id = result.call_id or self.call_id
         self._known = dataclasses.replace(
             self._known,
-            noted=self._note.state,
-            found=look.found,
+            recorded=self.state.state,
+            found=result.found,
             is_settled=is_settled,
             has_sent=has_sent or self._known.has_sent,
         )
 
     def _write(self, state: Recorded, *, at: float | None = None, call_id: str | None = None) -> None:
-        request = self._request
-        note = dataclasses.replace(
-            self._note,
+        written = dataclasses.replace(
+            self.state,
             state=state,
             clear_number=self._clear_number,
-            at=self._note.at if at is None else at,
+            at=self.state.at if at is None else at,
             call_id=call_id,
-            assistant_id=request.assistant_id,
-            phone_number_id=request.phone_number_id,
+            assistant_id=self._request.assistant_id,
+            phone_number_id=self._request.phone_number_id,
         )
-        self._notes.write(note)
-        self._note = note
+        self._store.write(written)
+        self._state = written
         if at is not None:
             self._last_sending = at
 
     def _check_stop(self) -> None:
-        if self._is_stopped():
-            sent = (
-                f"A call with the token {self.token} may have been placed before."
-                if self._is_in_doubt
-                else ""
+        if self._stop.is_set:
+            is_in_doubt = (
+                decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
             )
-            raise VapiTransientError(f"The task was told to stop, and sends nothing more. {sent}".rstrip())
-
-    @property
-    def _is_in_doubt(self) -> bool:
-        return decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
+            doubt = f" A call with token {self.state.token} may have been placed before." * is_in_doubt
+            raise VapiTransientError(f"The task was stopped and sends nothing more.{doubt}")
 
     def _later(self) -> VapiError:
+        token = self.state.token
         if self._known.found is Found.UNREADABLE:
             return VapiTransientError(
                 f"A call may have been placed, and the list of calls cannot be read: {self._failure} Its token is "
-                f"{self.token}; a retry looks for it again."
+                f"{token}; a retry searches for it again."
             )
         return VapiTransientError(
-            f"{self._failure} No call with the token {self.token} was found afterwards, so nobody was called; a retry "
-            "may place it."
+            f"{self._failure} No call with token {token} was found afterwards, so no phone rang; a retry may place it."
         )
 
     def _undecided(self, problem: str) -> VapiCallInDoubtError:
         return VapiCallInDoubtError(
-            f"A call may have been placed, and nobody can tell: {problem} Look for the token {self.token} in Vapi's "
-            "dashboard, in the calls' names and variable values, before you clear this task."
+            f"A call may have been placed, and it cannot be verified: {problem} Search for the token "
+            f"{self.state.token} in Vapi's dashboard, in the calls' names and variable values, before you clear this "
+            "task."
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG says about a call to place, checked and made into the body that Vapi takes."""
+"""The arguments of a call to place, checked and turned into the body that Vapi accepts."""
 
 from __future__ import annotations
 
@@ -8,35 +8,26 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
-from vapi_provider.client.arguments import check_instant, check_request
+from vapi_provider.client.arguments import check_instant
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.placing.masking import mask_ending
 
 MAX_NAME_LENGTH = 30
-"""The longest name in characters; Vapi takes 40, and the token's suffix needs the rest."""
+"""The longest name in characters; Vapi accepts 40, and the token's suffix takes the rest."""
 
 TOKEN_VARIABLE = "airflow_token"
-"""The variable value that carries the token; the assistant's script does not see it unless it asks for it."""
+"""The variable value that carries the token; the assistant's script does not use it."""
 
-# Who talks, under the names of the arguments, and of the API for what only ``request`` can say.
-_TALKERS = {
-    "assistant_id": "assistantId",
-    "assistant": "assistant",
-    "squad_id": "squadId",
-    "squad": "squad",
-    "workflow_id": "workflowId",
-    "workflow": "workflow",
-}
-_OVERRIDES = {"assistant": "assistantOverrides", "squad": "squadOverrides", "workflow": "workflowOverrides"}
-_ONLY_IN_REQUEST = ("squad", "workflow")
+# Who talks, under the names of the arguments and of the API; ``squad`` only within ``extra_body``.
+_TALKERS = {"assistant_id": "assistantId", "assistant": "assistant", "squad_id": "squadId", "squad": "squad"}
+_OVERRIDES = {"assistant": "assistantOverrides", "squad": "squadOverrides"}
 
-# What ``request`` must not say, since an argument does.
+# What ``extra_body`` must not contain, since there is an argument for it.
 _ARGUMENTS = {
     "assistantId": "assistant_id",
     "squadId": "squad_id",
-    "workflowId": "workflow_id",
     "assistant": "assistant",
     "phoneNumberId": "phone_number_id",
     "customer": "customer",
@@ -45,7 +36,7 @@ _ARGUMENTS = {
     "schedulePlan": "schedule_plan",
 }
 
-_CUSTOMER = {
+_CUSTOMER_TEXTS = {
     "number": ("number", 40),
     "sip_uri": ("sipUri", 500),
     "name": ("name", 40),
@@ -55,13 +46,23 @@ _CUSTOMER = {
 }
 _SCHEDULE_PLAN = {"earliest_at": "earliestAt", "latest_at": "latestAt"}
 
-_LATER = object()
-"""Stands for a part of an argument that is known only when the task runs."""
-
-# As text, which re compiles and keeps at first use: a DAG file imports this module.
+# As text, which re compiles on first use: a DAG file imports this module.
 _E164 = r"\+[1-9][0-9]{1,14}"
+_ANY_NUMBER = r"(?=.{3,40}$)\+?[A-Za-z0-9]+"
 _SIP_URI = r"sips?:[^\s]+"
-_TEMPLATE = r"\{\{|\{%|\{#"
+
+
+class Customer(TypedDict, total=False):
+    """The callee: ``number`` in E.164 or ``sip_uri``, and what else Vapi accepts for a customer."""
+
+    number: str | None
+    sip_uri: str | None
+    name: str | None
+    extension: str | None
+    email: str | None
+    external_id: str | None
+    number_e164_check_enabled: bool | None
+    assistant_overrides: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class CallRequest:
     A call to place.
 
     :param body: the body for Vapi, without the token
-    :param person: whom it rings
-    :param caller: with what: the assistant, squad or workflow, and the phone number
-    :param overrides: the field of the body that holds the overrides which the call uses
-    :param assistant_id: the assistant, to look for the call by; None when it has none of its own
-    :param phone_number_id: the phone number, to look for the call by
+    :param person: the callee
+    :param caller: the assistant or squad, and the phone number
+    :param overrides: the field of the body with the overrides of the call
+    :param assistant_id: the assistant, to search the call by; None without one
+    :param phone_number_id: the phone number, to search the call by
     """
 
     body: dict[str, Any]
@@ -84,9 +85,16 @@ class CallRequest:
     assistant_id: str | None
     phone_number_id: str | None
 
+    @property
+    def due_at(self) -> float | None:
+        """The latest instant at which Vapi places a scheduled call, in seconds since 1970; None without a schedule."""
+        plan = self.body.get("schedulePlan") or {}
+        due = plan.get("latestAt") or plan.get("earliestAt")
+        return datetime.fromisoformat(due).timestamp() if due else None
+
     def carrying(self, token: str) -> dict[str, Any]:
         """
-        Return the body with the token in both places from which it can be read back.
+        Return the body with the token in the name and in the variable values.
 
         :param token: the token
         """
@@ -96,136 +104,84 @@ class CallRequest:
         return {**self.body, "name": name, self.overrides: {**overrides, "variableValues": values}}
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def find_misuse(arguments: Mapping[str, Any]) -> str | None:
     """
-    Check what can be told of a call when a DAG is parsed: everything that holds no template.
+    Find arguments that are missing or exclude each other, by which are given and not by their values.
 
-    :param arguments: the operator's arguments by name
-    :raises VapiConfigurationError: saying which argument is wrong
+    :param arguments: the operator's arguments by name, rendered or not
+    :return: what is wrong; None when nothing is
     """
-    request = arguments["request"]
-    if isinstance(request, Mapping) or not is_template(request):
-        # What a template makes a request of is known later; the keys of a dictionary are not rendered.
-        _check_talker(arguments)
-        _check_parties(arguments)
-    for name, check in _CHECKS.items():
-        known = _known(arguments[name])
-        if known is not None and known is not _LATER:
-            check(known)
+    extra = arguments["extra_body"]
+    if extra is not None and not isinstance(extra, Mapping):
+        # What a template or a task makes of it is known later.
+        return None
+    extra = extra or {}
+    given = _talkers(arguments, extra)
+    if len(given) != 1:
+        return (
+            "exactly one of assistant_id, squad_id and assistant is required; got "
+            f"{' and '.join(given) or 'none of them'}"
+        )
+    if arguments["assistant_overrides"] is not None and not given[0].startswith("assistant"):
+        return f"assistant_overrides requires an assistant; with {given[0]}, use squadOverrides in extra_body"
+    for argument, field in (("customer", "customerId"), ("phone_number_id", "phoneNumber")):
+        if (arguments[argument] is None) == (extra.get(field) is None):
+            return f"either {argument} or {field} in extra_body is required, and not both"
+    return None
 
 
 def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     """
-    Check a call's arguments, all of them rendered, and make a request of them.
+    Check a call's arguments, all of them rendered, and build its request.
 
     :param arguments: the operator's arguments by name
-    :raises VapiConfigurationError: saying which argument is wrong; nothing is sent then
+    :raises VapiConfigurationError: naming the argument that is wrong; nothing is sent then
     :return: the request
     """
-    talker = _check_talker(arguments)
-    _check_parties(arguments)
-    checked = {name: check(arguments[name]) for name, check in _CHECKS.items() if arguments[name] is not None}
-    extra = checked.get("request", {})
-    overrides = _overrides_field(talker)
+    checked = {
+        name: check(name, arguments[name]) for name, check in _CHECKS.items() if arguments[name] is not None
+    }
+    misuse = find_misuse(arguments)
+    if misuse is not None:
+        raise _refuse(misuse)
+    extra = checked.get("extra_body", {})
+    (talker,) = _talkers(arguments, extra)
     body = {**extra}
     for field, argument in _ARGUMENTS.items():
         if argument in checked:
             body[field] = checked[argument]
-    customer = body.get("customer", {})
     phone_number = body.get("phoneNumberId")
     return CallRequest(
-        body=check_request(body),
-        person=_person(customer, extra.get("customerId")),
-        # A transient one is written anew for each try; it is told by the task that writes it.
+        body=body,
+        person=_person(body.get("customer", {}), extra.get("customerId")),
+        # An inline assistant can differ in each try, so only the fact that there is one counts.
         caller=f"{talker}={body[_TALKERS[talker]] if talker.endswith('_id') else ''};phone={phone_number or ''}",
-        overrides=overrides,
+        overrides=_OVERRIDES[talker.removesuffix("_id")],
         assistant_id=body.get("assistantId"),
         phone_number_id=phone_number,
     )
-
-
-def is_template(value: Any) -> bool:
-    """
-    Say whether a value is known only when the task runs.
-
-    :param value: an argument, or a part of one
-    """
-    if isinstance(value, str):
-        return bool(re.search(_TEMPLATE, value))
-    if isinstance(value, Mapping):
-        return any(is_template(item) for item in value.values())
-    if isinstance(value, (list, tuple, set)):
-        return any(is_template(item) for item in value)
-    # What a task will return, an element of what is mapped, or (from Airflow 3.3 on) what makes the argument.
-    return hasattr(value, "resolve") or callable(value)
-
-
-def _known(value: Any) -> Any:
-    """Return what is known of a value when a DAG is parsed; keys are never rendered."""
-    if isinstance(value, Mapping):
-        return {key: _known(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_known(part) for part in value]
-    return _LATER if is_template(value) else value
 
 
 def _refuse(problem: str) -> VapiConfigurationError:
     return VapiConfigurationError(f"{problem}. Nothing was sent.")
 
 
-def _given(arguments: Mapping[str, Any], name: str) -> bool:
-    if name in _ONLY_IN_REQUEST:
-        request = arguments["request"]
-        return isinstance(request, Mapping) and request.get(name) is not None
-    return arguments[name] is not None
+def _talkers(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> list[str]:
+    given = {**arguments, "squad": extra.get("squad")}
+    return [name for name in _TALKERS if given[name] is not None]
 
 
-def _check_talker(arguments: Mapping[str, Any]) -> str:
-    """Return which of the ways to say who talks was taken; it must be one."""
-    given = [name for name in _TALKERS if _given(arguments, name)]
-    if len(given) != 1:
-        raise _refuse(
-            "Exactly one of assistant_id, squad_id, workflow_id and assistant must say who talks; got "
-            f"{' and '.join(given) or 'none of them'}"
-        )
-    if arguments["assistant_overrides"] is not None and not given[0].startswith("assistant"):
-        raise _refuse(
-            f"assistant_overrides goes with an assistant; with {given[0]}, put {_overrides_field(given[0])} into request"
-        )
-    return given[0]
-
-
-def _check_parties(arguments: Mapping[str, Any]) -> None:
-    """See that there is one customer and one phone number to call from."""
-    request = arguments["request"] or {}
-    if not isinstance(request, Mapping):
-        # Its own check says so.
-        return
-    if (arguments["customer"] is None) == (request.get("customerId") is None):
-        raise _refuse("Either customer must say who is called, or customerId in request, and not both")
-    if (arguments["phone_number_id"] is None) == (request.get("phoneNumber") is None):
-        raise _refuse(
-            "Either phone_number_id must say which number to call from, or phoneNumber in request, and not both"
-        )
-
-
-def _overrides_field(talker: str) -> str:
-    return _OVERRIDES[talker.removesuffix("_id")]
-
-
-def _refuse_token(overrides: Any) -> None:
-    if overrides is None or overrides is _LATER:
+def _refuse_token(overrides: Any, name: str) -> None:
+    if overrides is None:
         return
     if not isinstance(overrides, Mapping):
-        raise _refuse(f"The overrides must be an object; got {type(overrides).__name__}")
+        raise _refuse(f"{name} must be an object; got {type(overrides).__name__}")
     values = overrides.get("variableValues")
-    if values is _LATER:
-        return
     if values is not None and not isinstance(values, Mapping):
-        raise _refuse(f"The overrides' variableValues must be an object; got {type(values).__name__}")
+        raise _refuse(f"variableValues in {name} must be an object; got {type(values).__name__}")
     if TOKEN_VARIABLE in (values or {}):
         raise _refuse(
-            f"The variable value {TOKEN_VARIABLE!r} is taken: it carries the token that the call is found by"
+            f"variableValues in {name} must not contain {TOKEN_VARIABLE!r}, which carries the token of the call"
         )
 
 
@@ -234,148 +190,145 @@ def _person(customer: Mapping[str, Any], customer_id: Any) -> str:
     return f"{number};ext={customer.get('extension') or ''}"
 
 
-def _check_id(parameter: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or value.strip() in ("", "None"):
-            raise _refuse(f"{parameter} must be an id; got {_kind(value)}")
-        return value.strip()
-
-    return check
+def _check_text(parameter: str, value: Any) -> str:
+    if not isinstance(value, str) or value.strip() in ("", "None"):
+        shown = repr(value[:50]) if isinstance(value, str) else type(value).__name__
+        raise _refuse(f"{parameter} must be a string that is not empty; got {shown}")
+    return value.strip()
 
 
-def _check_name(name: Any) -> str:
-    if not isinstance(name, str) or name.strip() in ("", "None"):
-        raise _refuse(f"name must be a text; got {_kind(name)}")
-    if len(name.strip()) > MAX_NAME_LENGTH:
+def _check_name(parameter: str, value: Any) -> str:
+    name = _check_text(parameter, value)
+    if len(name) > MAX_NAME_LENGTH:
         raise _refuse(
-            f"name has {len(name.strip())} characters; at most {MAX_NAME_LENGTH} leave room for the token behind it"
+            f"{parameter} has {len(name)} characters; at most {MAX_NAME_LENGTH} are possible, since the token follows it"
         )
-    return name.strip()
+    return name
 
 
-def _check_object(parameter: str) -> Callable[[Any], dict[str, Any]]:
-    def check(value: Any) -> dict[str, Any]:
-        if not isinstance(value, Mapping) or not value:
-            raise _refuse(
-                f"{parameter} must be a dictionary as the API takes it, and not an empty one; got "
-                f"{type(value).__name__}{_hint(value)}"
-            )
-        try:
-            json.dumps(value, allow_nan=False, default=_write_later)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise _refuse(f"{parameter} cannot be written as JSON: {error}") from None
+def _check_mapping(parameter: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
         return dict(value)
-
-    return check
-
-
-def _write_later(value: Any) -> None:
-    if value is not _LATER:
-        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    hint = " (a template renders to a string; template the values, or set render_template_as_native_obj=True)"
+    raise _refuse(
+        f"{parameter} must be a dictionary that is not empty; got {type(value).__name__}"
+        f"{hint if isinstance(value, str) else ''}"
+    )
 
 
-def _check_overrides(overrides: Any) -> dict[str, Any]:
-    checked = _check_object("assistant_overrides")(overrides)
-    _refuse_token(checked)
+def _check_object(parameter: str, value: Any) -> dict[str, Any]:
+    checked = _check_mapping(parameter, value)
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refuse(f"{parameter} cannot be written as JSON: {error}") from None
     return checked
 
 
-def _check_customer(customer: Any) -> dict[str, str]:
-    if not isinstance(customer, Mapping):
-        raise _refuse(
-            f"customer must be a dictionary with number or sip_uri; got {type(customer).__name__}{_hint(customer)}"
-        )
-    _refuse_unknown("customer", customer, _CUSTOMER)
-    checked = {}
-    for name, (field, longest) in _CUSTOMER.items():
-        value = customer.get(name)
-        if value is None or value is _LATER:
-            continue
-        if not isinstance(value, str):
-            hint = "; with render_template_as_native_obj it is made a number" if name == "number" else ""
-            raise _refuse(f"customer's {name} must be a text; got {type(value).__name__}{hint}")
-        text = value.strip()
-        if text == "None":
-            raise _refuse(f"customer's {name} is 'None', which is what a template makes of a None")
-        if len(text) > longest:
-            raise _refuse(f"customer's {name} has {len(text)} characters; Vapi takes at most {longest}")
+def _check_overrides(parameter: str, value: Any) -> dict[str, Any]:
+    overrides = _check_object(parameter, value)
+    _refuse_token(overrides, parameter)
+    return overrides
+
+
+def _check_customer(parameter: str, value: Any) -> dict[str, Any]:
+    customer = _check_object(parameter, value)
+    _refuse_unknown(parameter, customer, Customer.__annotations__)
+    checked: dict[str, Any] = {}
+    for name, (field, longest) in _CUSTOMER_TEXTS.items():
+        text = _check_customer_text(name, customer.get(name), longest)
         if text:
             checked[field] = text
-    ways = [customer.get("number"), customer.get("sip_uri")]
-    if _LATER not in ways and ("number" in checked) == ("sipUri" in checked):
-        raise _refuse("customer must have either a number or a sip_uri")
-    if "number" in checked and not re.fullmatch(_E164, checked["number"]):
-        raise _refuse(
-            f"customer's number {mask_ending(checked['number'])} is not in E.164, such as +12025550143: a plus, the "
-            "country code and the number, digits only"
+    is_checked = customer.get("number_e164_check_enabled")
+    if isinstance(is_checked, bool):
+        checked["numberE164CheckEnabled"] = is_checked
+    elif is_checked is not None:
+        raise _refuse(f"customer's number_e164_check_enabled must be a bool; got {type(is_checked).__name__}")
+    if customer.get("assistant_overrides") is not None:
+        checked["assistantOverrides"] = _check_overrides(
+            "customer's assistant_overrides", customer["assistant_overrides"]
         )
-    if "sipUri" in checked and not re.fullmatch(_SIP_URI, checked["sipUri"]):
-        raise _refuse("customer's sip_uri must begin with sip: or sips:")
+    _check_destination(checked)
     return checked
 
 
-def _check_schedule_plan(plan: Any) -> dict[str, str]:
-    if not isinstance(plan, Mapping):
+def _check_customer_text(name: str, value: Any, longest: int) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}")
+    text = value.strip()
+    if text == "None":
+        raise _refuse(f"customer's {name} is 'None', which is what a template makes of a None")
+    if len(text) > longest:
+        raise _refuse(f"customer's {name} has {len(text)} characters; Vapi accepts at most {longest}")
+    return text
+
+
+def _check_destination(customer: Mapping[str, Any]) -> None:
+    """Check the number or SIP URI of a customer, under the API's own names."""
+    number, sip_uri = customer.get("number"), customer.get("sipUri")
+    if (number is None) == (sip_uri is None):
+        raise _refuse("customer must have either a number or a sip_uri")
+    if sip_uri is not None and not re.fullmatch(_SIP_URI, sip_uri):
+        raise _refuse("customer's sip_uri must begin with sip: or sips:")
+    if number is None:
+        return
+    if customer.get("numberE164CheckEnabled") is False:
+        if not re.fullmatch(_ANY_NUMBER, number):
+            raise _refuse(
+                f"customer's number {mask_ending(number)} must be 3 to 40 letters and digits, or a plus and those"
+            )
+    elif not re.fullmatch(_E164, number):
         raise _refuse(
-            f"schedule_plan must be a dictionary with earliest_at; got {type(plan).__name__}{_hint(plan)}"
+            f"customer's number {mask_ending(number)} is not in E.164, such as +12025550143: a plus, the country code "
+            "and the number, digits only. For the numbers of a SIP trunk set number_e164_check_enabled to False"
         )
-    _refuse_unknown("schedule_plan", plan, _SCHEDULE_PLAN)
+
+
+def _check_schedule_plan(parameter: str, value: Any) -> dict[str, str]:
+    plan = _check_mapping(parameter, value)
+    _refuse_unknown(parameter, plan, _SCHEDULE_PLAN)
     checked = {}
     for name, field in _SCHEDULE_PLAN.items():
-        if plan.get(name) is _LATER:
-            continue
         instant = check_instant(plan.get(name), parameter=f"schedule_plan's {name}")
         if instant is not None:
             checked[field] = instant
-    if plan.get("earliest_at") is None:
+    if "earliestAt" not in checked:
         raise _refuse("schedule_plan must have earliest_at")
-    earliest, latest = checked.get("earliestAt"), checked.get("latestAt")
-    if earliest and latest and datetime.fromisoformat(latest) <= datetime.fromisoformat(earliest):
+    earliest, latest = checked["earliestAt"], checked.get("latestAt")
+    if latest and datetime.fromisoformat(latest) <= datetime.fromisoformat(earliest):
         raise _refuse("schedule_plan's latest_at must be after its earliest_at")
     return checked
 
 
-def _check_extra(request: Any) -> dict[str, Any]:
-    checked = _check_object("request")(request)
+def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
+    checked = _check_object(parameter, value)
     for field, argument in _ARGUMENTS.items():
         if field in checked:
-            raise _refuse(f"request must not have {field}; use the argument {argument}")
+            raise _refuse(f"extra_body must not contain {field}; use the argument {argument}")
     if "customers" in checked:
         raise _refuse(
-            "request must not have customers: each person is called by a task instance of its own; use "
-            "VapiCreateCallOperator.partial(...).expand(customer=[...])"
+            "extra_body must not contain customers; map the operator over them: .expand(customer=[...])"
         )
-    for field in _OVERRIDES.values():
-        _refuse_token(checked.get(field))
+    _refuse_token(checked.get("squadOverrides"), "squadOverrides in extra_body")
     return {field: value for field, value in checked.items() if value is not None}
 
 
 def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Mapping[str, Any]) -> None:
     unknown = sorted(str(name)[:40] for name in given if name not in known)
     if unknown:
-        raise _refuse(f"{parameter} has unknown keys {unknown}; it takes {', '.join(known)}")
+        raise _refuse(f"{parameter} has unknown keys {unknown}; the known ones are {', '.join(known)}")
 
 
-def _hint(value: Any) -> str:
-    """Say what makes a text of a dictionary; the text itself may hold what is nobody's business."""
-    return " (a template makes a text of it, unless the DAG has render_template_as_native_obj)" * isinstance(
-        value, str
-    )
-
-
-def _kind(value: Any) -> str:
-    return repr(value[:50]) if isinstance(value, str) else type(value).__name__
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "assistant_id": _check_id("assistant_id"),
-    "squad_id": _check_id("squad_id"),
-    "workflow_id": _check_id("workflow_id"),
-    "assistant": _check_object("assistant"),
-    "phone_number_id": _check_id("phone_number_id"),
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "assistant_id": _check_text,
+    "squad_id": _check_text,
+    "assistant": _check_object,
+    "phone_number_id": _check_text,
     "customer": _check_customer,
     "name": _check_name,
     "assistant_overrides": _check_overrides,
     "schedule_plan": _check_schedule_plan,
-    "request": _check_extra,
+    "extra_body": _check_extra,
 }

@@ -1,35 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking for the calls that carry a token, in a list that knows no filter for it."""
+"""Searching Vapi's list, which has no filter for it, for the calls with a token."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.pagination import newest_first
-from vapi_provider.models.limits import rang_nobody
-from vapi_provider.placing.decision import Found
+from vapi_provider.models.outcome import was_never_dialled
+from vapi_provider.placing.decision import Found, Recorded
 from vapi_provider.placing.tokens import carries
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.vapi import VapiHook
-    from vapi_provider.models.call import PlacedCallView
+    from vapi_provider.client.client import VapiClient
+    from vapi_provider.models.call import Call, PlacedCallView
+    from vapi_provider.placing.state import PlacementState
 
 PAGE_SIZE = 100
 MAX_PAGES = 200
 MAX_BYTES = 512 * 1_048_576
 
+KILL_SECONDS = 5.0
+"""How long a process goes on after Airflow has begun to stop it."""
+
+LIST_LAG_SECONDS = 30.0
+"""How long a call may be missing in Vapi's list after it was placed."""
+
+CLOCK_DIFFERENCE = timedelta(hours=1)
+"""By how much the clocks of Airflow and Vapi may differ."""
+
 
 @dataclass(frozen=True)
 class SearchResult:
     """
-    What a look at the list has brought.
+    What a search of the list found.
 
     :param found: what that means
-    :param call_id: the call to adopt, when there is one
-    :param newest: where there is none, when the newest call that was listed was created, whoever placed it
+    :param call_id: the call to adopt, if there is one
+    :param newest: without one, when the newest call in the list was created, whoever placed it
     """
 
     found: Found
@@ -37,12 +48,70 @@ class SearchResult:
     newest: datetime | None = None
 
 
-class _TooMuchError(Exception):
-    """The list is longer than may be read."""
+class _BudgetSpentError(Exception):
+    """The list is longer than the search may read."""
 
 
-def look_up(
-    hook: VapiHook,
+class CallSearch:
+    """
+    The searches of one try for its call.
+
+    :param client: the client
+    :param run_after: when the DAG run was due, before which there was no try
+    """
+
+    def __init__(self, client: VapiClient, run_after: datetime | None) -> None:
+        self._client = client
+        self._run_after = run_after
+        self.known_at = 0.0
+        """Up to when the last search knows, by the monotonic clock."""
+        self._newest: datetime | None = None
+
+    def settles_at(self, last_sending: float) -> float:
+        """
+        Return when a search is late enough to show the call of a request.
+
+        :param last_sending: when the request was about to be sent, in seconds since 1970
+        """
+        return last_sending + self._client.settings.timeout + KILL_SECONDS + LIST_LAG_SECONDS
+
+    def run(self, state: PlacementState, last_sending: float, *, is_again: bool = False) -> SearchResult:
+        """
+        Search once.
+
+        :param state: what is recorded about the call
+        :param last_sending: when its request may have been sent for the last time, in seconds since 1970
+        :param is_again: whether only what came since the last search matters
+        :raises VapiTransientError: when the list could not be read
+        :raises VapiPermanentError: when Vapi refuses to list calls
+        :return: what was found
+        """
+        began_at = time.monotonic()
+        since = self._run_after
+        if state.state is not Recorded.NOTHING:
+            since = datetime.fromtimestamp(last_sending, timezone.utc)
+        if is_again and self._newest is not None:
+            # By Vapi's clock; a long list would take too long again.
+            since = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
+        elif since is not None:
+            since -= CLOCK_DIFFERENCE
+        result = search_calls(
+            self._client,
+            state.token,
+            since=since,
+            assistant_id=state.assistant_id,
+            phone_number_id=state.phone_number_id,
+        )
+        # Longer than a request may take: the process may have stood still, and the result be old.
+        ended_at = time.monotonic()
+        is_old = ended_at - began_at > self._client.settings.timeout
+        self.known_at = began_at if is_old else ended_at
+        self._newest = result.newest or self._newest
+        return result
+
+
+def search_calls(
+    client: VapiClient,
     token: str,
     *,
     since: datetime | None,
@@ -50,15 +119,15 @@ def look_up(
     phone_number_id: str | None,
 ) -> SearchResult:
     """
-    Look for the calls with a token, and choose one that rang somebody, or may yet.
+    Search for the calls with a token, and choose one that made a phone ring, or still may.
 
-    :param hook: the hook
+    :param client: the client
     :param token: the token
     :param since: when the oldest of them can have been created, by Vapi's clock
-    :param assistant_id: the assistant that they have
-    :param phone_number_id: the phone number that they have
+    :param assistant_id: their assistant
+    :param phone_number_id: their phone number
     :raises VapiTransientError: when the list could not be read
-    :raises VapiPermanentError: when Vapi refuses to show it
+    :raises VapiPermanentError: when Vapi refuses to list calls
     :return: what was found
     """
     filters = {
@@ -66,7 +135,7 @@ def look_up(
         "phoneNumberId": phone_number_id,
         "createdAtGe": since.isoformat() if since else None,
     }
-    reader = _Reader(hook, {name: value for name, value in filters.items() if value is not None})
+    reader = _Reader(client, {name: value for name, value in filters.items() if value is not None})
     matches: list[PlacedCallView] = []
     newest: datetime | None = None
     is_whole = True
@@ -75,43 +144,43 @@ def look_up(
             newest = newest or call.created_at
             if carries(call, token):
                 matches.append(call)
-    except _TooMuchError:
+    except _BudgetSpentError:
         is_whole = False
-    ringing = [call for call in matches if not did_ring_nobody(call)]
+    ringing = [call for call in matches if not never_rang(call)]
     if ringing:
         return SearchResult(Found.CALL, max(ringing, key=_certainty).id)
     if not is_whole:
         return SearchResult(Found.TOO_MUCH, newest=newest)
-    return SearchResult(Found.NOBODY_RANG if matches else Found.NOTHING, newest=newest)
+    return SearchResult(Found.NEVER_RANG if matches else Found.NOTHING, newest=newest)
 
 
-def did_ring_nobody(call: Any) -> bool:
+def never_rang(call: Call | PlacedCallView) -> bool:
     """
-    Say whether a call is over without ever having been dialled.
+    Return whether a call is over without ever having been dialled.
 
-    :param call: the call, or as much of it as tells
+    :param call: the call
     """
-    return call.has_ended and rang_nobody(call.ended_reason)
+    return call.has_ended and was_never_dialled(call.ended_reason)
 
 
 def _certainty(call: PlacedCallView) -> bool:
-    """Prefer a call that rang somebody to one that is still to come."""
+    """Prefer a call that rang to one that is still to come."""
     return call.started_at is not None or call.is_terminal
 
 
 class _Reader:
     """Reads pages within the budget."""
 
-    def __init__(self, hook: VapiHook, filters: Mapping[str, str]) -> None:
-        self._hook = hook
+    def __init__(self, client: VapiClient, filters: Mapping[str, str]) -> None:
+        self._client = client
         self._filters = filters
         self._pages = 0
         self._bytes = 0
 
     def page(self, query: Mapping[str, Any]) -> list[PlacedCallView]:
         if self._pages >= MAX_PAGES or self._bytes >= MAX_BYTES:
-            raise _TooMuchError
-        page = self._hook.list_placed({**self._filters, **query})
+            raise _BudgetSpentError
+        page = self._client.list_placed({**self._filters, **query})
         self._pages += 1
         self._bytes += page.size
         return page.rows

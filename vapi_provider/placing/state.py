@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tries of a task note about the call that they place, where Airflow has a place for it (3.3 and later)."""
+"""What the tries of a task record about the call that they place, and the flag that stops a try."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,26 @@ if TYPE_CHECKING:
 _KEY = "placing"
 
 
+@dataclass
+class StopFlag:
+    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
+
+    is_set: bool = False
+
+
 @dataclass(frozen=True)
 class PlacementState:
     """
-    What is noted.
+    What is recorded.
 
     :param token: the token of the call
     :param at: when the request was about to be sent, in seconds since 1970
-    :param state: how far it came
-    :param person: whom it rings, as a fingerprint
+    :param state: how far the placement came
+    :param person: a fingerprint of the callee
     :param clear_number: how often the run had been cleared by then
-    :param assistant_id: the assistant of the request, to look for the call by
-    :param phone_number_id: the phone number of the request, to look for the call by
-    :param call_id: the id of the call, once that is known
+    :param assistant_id: the assistant of the request, to search the call by
+    :param phone_number_id: the phone number of the request, to search the call by
+    :param call_id: the id of the call, once it is known
     """
 
     token: str
@@ -42,33 +50,56 @@ class PlacementState:
 
 class PlacementStore:
     """
-    The notes of one task instance, which its retries and clears find again.
+    Keeps the state of one task instance for its retries and clears, from Airflow 3.3 on.
 
     :param context: the context of the running task
     """
 
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
+        self._is_mapped = context["ti"].map_index not in (None, -1)
 
-    def read(self) -> PlacementState | None:
+    def read(self, blank: PlacementState) -> PlacementState:
         """
-        Return what an earlier try has noted; None without such, or where Airflow keeps none.
+        Return what an earlier try recorded about this call and still counts.
 
-        :raises Exception: when Airflow has notes and cannot be asked for them
+        :param blank: the state of a call without a record
+        :raises Exception: when there is a store and it cannot be read
+        :return: the state; the blank one where nothing counts, or there is no store
         """
-        noted = self._store.get(_KEY) if self._store is not None else None
-        if not noted:
-            return None
-        # Another version of this package may have noted more.
-        known = {field.name: noted[field.name] for field in dataclasses.fields(PlacementState)}
-        return PlacementState(**{**known, "state": Recorded(known["state"])})
+        recorded = self._store.get(_KEY) if self._store is not None else None
+        if not recorded:
+            return blank
+        state = _restored(recorded, blank)
+        # However the templates render in a retry, it is the same call.
+        if state.clear_number == blank.clear_number:
+            return state
+        # After a clear a task instance can be another person's, when the list that it is mapped over has changed.
+        if state.person != blank.person:
+            return blank
+        if not self._is_mapped:
+            return dataclasses.replace(state, clear_number=blank.clear_number)
+        # And when the list has changed back, another one may have called this person in between.
+        counts = state.state is Recorded.PLACED
+        return dataclasses.replace(state, state=state.state if counts else Recorded.NOTHING, at=blank.at)
 
-    def write(self, note: PlacementState) -> None:
+    def write(self, state: PlacementState) -> None:
         """
-        Note something; where Airflow keeps no notes, nothing happens.
+        Record a state in place of the former one; without a store, nothing happens.
 
-        :param note: what to note, in place of what was noted before
-        :raises Exception: when Airflow does not take it, as from a try that another has taken the place of
+        :param state: the state
+        :raises Exception: when Airflow does not take it, as from a try that another one has superseded
         """
         if self._store is not None:
-            self._store.set(_KEY, {**dataclasses.asdict(note), "state": note.state.value})
+            self._store.set(_KEY, {**dataclasses.asdict(state), "state": state.state.value})
+
+
+def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementState:
+    """Build a state from a record, perhaps of another version of this package."""
+    names = {field.name for field in dataclasses.fields(blank)}
+    known = {name: value for name, value in recorded.items() if name in names}
+    # Without a state that is known here, the request may have been sent.
+    is_known = known.get("state") in [each.value for each in Recorded]
+    return dataclasses.replace(
+        blank, **{**known, "state": Recorded(known["state"]) if is_known else Recorded.SENDING}
+    )

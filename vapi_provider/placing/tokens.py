@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The token of a call: what makes one task instance's call to one person recognisable in Vapi's list."""
+"""The token of a call, by which a task finds its call to one callee again in Vapi's list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTH = 8
 
 def make_token(context: Context, request: CallRequest) -> str:
     """
-    Make the token of a call: the same for every try, and another for another person, run, task or Airflow.
+    Make the token of a call: the same for every try, another for another callee, run, task or Airflow.
 
     :param context: the context of the running task
     :param request: the call
@@ -33,7 +33,7 @@ def make_token(context: Context, request: CallRequest) -> str:
 
 def fingerprint_person(context: Context, request: CallRequest) -> str:
     """
-    Tell whom a call rings, without saying so.
+    Return a fingerprint of the callee, which shows nothing of the number.
 
     :param context: the context of the running task
     :param request: the call
@@ -44,7 +44,7 @@ def fingerprint_person(context: Context, request: CallRequest) -> str:
 
 def carries(call: PlacedCallView, token: str) -> bool:
     """
-    Say whether a call has the token, in either of the places that it was put into.
+    Return whether a call has the token, in its name or in its variable values.
 
     People and tasks rename calls, and which fields Vapi shows is not certain.
 
@@ -53,14 +53,14 @@ def carries(call: PlacedCallView, token: str) -> bool:
     """
     if (call.name or "").rstrip().endswith(f"#{token}"):
         return True
-    overrides = (call.assistant_overrides, call.squad_overrides, call.workflow_overrides)
+    overrides = (call.assistant_overrides, call.squad_overrides)
     return any(_variable(each) == token for each in overrides)
 
 
 def _scope(context: Context) -> list[str]:
-    """Return what tells this task apart from all others that use the same organization."""
+    """Return what distinguishes this task from all others of the same organization."""
     ti = context["ti"]
-    # Not the map index: a list that is mapped over changes its order.
+    # Not the map index: a list that is mapped over can change its order.
     return [conf.get("api", "base_url", fallback=""), ti.dag_id, ti.run_id, ti.task_id]
 
 

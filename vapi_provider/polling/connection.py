@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from vapi_provider.connection import RequestLimits
+from vapi_provider.client.client import VapiClient
+from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiTransientError
-from vapi_provider.hooks.vapi import VapiHook
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -26,7 +27,7 @@ CONNECTION_SECONDS = 60.0
 MISSING_SECONDS = 300.0
 """For how long a connection may not be found before that is believed."""
 
-LIMITS = RequestLimits(timeout=10, max_retries=0, max_response_bytes=8 * 1_048_576)
+LIMITS = {"timeout": 10, "max_retries": 0, "max_response_bytes": 8 * 1_048_576}
 """The next poll is the retry; and a parser at work on very much would hold up every trigger."""
 
 
@@ -51,14 +52,14 @@ class PolledConnection:
         self.has_worked = False
         """Whether a request has succeeded since it was last in doubt."""
         self._conn_id = conn_id
-        self._hook: VapiHook | None = None
+        self._hook: VapiClient | None = None
         self._fields: tuple[Any, ...] = ()
         self._expires_at = 0.0
         self._reading: asyncio.Future[Connection] | None = None
         self._missing_since: float | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-watcher")
 
-    async def hook(self) -> VapiHook:
+    async def hook(self) -> VapiClient:
         """
         Return a hook over the connection as it was within the last minute.
 
@@ -113,11 +114,17 @@ class PolledConnection:
         self._drop_hook()
         self._executor.shutdown(wait=False)
 
-    def _renew(self, conn: Connection) -> VapiHook:
+    def _renew(self, conn: Connection) -> VapiClient:
         fields = (conn.conn_type, conn.host, conn.password, conn.extra)
         if self._hook is None or fields != self._fields:
             self._drop_hook()
-            self._hook, self._fields = VapiHook.from_connection(conn, LIMITS), fields
+            self._hook, self._fields = (
+                VapiClient(
+                    read_settings(conn).limited(timeout=10, max_retries=0, max_response_bytes=8 * 1_048_576),
+                    logging.getLogger(__name__),
+                ),
+                fields,
+            )
             self.has_worked = False
         self._expires_at = time.monotonic() + CONNECTION_SECONDS
         return self._hook

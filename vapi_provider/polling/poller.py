@@ -33,7 +33,7 @@ from vapi_provider.polling.changes import CLOCK_SLACK, ChangeFeed
 from vapi_provider.polling.connection import PolledConnection, RefusedError
 
 if TYPE_CHECKING:
-    from vapi_provider.hooks.vapi import VapiHook
+    from vapi_provider.client.client import VapiClient
     from vapi_provider.models.call import CallStatusView
 
 T = TypeVar("T")
@@ -266,7 +266,7 @@ class CallPoller:
             pages = await self._read_changes(hook, PAGES_PER_POLL)
             await self._read_calls(hook, REQUESTS_PER_POLL - pages)
 
-    async def _read_changes(self, hook: VapiHook, most_pages: int) -> int:
+    async def _read_changes(self, hook: VapiClient, most_pages: int) -> int:
         """Read what changed, as far as the poll's budget goes; return how many pages that took."""
         feed = self._feed = self._fresh_feed()
         since = min((call.since for call in self._calls.values() if call.since is not None), default=None)
@@ -321,7 +321,7 @@ class CallPoller:
         if call is not None:
             _judge(call, row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
 
-    async def _read_calls(self, hook: VapiHook, number: int) -> None:
+    async def _read_calls(self, hook: VapiClient, number: int) -> None:
         for position, call in enumerate(self._whose_turn(number)):
             # A slow Vapi is not to keep the next poll from asking the list, which tells of all at once.
             if self._feed is not None and position and time.monotonic() - self._polled_at > self._interval:
@@ -330,7 +330,7 @@ class CallPoller:
                 call.was_asked, call.asked_at = True, time.monotonic()
                 await self._read_call(hook, call)
 
-    async def _read_call(self, hook: VapiHook, call: _WatchedCall) -> None:
+    async def _read_call(self, hook: VapiClient, call: _WatchedCall) -> None:
         try:
             glimpse = await self._ask(partial(hook.get_status, call.call_id))
         except OversizedResponseError:

@@ -17,18 +17,19 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 from vapi_provider.links.call import VapiCallLink
-from vapi_provider.models.outcome import CallOutcome, check_fail_on
-from vapi_provider.models.summary import check_include
-from vapi_provider.waiting.mixin import WaitsForCall, check_analysis_timeout, check_limits
+from vapi_provider.rendering import show_call_id
+from vapi_provider.waiting.mixin import WaitsForCall
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
+    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.models.summary import CallSummary
     from vapi_provider.waiting.wait import CallWait
 
 _REFUSED = {
-    "exponential_backoff": "a call's end would be noticed later the longer the call took; raise poke_interval instead",
-    "never_fail": "it would hide that a call could not be waited for; use soft_fail",
-    "silent_fail": "passing errors are waited out anyway, and others can not be",
+    "exponential_backoff": "it would notice the end later the longer the call took; raise poke_interval instead",
+    "never_fail": "it would hide permanent errors; use soft_fail",
+    "silent_fail": "transient errors are waited out anyway, and others are permanent",
 }
 """Arguments of Airflow's sensors that this one does not take, and why."""
 
@@ -38,32 +39,34 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     Wait for a call to end, and return its summary.
 
     It reads ``GET /call/{id}`` (https://docs.vapi.ai/api-reference/calls/get) until the call's status is ``ended``. A
-    call that was erased or never took place, and anything that Vapi refuses, fails the task without retries; a passing
-    error fails the first look only, and later ones keep waiting.
+    call that was erased or never took place, and every permanent error, fails the task without retries; a transient
+    error fails the first poke only, and is waited out later.
 
-    :param call_id: the call's id. (templated)
+    :param call_id: the call's id, or its summary such as ``call.output``. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     :param fail_on: outcomes that fail the task without retries, such as ``["failed", "no_answer"]``; none by default
     :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
     :param analysis_timeout: how many seconds after the call's end to wait for the analysis; without one by then the
-        task succeeds with a warning
+        task succeeds with a warning. 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param deferrable: wait in the triggerer, which takes no worker slot and shares its requests among all who wait;
+    :param deferrable: wait in the triggerer, which takes no worker slot and shares its requests among all waits;
         Airflow's ``[operators] default_deferrable`` by default
-    :param poke_interval: the seconds between two looks; at least 5 when deferrable
+    :param poke_interval: the seconds between two pokes; at least 5 when deferrable. 15 by default
     :param timeout: the seconds after which the task fails; Airflow's ``[sensors] default_timeout`` by default
-    :param soft_fail: skip the task where it would fail for good
-    :param mode: unless deferrable, ``poke`` keeps a worker slot between two looks, ``reschedule`` gives it back
+    :param soft_fail: skip the task where it would fail permanently
+    :param mode: unless deferrable, ``poke`` keeps a worker slot between two pokes, ``reschedule`` gives it back
     """
 
     template_fields: Sequence[str] = ("call_id", "vapi_conn_id")
+    shown_fields = {"call_id": show_call_id}
     operator_extra_links = (VapiCallLink(),)
     ui_color = "#d9f2ea"
+    interval_argument = "poke_interval"
 
     def __init__(
         self,
         *,
-        call_id: str,
+        call_id: str | CallSummary | XComArg,
         vapi_conn_id: str = "vapi_default",
         fail_on: Iterable[CallOutcome | str] = (),
         wait_for_analysis: bool = False,
@@ -75,13 +78,12 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self._refuse_arguments()
-        check_limits(self.poke_interval, self.timeout)
         self.call_id = call_id
         self.vapi_conn_id = vapi_conn_id
-        self.fail_on = check_fail_on(fail_on)
+        self.fail_on = fail_on
         self.wait_for_analysis = wait_for_analysis
-        self.analysis_timeout = check_analysis_timeout(analysis_timeout)
-        self.include = check_include(include)
+        self.analysis_timeout = analysis_timeout
+        self.include = include
         self.deferrable = deferrable
         self._wait: CallWait | None = None
 
@@ -90,50 +92,51 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         Wait for the end.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when id or connection is unusable; nothing is sent then
+        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
         :raises VapiCallFailedError: when the call ended in a way that fails the task
         :raises VapiError: when the call could not be read
         :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
-        :raises AirflowSkipException: in place of the above, but for passing errors, with ``soft_fail``
-        :return: the call's summary
+        :raises AirflowSkipException: in place of the above, except transient errors, with ``soft_fail``
+        :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
         wait = self._begin(context)
         if self.deferrable:
-            return wait.look() or self._defer_wait(context, wait)
+            return wait.poke() or self._defer_wait(context, wait)
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             if error is wait.verdict:
                 raise
             if isinstance(error.__cause__, AirflowTaskTimeout):
-                # execution_timeout struck in the middle of a look: it fails the task as it does between two.
+                # execution_timeout struck in the middle of a poke: it fails the task as it does between two.
                 raise error.__cause__ from None
-        # Airflow's own words for a timeout name neither the call nor what became of it.
+        # Airflow's own message for a timeout names neither the call nor its state.
         return wait.time_out()
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """
-        Look at the call once.
+        Read the call once.
 
         :param context: the context of the running task
         :return: False to go on waiting, or the summary
         """
         wait = self._wait or self._begin(context)
-        summary = wait.look()
+        summary = wait.poke()
         if summary is not None:
             return PokeReturnValue(is_done=True, xcom_value=summary)
         if self.reschedule and wait.saw_call:
-            self._remember(context, wait)
+            self._save_state(context, wait)
         return False
 
     def _begin(self, context: Context) -> CallWait:
         from vapi_provider.waiting.wait import WaitState
 
-        # In reschedule mode every look is another process of the task.
+        # In reschedule mode every poke is another process of the task.
         is_first = context.get("task_reschedule_count", 0) == 0
-        memory = WaitState(started_at=time.time()) if is_first else self._recall(context)
+        state = WaitState(started_at=time.time()) if is_first else self._load_state(context)
+        pokes_once = self.reschedule and not self.deferrable
         self._wait = self._begin_wait(
-            context, memory, is_first=is_first, makes_one_look=self.reschedule and not self.deferrable
+            context, state, self._wait_policy(), is_first=is_first, pokes_once=pokes_once
         )
         return self._wait
 
@@ -141,6 +144,10 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         return self.call_id
 
     def _refuse_arguments(self) -> None:
+        from vapi_provider.exceptions import VapiConfigurationError
+
         for argument, reason in _REFUSED.items():
             if getattr(self, argument, False):
-                raise ValueError(f"{type(self).__name__} does not take {argument}: {reason}.")
+                raise VapiConfigurationError(
+                    f"Task {self.task_id!r}: {type(self).__name__} does not take {argument}: {reason}."
+                )

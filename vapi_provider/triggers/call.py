@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from vapi_provider.client.arguments import check_call_id
+from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import hang_up
+from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.models.call import read_instant
-from vapi_provider.polling.connection import LIMITS
 from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class VapiCallTrigger(BaseTrigger):
         settled_at = time.monotonic() + SETTLE_SECONDS
         verdict = await self._wait()
         await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
-        event = {"event": verdict.event, "call_id": self.call_id, "message": verdict.message}
+        event = {"status": verdict.event, "call_id": self.call_id, "message": verdict.message}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
@@ -155,7 +156,7 @@ class VapiCallTrigger(BaseTrigger):
 
 
 def _hang_up(conn: Connection, call_id: str) -> str:
-    hook = VapiHook.from_connection(conn, LIMITS)
+    hook = VapiClient(read_settings(conn).limited(timeout=10, max_retries=0), logging.getLogger(__name__))
     try:
         return hang_up(hook, check_call_id(call_id))
     finally:

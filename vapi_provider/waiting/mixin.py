@@ -1,58 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks that wait for a call have in common: how they defer, and how they go on after it."""
+"""What all tasks that wait for a call have in common: how they defer, and how they resume."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.rendering import RendersFields
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.models.summary import CallSummary
+    from vapi_provider.waiting.policy import WaitPolicy
     from vapi_provider.waiting.wait import CallWait, WaitState
 
 BACKSTOP_SECONDS = 120.0
-"""How long after its own end the trigger may be silent: a triggerer that was killed is replaced within this time."""
+"""How long after its end time the trigger may be silent; a killed triggerer is replaced within this time."""
 
 _LONGEST_DEFERRAL = timedelta(days=365_000)
 """Airflow adds it to the time of day, and a calendar ends with the year 9999."""
 
-_MEMORY = "wait"
-"""The key under which the processes of a task that waits hand on what they know."""
+DEFAULT_TIMEOUT = 12 * 60 * 60
+"""The longest that Vapi lets a call last, in seconds."""
+
+_ONLY_WHILE_WAITING = {
+    "deferrable": None,
+    "poll_interval": 15,
+    "timeout": DEFAULT_TIMEOUT,
+    "fail_on": (),
+    "wait_for_analysis": False,
+    "analysis_timeout": 60,
+    "hang_up_on_timeout": False,
+}
+"""Arguments that have an effect only while a task waits, and their defaults."""
+
+_STATE = "wait"
+"""The key under which the processes of a waiting task keep their state."""
 
 
-class WaitsForCall(BaseOperator):
+class WaitsForCall(RendersFields):
     """
-    Waits for a call in the way that its arguments ask for; the base of whatever does.
+    Base of operators that wait for a call, in the mode that their arguments ask for.
 
     Its attributes are what :class:`~vapi_provider.sensors.call.VapiCallSensor` documents as its arguments.
     """
 
     vapi_conn_id: str
-    fail_on: tuple[CallOutcome, ...]
+    fail_on: Iterable[CallOutcome | str]
     wait_for_analysis: bool
-    analysis_timeout: float
-    include: tuple[str, ...]
+    analysis_timeout: float | timedelta
+    include: Iterable[str]
     deferrable: bool
-    poke_interval: float
-    timeout: float
+    timeout: Any
     soft_fail: bool = False
     hang_up_on_kill: bool = False
     """Whether to end the call when the task is stopped while it is deferred."""
     places_call: bool = False
     """Whether the task has placed the call itself, and so can place it again."""
+    interval_argument: str = "poll_interval"
+    """The name of the argument with the pause between two reads of the call."""
+    _hook: VapiHook | None = None
+    _has_link: bool = False
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """
-        Go on after the deferral, see :meth:`execute_complete`.
+        Resume after the deferral, see :meth:`execute_complete`.
 
-        :param next_method: what to go on with
+        :param next_method: the method to call
         :param next_kwargs: its arguments
         :param context: the context of the running task
         :return: the call's summary
@@ -64,17 +86,17 @@ class WaitsForCall(BaseOperator):
             from airflow.exceptions import TaskDeferralTimeout  # type: ignore[no-redef]
 
         try:
-            # Not BaseSensorOperator's own: with soft_fail it puts words that name no call in the place of ours.
+            # Not BaseSensorOperator's own: with soft_fail its message names no call.
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             pass
         # No trigger has reported in time.
         wait = self._resume_wait(context)
-        return wait.look() or self._time_out(wait)
+        return wait.poke() or self._time_out(wait)
 
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
+    def execute_complete(self, context: Context, event: Any = None) -> CallSummary:
         """
-        Look at the call again, after the trigger has said that it is time to.
+        Read the call again, after the trigger has reported.
 
         It raises and returns what :meth:`execute` does.
 
@@ -85,18 +107,18 @@ class WaitsForCall(BaseOperator):
         from vapi_provider.exceptions import VapiConfigurationError
 
         wait = self._resume_wait(context)
-        kind, message = _read_event(event, wait.call_id)
-        summary = wait.look()
+        status, message = _read_event(event, wait.call_id)
+        summary = wait.poke()
         if summary is not None:
             return summary
-        if kind == "timeout":
+        if status == "timeout":
             return self._time_out(wait)
-        wait.memory.refusals = wait.memory.refusals + 1 if kind == "error" and wait.saw_call else 0
-        if wait.memory.refusals > 1:
+        wait.state.refusals = wait.state.refusals + 1 if status == "error" and wait.saw_call else 0
+        if wait.state.refusals > 1:
             # Once may have been chance, or a key that was being replaced.
             problem = VapiConfigurationError(
-                f"Call {wait.call_id} cannot be waited for in the triggerer: {message} This task can read the call, so "
-                "look for what is different there: environment variables, secrets backend, network."
+                f"The triggerer cannot read call {wait.call_id} but this worker can: {message} Compare their "
+                "environment variables, secrets backend and network."
             )
             raise wait.policy.refused(problem)
         return self._defer_wait(context, wait)
@@ -105,30 +127,30 @@ class WaitsForCall(BaseOperator):
         """Return the id of the call, as the task has it."""
         raise NotImplementedError
 
-    def _time_out(self, wait: CallWait) -> dict[str, Any]:
+    def _time_out(self, wait: CallWait) -> CallSummary:
         """End the wait at its limit."""
         return wait.time_out()
 
-    def _defer_wait(self, context: Context, wait: CallWait) -> Any:
+    def _defer_wait(self, context: Context, wait: CallWait) -> CallSummary:
         """Leave the rest of the wait to the triggerer, if there is any left."""
         from vapi_provider.triggers.call import VapiCallTrigger
 
-        end_time = wait.memory.started_at + wait.policy.longest_wait
-        left = min(end_time - time.time(), _LONGEST_DEFERRAL.total_seconds())
+        left = min(wait.ends_at - time.time(), _LONGEST_DEFERRAL.total_seconds())
         if left <= 0:
             return self._time_out(wait)
-        self._remember(context, wait)
+        self._save_state(context, wait)
+        policy = wait.policy
         self.defer(
             trigger=VapiCallTrigger(
                 vapi_conn_id=self.vapi_conn_id,
                 call_id=wait.call_id,
-                poll_interval=self.poke_interval,
-                end_time=end_time,
-                since=wait.memory.since,
-                # An end that is in fail_on is not worth the wait for an analysis, so the end is looked at first.
-                wait_for_analysis=self.wait_for_analysis and (not self.fail_on or wait.memory.has_ended),
-                # Plain JSON knows no infinity.
-                analysis_timeout=min(self.analysis_timeout, timedelta.max.total_seconds()),
+                poll_interval=self._interval_seconds(),
+                end_time=wait.ends_at,
+                since=wait.state.since,
+                # An end that is in fail_on is not worth the wait for an analysis, so the end is reported first.
+                wait_for_analysis=policy.wait_for_analysis and (not policy.fail_on or wait.state.has_ended),
+                # Plain JSON has no infinity.
+                analysis_timeout=min(policy.analysis_timeout, timedelta.max.total_seconds()),
                 hang_up_on_kill=self.hang_up_on_kill,
             ),
             method_name="execute_complete",
@@ -136,41 +158,75 @@ class WaitsForCall(BaseOperator):
         )
 
     def _resume_wait(self, context: Context) -> CallWait:
-        return self._begin_wait(context, self._recall(context), is_first=False, makes_one_look=True)
+        state = self._load_state(context)
+        return self._begin_wait(context, state, self._wait_policy(), is_first=False, pokes_once=True)
 
-    def _begin_wait(
-        self, context: Context, memory: WaitState, *, is_first: bool, makes_one_look: bool
-    ) -> CallWait:
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
-        from vapi_provider.client.arguments import check_call_id
+    def _wait_policy(self) -> WaitPolicy:
+        """
+        Check the values of the arguments that every wait has; the one place for that.
+
+        :raises VapiConfigurationError: naming the argument; nothing is sent then
+        """
         from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.models.outcome import check_fail_on
         from vapi_provider.waiting.policy import WaitPolicy
-        from vapi_provider.waiting.wait import CallWait
 
-        policy = WaitPolicy(
-            fail_on=self.fail_on,
+        if self._interval_seconds() <= 0:
+            raise VapiConfigurationError(
+                f"{self.interval_argument} must be more than 0 seconds. Nothing was sent."
+            )
+        return WaitPolicy(
+            fail_on=check_fail_on(self.fail_on),
             wait_for_analysis=self.wait_for_analysis,
-            analysis_timeout=self.analysis_timeout,
-            timeout=self.timeout,
+            analysis_timeout=seconds_of("analysis_timeout", self.analysis_timeout, may_be_infinite=True),
+            timeout=seconds_of("timeout", self.timeout),
             soft_fail=self.soft_fail,
             execution_timeout=self._execution_timeout(),
             places_call=self.places_call,
         )
+
+    def _begin_wait(
+        self, context: Context, state: WaitState, policy: WaitPolicy, *, is_first: bool, pokes_once: bool
+    ) -> CallWait:
+        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        from vapi_provider.client.arguments import check_call_id
+        from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.hooks.vapi import VapiHook
+        from vapi_provider.models.summary import check_include
+        from vapi_provider.waiting.wait import CallWait
+
         try:
             call_id = check_call_id(self._awaited_call_id(context))
         except VapiConfigurationError as error:
             raise policy.refused(error) from None
-        VapiCallLink().persist(context, call_id)
+        self._hook = self._hook or VapiHook(self.vapi_conn_id)
+        self._publish_link(context, self._hook, call_id)
         return CallWait(
             call_id=call_id,
             policy=policy,
-            vapi_conn_id=self.vapi_conn_id,
-            include=self.include,
+            hook=self._hook,
+            include=check_include(self.include),
             log=self.log,
-            memory=memory,
+            state=state,
             is_first=is_first,
-            makes_one_look=makes_one_look,
+            pokes_once=pokes_once,
         )
+
+    def _publish_link(self, context: Context, hook: VapiHook, call_id: str) -> None:
+        from vapi_provider.exceptions import VapiError
+
+        if self._has_link:
+            return
+        try:
+            url = hook.dashboard_url(call_id)
+        except VapiError:
+            # The poke that follows fails for the same reason, and decides what that means.
+            return
+        VapiCallLink().persist(context, url)
+        self._has_link = True
+
+    def _interval_seconds(self) -> float:
+        return seconds_of(self.interval_argument, getattr(self, self.interval_argument))
 
     def _execution_timeout(self) -> float:
         """Return the limit that Airflow forgets while a task is deferred, in seconds."""
@@ -178,72 +234,79 @@ class WaitsForCall(BaseOperator):
             return math.inf
         return self.execution_timeout.total_seconds()
 
-    def _remember(self, context: Context, wait: CallWait) -> None:
-        """Leave word for the next process of this task."""
+    def _save_state(self, context: Context, wait: CallWait) -> None:
+        """Keep the state for the next process of this task."""
         # Not among the arguments of ``defer``: Airflow loses those in ``dag.test()`` and when no trigger reports.
-        memory, store = dataclasses.asdict(wait.memory), context.get("task_state_store")
+        state, store = dataclasses.asdict(wait.state), context.get("task_state_store")
         if store is not None:
-            store.set(_MEMORY, memory)
+            store.set(_STATE, state)
         elif self.deferrable:
             # Before Airflow 3.3, an XCom outlives a deferral, though not a reschedule.
-            context["ti"].xcom_push(_MEMORY, memory)
+            context["ti"].xcom_push(_STATE, state)
 
-    def _recall(self, context: Context) -> WaitState:
-        """Return what the process before this one has left."""
+    def _load_state(self, context: Context) -> WaitState:
+        """Return what the process before this one left."""
         from vapi_provider.waiting.wait import WaitState
 
         ti, store = context["ti"], context.get("task_state_store")
-        memory: Any
+        stored: Any
         if store is not None:
-            memory = store.get(_MEMORY)
+            stored = store.get(_STATE)
         elif self.deferrable:
-            memory = ti.xcom_pull(task_ids=ti.task_id, key=_MEMORY, map_indexes=ti.map_index)
+            stored = ti.xcom_pull(task_ids=ti.task_id, key=_STATE, map_indexes=ti.map_index)
         else:
             first = ti.get_first_reschedule_date(context)
-            memory = {"started_at": first.timestamp()} if first else None
-        return WaitState(**(memory or {"started_at": time.time()}))
+            stored = {"started_at": first.timestamp()} if first else None
+        return WaitState.of(stored)
 
 
 def _read_event(event: Any, call_id: str) -> tuple[str, str]:
-    """Return the kind of a trigger's event, and its message; anything else fails the task, for who knows what it means."""
+    """Return the status and message of a trigger's event; anything else fails the task, since its meaning is unknown."""
     from vapi_provider.exceptions import VapiConfigurationError
 
-    kind = event.get("event") if isinstance(event, dict) else None
-    if kind in ("done", "timeout", "error") and event.get("call_id") == call_id:
-        return str(kind), str(event.get("message") or "")
-    shown = f"an event {str(kind)[:50]!r}" if kind else f"{type(event).__name__} in place of an event"
+    status = event.get("status") if isinstance(event, dict) else None
+    if status in ("done", "timeout", "error") and event.get("call_id") == call_id:
+        return str(status), str(event.get("message") or "")
+    shown = f"an event {str(status)[:50]!r}" if status else f"{type(event).__name__} in place of an event"
     raise VapiConfigurationError(
-        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Let triggerer and workers have the "
-        "same version of airflow-provider-vapi, and clear the task."
+        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Install the same version of "
+        "airflow-provider-vapi in triggerer and workers, and clear the task."
     )
 
 
-def check_analysis_timeout(span: float | timedelta) -> float:
+def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
     """
-    Check how long to wait for an analysis.
+    Check a time span.
 
+    :param name: the argument's name, for the error
     :param span: a timedelta or a number of seconds
-    :raises ValueError: for anything else, or a negative one
+    :param may_be_infinite: whether infinity is a span
+    :raises VapiConfigurationError: for anything else, or a negative one
     :return: the seconds
     """
+    from vapi_provider.exceptions import VapiConfigurationError
+
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        raise ValueError(f"analysis_timeout must be a timedelta or a number of seconds from 0; got {span!r}")
-    return seconds
+        is_valid = False
+    else:
+        is_valid = math.isfinite(seconds) or may_be_infinite
+    if not is_valid:
+        raise VapiConfigurationError(
+            f"{name} must be a timedelta or a number of seconds from 0; got {span!r}. Nothing was sent."
+        )
+    return float(seconds)
 
 
-def check_limits(poke_interval: float, timeout: float) -> None:
+def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
     """
-    Check the times that bound a wait.
+    Return the arguments that were given to a task and have no effect, since it does not wait.
 
-    :param poke_interval: the seconds between two looks
-    :param timeout: the seconds after which the wait ends
-    :raises ValueError: for an interval that is not above 0, a timeout below 0, and whatever is not a finite number
+    :param task: the task, its arguments as they were given
+    :param default_args: the default_args of its DAG and task groups, which need not fit every task
     """
-    for name, seconds in (("poke_interval", poke_interval), ("timeout", timeout)):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-            raise ValueError(f"{name} must be a timedelta or a finite number of seconds; got {seconds!r}")
-    if poke_interval <= 0:
-        raise ValueError("poke_interval must be above 0 seconds")
-    if timeout < 0:
-        raise ValueError("timeout must not be below 0 seconds")
+    return [
+        name
+        for name, default in _ONLY_WHILE_WAITING.items()
+        if (value := getattr(task, name)) and value not in (default, default_args.get(name))
+    ]

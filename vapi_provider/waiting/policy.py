@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a wait for a call means, decided in one place for every way to wait."""
+"""What a wait for a call means, decided in one place for every mode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
 )
 from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError
-from vapi_provider.links.call import dashboard_url
-from vapi_provider.models.limits import is_over_limit, over_limit
-from vapi_provider.models.summary import clean_line
+from vapi_provider.models.call import over_limit_message
+from vapi_provider.models.cleaning import clean_line
+from vapi_provider.models.outcome import is_over_limit
 
 if TYPE_CHECKING:
     from vapi_provider.exceptions import VapiPermanentError
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from vapi_provider.models.outcome import CallOutcome
 
 _unknown_statuses: set[str] = set()
-"""Statuses that this process has told about."""
+"""Statuses that this process has warned about."""
 
 
 @dataclass(frozen=True)
 class WaitPolicy:
     """
-    Decides what a look at a call means for the task that waits for its end.
+    Decides what the state of a call means for the task that waits for its end.
 
     :param fail_on: outcomes that fail the task
     :param wait_for_analysis: whether to go on until Vapi's analysis is there
     :param analysis_timeout: how long after the call's end to wait for it, in seconds
     :param timeout: how long the task waits in all, in seconds
-    :param soft_fail: whether the task is skipped where it would fail for good
-    :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not see to that
-    :param places_call: whether the task has placed the call itself, so that a retry can do so again if nobody was called
+    :param soft_fail: whether the task is skipped where it would fail permanently
+    :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not enforce it
+    :param places_call: whether the task has placed the call itself, so that a retry can place it again if it never rang
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -49,85 +49,93 @@ class WaitPolicy:
     execution_timeout: float = math.inf
     places_call: bool = False
 
-    @property
-    def longest_wait(self) -> float:
-        """For how many seconds the task waits at most, by the tighter of its limits."""
-        return min(self.timeout, self.execution_timeout)
-
-    def is_over(self, call: Call, limits: Any = None) -> bool:
+    def is_over(self, call: Call, url: str, limits: Any = None) -> bool:
         """
-        Say whether there is nothing more to wait for.
+        Return whether there is nothing more to wait for.
 
         :param call: the call as it was just read
-        :param limits: what Vapi said of the organization's limits when the call was placed
-        :raises VapiCallFailedError: when the call's end is a failure of the task
+        :param url: the page of the call
+        :param limits: the organization's limits, from the response to the placement
+        :raises VapiCallFailedError: when the call's end fails the task
         :raises VapiConcurrencyLimitError: when it was not dialled and the task can place it again
         :return: whether the task may return the call's summary
         """
         if not call.is_terminal:
-            self._tell_unknown_status(call)
+            self._warn_of_unknown_status(call)
             return False
-        self._check_end(call, limits)
+        self._check_end(call, url, limits)
         return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
 
     def timed_out(
-        self, call_id: str, last_status: str | None, last_error: Exception | None, *, has_ended: bool
+        self,
+        call_id: str,
+        last_status: str | None,
+        last_error: Exception | None,
+        *,
+        has_ended: bool,
+        is_execution_timeout: bool,
+        url: str | None,
     ) -> BaseException:
         """
         Build the exception for a wait that has reached its limit.
 
         :param call_id: the call's id
-        :param last_status: the status at the last look that brought one
-        :param last_error: why the last look brought none
+        :param last_status: the status at the last poke that returned one
+        :param last_error: why the last poke returned none
         :param has_ended: whether the call had ended by then, so that only its analysis was missing
+        :param is_execution_timeout: whether ``execution_timeout`` is the limit, and not ``timeout``
+        :param url: the page of the call, if it is known
         :return: the exception to raise
         """
-        seen = f"its last status was {last_status!r}." if last_status else "the last look brought no status."
+        name, seconds = (
+            ("execution_timeout", self.execution_timeout)
+            if is_execution_timeout
+            else ("timeout", self.timeout)
+        )
+        seen = f"its last status was {last_status!r}." if last_status else "no poke returned a status."
         error = f" The last error was: {last_error}" if last_error else ""
-        limit = "execution_timeout" if self.execution_timeout < self.timeout else "timeout"
         missing = (
             f"The analysis of call {call_id} had not arrived"
             if has_ended
             else f"Call {call_id} had not ended"
         )
-        message = (
-            f"{missing} after {duration(self.longest_wait)} ({limit}={self.longest_wait:.15g}): "
-            f"{seen}{error} See {dashboard_url(call_id)}, or raise the {limit}."
-        )
-        if limit == "execution_timeout":
+        advice = f"See {url}, or raise the {name}." if url else f"Raise the {name}."
+        message = f"{missing} after {duration(seconds)} ({name}={seconds:.15g}): {seen}{error} {advice}"
+        if is_execution_timeout:
             return AirflowTaskTimeout(message)
         return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
 
     def refused(self, error: VapiPermanentError) -> Exception:
         """
-        Build the exception for an error that no retry will help.
+        Build the exception for a permanent error.
 
         :param error: the error
         :return: the exception to raise: the error itself, or a skip with its message
         """
         return AirflowSkipException(str(error)) if self.soft_fail else error
 
-    def _check_end(self, call: Call, limits: Any) -> None:
+    def _check_end(self, call: Call, url: str, limits: Any) -> None:
         if self.places_call:
             check_dialled(call, limits)
         status, reason = clean_line(call.status), clean_line(call.ended_reason)
-        problem = None
         if not call.has_ended:
-            problem = f"has status {status!r}: it never took place or was erased, and will not end"
-        elif call.outcome in self.fail_on:
-            problem = (
-                f"ended with outcome {call.outcome} ({reason or 'no reason given'}), which is in fail_on"
+            raise VapiCallFailedError(
+                f"Call {call.id} has status {status!r}: it never took place or was erased, and will not end. "
+                f"See {url}"
             )
-        if problem is not None:
-            raise VapiCallFailedError(f"Call {call.id} {problem}. See {dashboard_url(call.id)}")
+        if call.outcome in self.fail_on:
+            raise VapiCallFailedError(
+                f"Call {call.id} ended with outcome {call.outcome} ({reason or 'no reason given'}), which is in fail_on. "
+                f"See {url}"
+            )
 
-    def _tell_unknown_status(self, call: Call) -> None:
+    def _warn_of_unknown_status(self, call: Call) -> None:
         status = clean_line(call.status) or "(none)"
         if call.has_known_status or status in _unknown_statuses:
             return
         _unknown_statuses.add(status)
         logging.getLogger(__name__).warning(
-            "Call %s has status %s, which this version of the provider does not know; waiting goes on.",
+            "Call %s has status %s, which this version of the provider does not know; still waiting.",
             call.id,
             status,
         )
@@ -135,21 +143,22 @@ class WaitPolicy:
 
 def check_dialled(call: Call, limits: Any) -> None:
     """
-    Refuse a call that Vapi took, and then did not dial since it was one too many at once.
+    Refuse a call that Vapi accepted and then did not dial, over the concurrency limit.
 
     :param call: the call as it was just read
-    :param limits: what Vapi said of the organization's limits when the call was placed
-    :raises VapiConcurrencyLimitError: for such a call; what a 400 means in the answer to POST
+    :param limits: the organization's limits, from the response to the placement
+    :raises VapiConcurrencyLimitError: for such a call, as for a 400 to the placement
     """
     if call.has_ended and is_over_limit(call.ended_reason):
         raise VapiConcurrencyLimitError(
-            f"Call {call.id} ended before it was dialled ({clean_line(call.ended_reason)}). {over_limit(limits)}"
+            f"Call {call.id} ended before it was dialled ({clean_line(call.ended_reason)}). "
+            f"{over_limit_message(limits)}"
         )
 
 
 def duration(seconds: float) -> str:
     """
-    Write a time span as a person would say it.
+    Format a time span for people.
 
     :param seconds: the span
     :return: such as "1.5 s", "45 s", "2 min 5 s" or "3 h 0 min"

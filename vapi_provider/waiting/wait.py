@@ -1,40 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's wait for one call: it looks, tells what it sees, and asks the policy what that means."""
+"""One task's wait for one call: it pokes, logs what it sees, and applies the policy."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.exceptions import (
+    VapiCallNotFoundError,
     VapiConcurrencyLimitError,
     VapiConnectionNotFoundError,
     VapiError,
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.models.summary import clean_line
+from vapi_provider.models.cleaning import clean_line
 from vapi_provider.waiting.policy import WaitPolicy, duration
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
+    from vapi_provider.models.summary import CallSummary
+
+READ_LAG_SECONDS = 30.0
+"""How long after its placement Vapi may still return 404 for a call."""
 
 
 @dataclass
 class WaitState:
     """
-    What the processes of a task that waits hand on to one another.
+    What one process of a waiting task leaves for the next.
 
-    :param started_at: when the task began to wait, in seconds since 1970
+    :param started_at: when the wait began, in seconds since 1970; of a scheduled call, when it was to be placed
     :param status: the call's status when it was last read
     :param has_ended: whether the call had ended then
     :param since: the call's ``updatedAt`` then, ISO 8601
-    :param refusals: how many times in a row the triggerer could not wait for a call that the task could read
-    :param limits: what Vapi said of the organization's limits, if the task has placed the call itself
+    :param refusals: how many times in a row the triggerer could not read a call that the task could read
+    :param limits: the organization's limits, if the task has placed the call itself
     :param try_number: the try of the task that has placed the call
+    :param try_started_at: when that try began, in seconds since 1970
+    :param placed_at: when the task has placed the call, in seconds since 1970
     """
 
     started_at: float
@@ -44,6 +52,22 @@ class WaitState:
     refusals: int = 0
     limits: dict[str, Any] | None = None
     try_number: int | None = None
+    try_started_at: float | None = None
+    placed_at: float | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any] | None) -> WaitState:
+        """
+        Restore what a process left, perhaps one with another version of this package.
+
+        :param stored: the fields, unknown ones included; None when there are none
+        :return: the state
+        """
+        known = {name: value for name, value in (stored or {}).items() if name in _FIELDS}
+        return cls(**{"started_at": time.time(), **known})
+
+
+_FIELDS = frozenset(each.name for each in dataclasses.fields(WaitState))
 
 
 @dataclass
@@ -52,69 +76,71 @@ class CallWait:
     The wait of one process of a task.
 
     :param call_id: the call's id, checked
-    :param policy: what the looks mean
-    :param vapi_conn_id: the connection's id
+    :param policy: what the pokes mean
+    :param hook: the hook
     :param include: content to add to the summary
     :param log: the task's log
-    :param memory: what is known of the wait so far
+    :param state: what is known of the wait so far
     :param is_first: whether this process of the task is the first
-    :param makes_one_look: whether this process makes one look only, so that it has nothing to compare it with
+    :param pokes_once: whether this process pokes only once, so that it has nothing to compare with
     """
 
     call_id: str
     policy: WaitPolicy
-    vapi_conn_id: str
+    hook: VapiHook
     include: tuple[str, ...]
     log: Any
-    memory: WaitState
+    state: WaitState
     is_first: bool = True
-    makes_one_look: bool = False
+    pokes_once: bool = False
 
     verdict: Exception | None = field(default=None, init=False)
     """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
     _last_call: Call | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
-    _looks: int = field(default=0, init=False)
-
-    @cached_property
-    def hook(self) -> VapiHook:
-        """The hook that the looks go through."""
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
-        from vapi_provider.hooks.vapi import VapiHook
-
-        return VapiHook(self.vapi_conn_id)
+    _pokes: int = field(default=0, init=False)
 
     @property
     def waited(self) -> float:
-        """The seconds that the task has waited."""
-        return max(0.0, time.time() - self.memory.started_at)
+        """For how many seconds the task has waited."""
+        return max(0.0, time.time() - self.state.started_at)
+
+    @property
+    def ends_at(self) -> float:
+        """When the wait ends by the earlier of its limits, in seconds since 1970."""
+        return min(self.state.started_at + self.policy.timeout, self._execution_ends_at)
+
+    @property
+    def _execution_ends_at(self) -> float:
+        began_at = self.state.started_at if self.state.try_started_at is None else self.state.try_started_at
+        return began_at + self.policy.execution_timeout
 
     @property
     def saw_call(self) -> bool:
-        """Whether the last look brought the call."""
+        """Whether the last poke returned the call."""
         return self._last_call is not None and self._last_error is None
 
-    def look(self) -> dict[str, Any] | None:
+    def poke(self) -> CallSummary | None:
         """
-        Look at the call once.
+        Read the call once.
 
-        :raises VapiTransientError: for a passing error at the task's first look; later ones are waited out
+        :raises VapiTransientError: for a transient error at the task's first poke; later ones are waited out
         :raises VapiConcurrencyLimitError: when the call was not dialled, and the task can place it again
         :raises VapiPermanentError: when Vapi refuses, or the call's end fails the task
         :raises AirflowSkipException: in place of that, with ``soft_fail``
         :return: the call's summary when the wait is over, None when it goes on
         """
-        self._looks += 1
+        self._pokes += 1
         try:
             call = self.hook.get_call(self.call_id)
-            is_over = self.policy.is_over(call, self.memory.limits)
+            is_over = self.policy.is_over(call, self.hook.dashboard_url(self.call_id), self.state.limits)
         except VapiConcurrencyLimitError:
             # The wait is over, and Airflow's retries begin it anew.
             raise
         except VapiError as error:
-            if self._is_passing(error):
+            if self._is_waited_out(error):
                 self._last_error = error
-                self.log.warning("%s Waiting goes on, after %s.", error, duration(self.waited))
+                self.log.warning("%s Still waiting, after %s.", error, duration(self.waited))
                 return None
             if isinstance(error, VapiPermanentError):
                 self.verdict = self.policy.refused(error)
@@ -122,13 +148,27 @@ class CallWait:
             raise
         if is_over:
             return self._finish(call)
-        self._tell(call)
+        self._log_progress(call)
         self._last_call, self._last_error = call, None
-        self.memory.status, self.memory.has_ended = clean_line(call.status), call.has_ended
-        self.memory.since = call.updated_at.isoformat() if call.updated_at else self.memory.since
+        self.state.status, self.state.has_ended = clean_line(call.status), call.has_ended
+        self.state.since = call.updated_at.isoformat() if call.updated_at else self.state.since
         return None
 
-    def time_out(self) -> dict[str, Any]:
+    def poke_until_over(self, interval: float) -> CallSummary | None:
+        """
+        Poke again and again.
+
+        :param interval: the seconds between two pokes
+        :return: the call's summary; None when the wait has reached its limit
+        """
+        while True:
+            summary = self.poke()
+            left = self.ends_at - time.time()
+            if summary is not None or left <= 0:
+                return summary
+            time.sleep(min(interval, left))
+
+    def time_out(self) -> CallSummary:
         """
         End the wait at its limit.
 
@@ -138,22 +178,38 @@ class CallWait:
         :return: the call's summary, when it has ended and only the analysis is missing
         """
         call = self._last_call
-        # Only the last look counts: a process of its own, in another mode, would have no other.
+        # Only the last poke counts: a process of its own, in another mode, would have no other.
         if call is not None and call.has_ended and self._last_error is None:
             return self._finish(call)
-        memory = self.memory
-        raise self.policy.timed_out(self.call_id, memory.status, self._last_error, has_ended=memory.has_ended)
+        state = self.state
+        raise self.policy.timed_out(
+            self.call_id,
+            state.status,
+            self._last_error,
+            has_ended=state.has_ended,
+            is_execution_timeout=self._execution_ends_at < state.started_at + self.policy.timeout,
+            url=self._url(),
+        )
 
-    def _is_passing(self, error: VapiError) -> bool:
-        """Say whether to wait an error out; at the first look of all, nothing is."""
-        if self._looks == 1 and self.is_first:
+    def _url(self) -> str | None:
+        try:
+            return self.hook.dashboard_url(self.call_id)
+        except VapiError:
+            # The connection is out of reach, which the last error says already.
+            return None
+
+    def _is_waited_out(self, error: VapiError) -> bool:
+        """Return whether to wait an error out; at the very first poke, none is."""
+        if isinstance(error, VapiCallNotFoundError):
+            return is_read_too_soon(self.state.placed_at)
+        if self._pokes == 1 and self.is_first:
             return False
-        # A connection that was there before is more likely out of Airflow's own reach for the moment than gone.
+        # A connection that was there before is more likely out of Airflow's reach for the moment than gone.
         return isinstance(error, (VapiTransientError, VapiConnectionNotFoundError))
 
-    def _tell(self, call: Call) -> None:
+    def _log_progress(self, call: Call) -> None:
         status, waited = clean_line(call.status) or "without a status", duration(self.waited)
-        if self.makes_one_look:
+        if self.pokes_once:
             self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
         elif self._last_call is None:
             awaited = "analysis" if call.has_ended else "end"
@@ -161,7 +217,7 @@ class CallWait:
         elif self._last_call.status != call.status:
             self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, waited)
 
-    def _finish(self, call: Call) -> dict[str, Any]:
+    def _finish(self, call: Call) -> CallSummary:
         summary = call.summary(self.include)
         self.log.info("Waited %s for call %s.", duration(self.waited), self.call_id)
         if self.policy.wait_for_analysis and not call.has_analysis:
@@ -175,3 +231,12 @@ class CallWait:
             summary["outcome"],
         )
         return summary
+
+
+def is_read_too_soon(placed_at: float | None) -> bool:
+    """
+    Return whether a call was placed so recently that a 404 for it proves nothing.
+
+    :param placed_at: when this task has placed it, in seconds since 1970; None when it has not
+    """
+    return placed_at is not None and time.time() - placed_at < READ_LAG_SECONDS

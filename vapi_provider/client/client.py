@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client of Vapi's API: one method per request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vapi_provider.client.arguments import (
+    check_call_id,
+    check_endpoint,
+    check_filter_id,
+    check_instant,
+    check_name,
+    check_page_size,
+)
+from vapi_provider.client.pagination import newest_first
+from vapi_provider.client.transport import VapiTransport
+from vapi_provider.exceptions import (
+    VapiCallInDoubtError,
+    VapiCallNotFoundError,
+    VapiError,
+    VapiPermanentError,
+    VapiTransientError,
+)
+from vapi_provider.models.call import Call, CallPage, CallStatusView, PlacedCallView, ViewT
+
+if TYPE_CHECKING:
+    import requests
+
+    from vapi_provider.client.responses import ApiResponse
+    from vapi_provider.connection import VapiSettings
+
+_CANCELLED = "scheduled-call-deleted"
+"""Vapi's ``endedReason`` of a scheduled call that was cancelled by a DELETE."""
+
+_JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
+class VapiClient:
+    """
+    Sends requests to Vapi's API and returns parsed calls; without Airflow, so that any thread can use one.
+
+    A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
+    response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`.
+
+    :param settings: the connection
+    :param log: where each repetition is logged
+    """
+
+    def __init__(self, settings: VapiSettings, log: Any) -> None:
+        self.settings = settings
+        self.log = log
+        self._transport = VapiTransport(settings, log)
+
+    @property
+    def session(self) -> requests.Session:
+        """The session with the key, opened when it is first used."""
+        return self._transport.session
+
+    def close(self) -> None:
+        """Close the connections to Vapi; the next request opens them again."""
+        self._transport.close()
+
+    def get_call(self, call_id: str) -> Call:
+        """Read a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.get_call`."""
+        checked_id = check_call_id(call_id)
+        return _call(self._transport.send("GET", f"/call/{checked_id}"), checked_id)
+
+    def get_status(self, call_id: str) -> CallStatusView:
+        """
+        Read the part of a call that shows whether it is over, at a fraction of the cost of :meth:`get_call`.
+
+        :param call_id: the call's id
+        :return: the view
+        """
+        checked_id = check_call_id(call_id)
+        response = self._transport.send("GET", f"/call/{checked_id}", parses=False)
+        try:
+            view = _STATUS_VIEW.validate_json(response.body)
+        except ValidationError:
+            # pydantic's JSON parser rejects lone surrogates and other encodings, which may still be fine.
+            view = _parse(response, response.json, CallStatusView)
+        view._responded_at = response.responded_at
+        return _same_call(response, view, checked_id)
+
+    def update_call(self, call_id: str, *, name: str) -> Call:
+        """Set a call's name; see :meth:`~vapi_provider.hooks.vapi.VapiHook.update_call`."""
+        checked_id = check_call_id(call_id)
+        body = {"name": check_name(name, call_id=checked_id)}
+        return _call(self._transport.send("PATCH", f"/call/{checked_id}", json=body), checked_id)
+
+    def create_call(self, request: Mapping[str, Any]) -> Call:
+        """Place a call, its request checked; see :meth:`~vapi_provider.hooks.vapi.VapiHook.create_call`."""
+        failure: VapiError
+        try:
+            return _call(self._transport.send_once("POST", "/call", json=request))
+        except VapiError as error:
+            failure = error
+        raise failure if failure.had_no_effect else _in_doubt(failure)
+
+    def delete_call(self, call_id: str) -> None:
+        """
+        Send one DELETE, which cancels a scheduled call and erases the data of one that is over.
+
+        :param call_id: the call's id
+        :raises VapiTransientError: when the response was lost, so that the call may or may not be deleted
+        """
+        # An empty body deletes the call in the path; a list of ids would delete others.
+        self._transport.send_once("DELETE", f"/call/{check_call_id(call_id)}", json={}, parses=False)
+
+    def erase_call(self, call_id: str) -> None:
+        """Erase a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.delete_call`."""
+        try:
+            return self.delete_call(call_id)
+        except VapiTransientError as error:
+            if error.had_no_effect:
+                raise
+            lost = error
+        try:
+            call = self.get_call(call_id)
+        except VapiCallNotFoundError:
+            return None
+        if not call.is_terminal:
+            raise lost
+        if call.ended_reason == _CANCELLED:
+            raise VapiTransientError(
+                f"Call {call.id} was scheduled and is cancelled; delete it again to erase its data.",
+                method="DELETE",
+                path=lost.path,
+            )
+        # It had ended before, so this DELETE can only erase.
+        with suppress(VapiCallNotFoundError):
+            self.delete_call(call_id)
+        return None
+
+    def list_calls(
+        self,
+        *,
+        assistant_id: str | None = None,
+        phone_number_id: str | None = None,
+        created_at_ge: datetime | str | None = None,
+        created_at_lt: datetime | str | None = None,
+        updated_at_ge: datetime | str | None = None,
+        updated_at_lt: datetime | str | None = None,
+        page_size: int = 100,
+    ) -> Iterator[Call]:
+        """List calls, newest first; see :meth:`~vapi_provider.hooks.vapi.VapiHook.list_calls`."""
+        filters: dict[str, str | None] = {
+            "assistantId": check_filter_id(assistant_id, parameter="assistant_id"),
+            "phoneNumberId": check_filter_id(phone_number_id, parameter="phone_number_id"),
+            "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
+            "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
+            "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),
+            "updatedAtLt": check_instant(updated_at_lt, parameter="updated_at_lt"),
+        }
+        given = {name: value for name, value in filters.items() if value is not None}
+        return newest_first(lambda page: self.list_page({**given, **page}), check_page_size(page_size))
+
+    def list_page(self, params: Mapping[str, Any]) -> list[Call]:
+        """
+        Read one page of the list (https://docs.vapi.ai/api-reference/calls/list).
+
+        :param params: the query, under the API's own names: ``limit``, ``createdAtLe`` and the like
+        :return: the calls in Vapi's order
+        """
+        response = self._transport.send("GET", "/call", params=params)
+        return [_parse(response, row, Call) for row in _rows(response)]
+
+    def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
+        """
+        Read one page of the list, and the part of each call that shows whether it is over.
+
+        :param params: the query, under the API's own names
+        :return: the page
+        """
+        return self._page(params, _STATUS_VIEWS)
+
+    def list_placed(self, params: Mapping[str, Any]) -> CallPage[PlacedCallView]:
+        """
+        Read one page of the list, and the part of each call that shows which task placed it.
+
+        :param params: the query, under the API's own names
+        :return: the page
+        """
+        return self._page(params, _PLACED_VIEWS)
+
+    def run(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+    ) -> Any:
+        """Send a request to any other endpoint; see :meth:`~vapi_provider.hooks.vapi.VapiHook.run`."""
+        verb = check_endpoint(method, path, json)
+        send = self._transport.send if verb == "GET" else self._transport.send_once
+        failure: VapiError
+        try:
+            response = send(verb, path, params=params, json=json, may_be_empty=True)
+        except VapiTransientError as error:
+            failure = error
+        else:
+            return None if response.is_empty else response.json
+        if verb == "GET" or failure.had_no_effect:
+            raise failure
+        raise VapiPermanentError(
+            f"{failure} The request may have taken effect; check before you send it again.",
+            status_code=failure.status_code,
+            method=verb,
+            path=path,
+            detail=failure.detail,
+        )
+
+    def _page(self, params: Mapping[str, Any], views: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
+        response = self._transport.send("GET", "/call", params=params, parses=False)
+        try:
+            rows = views.validate_json(response.body)
+        except ValidationError:
+            # One unparsable row must not hide all the others.
+            listed = _rows(response)
+            rows, length = _parsable(listed, views), len(listed)
+        else:
+            length = len(rows)
+        responded_at = response.responded_at
+        for row in rows:
+            row._responded_at = responded_at
+        return CallPage(rows, length, len(response.body), responded_at)
+
+
+_STATUS_VIEW = TypeAdapter(CallStatusView)
+_STATUS_VIEWS = TypeAdapter(list[CallStatusView])
+_PLACED_VIEWS = TypeAdapter(list[PlacedCallView])
+
+
+def _call(response: ApiResponse, call_id: str | None = None) -> Call:
+    """Return the call in a response, which must be the one of the given id."""
+    call = _parse(response, response.json, Call)
+    return call if call_id is None else _same_call(response, call, call_id)
+
+
+def _same_call(response: ApiResponse, view: ViewT, call_id: str) -> ViewT:
+    if view.id.strip().lower() != call_id:
+        raise response.unreadable("another call")
+    return view
+
+
+def _parse(response: ApiResponse, body: Any, kind: type[ViewT]) -> ViewT:
+    if not isinstance(body, dict):
+        raise response.unreadable(f"{_JSON_NAMES[type(body)]} in place of a call")
+    try:
+        call = kind.model_validate(body)
+    except ValidationError:
+        call = None
+    if call is None:
+        # Outside the handler: its error contains the body.
+        raise response.unreadable("a call without an id")
+    call._responded_at = response.responded_at
+    return call
+
+
+def _rows(response: ApiResponse) -> list[Any]:
+    body = response.json
+    if not isinstance(body, list):
+        raise response.unreadable(f"{_JSON_NAMES[type(body)]} in place of a list of calls")
+    return body
+
+
+def _parsable(listed: list[Any], views: TypeAdapter[list[ViewT]]) -> list[ViewT]:
+    rows: list[ViewT] = []
+    for row in listed:
+        with suppress(ValidationError):
+            rows += views.validate_python([row])
+    return rows
+
+
+def _in_doubt(error: VapiError) -> VapiCallInDoubtError:
+    in_doubt = VapiCallInDoubtError(
+        f"{error} A call may have been placed: before you try again, look for it in Vapi's dashboard.",
+        status_code=error.status_code,
+        method=error.method,
+        path=error.path,
+        detail=error.detail,
+    )
+    in_doubt.failure = error
+    return in_doubt

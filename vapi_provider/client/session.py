@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The session of requests: it adds the key for the API's own origin, and keeps it from everybody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from vapi_provider import __version__
+from vapi_provider.client.deadline import DeadlineAdapter
+
+if TYPE_CHECKING:
+    from vapi_provider.connection import VapiSettings
+
+USER_AGENT = f"airflow-provider-vapi/{__version__}"
+"""Sent with every request: Cloudflare, in front of Vapi, rejects clients without one."""
+
+
+class _BearerAuth(AuthBase):
+    """
+    Adds the API key, to requests for the API's own origin only.
+
+    As an ``AuthBase`` rather than a header of the session it also keeps a .netrc from replacing the key.
+    """
+
+    def __init__(self, settings: VapiSettings) -> None:
+        self._api_key = settings.api_key
+        self._origin = _origin(settings.base_url)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if _origin(request.url or "") == self._origin:
+            request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+class _NoAuth(AuthBase):
+    """Adds nothing; without any auth, requests would take credentials from a .netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _Session(requests.Session):
+    """
+    Sends the key along a redirect within the API's origin only, for users who follow redirects.
+
+    :param timeout: the time limit of a request that has none of its own, in seconds
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self._timeout = timeout
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if not isinstance(kwargs.get("timeout"), (int, float)):
+            kwargs["timeout"] = self._timeout
+        return super().send(request, **kwargs)
+
+    def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Any:
+        # Even when it follows none, requests would prepare the next request, and fail for a malformed target.
+        return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        if urlsplit(str(url)).scheme == "http":
+            # Only loopback is reached in the clear, and a proxy on the way there would read the key.
+            return {"proxies": {}, "stream": stream, "verify": verify, "cert": cert}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        # In place of requests' own, which would take credentials from a .netrc.
+        prepared_request.headers.pop("Authorization", None)
+        prepared_request.prepare_auth(self.auth)
+
+
+def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.Session:
+    """
+    Open a session that sends a User-Agent and keeps the time limit of every request.
+
+    :param settings: the connection
+    :param with_key: whether requests for the API's own origin are authenticated
+    :return: the session
+    """
+    session = _Session(settings.timeout)
+    session.auth = _BearerAuth(settings) if with_key else _NoAuth()
+    session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, DeadlineAdapter())
+    return session
