@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class CallPlacement:
     def state(self) -> PlacementState:
         """What is recorded about the call; it is read when it is first needed."""
         if self._state is None:
-            self._state = self._read_state()
+            self._state = self._store.read(self._blank_state())
             self._known = dataclasses.replace(self._known, recorded=self._state.state)
             # Without a record, an earlier try may have sent its request up to now.
             self._last_sending = min(self._state.at, time.time())
@@ -158,8 +158,8 @@ class CallPlacement:
                 self._log.warning("%s", error)
         return call
 
-    def _read_state(self) -> PlacementState:
-        blank = PlacementState(
+    def _blank_state(self) -> PlacementState:
+        return PlacementState(
             token=make_token(self._context, self._request),
             at=time.time(),
             state=Recorded.NOTHING,
@@ -168,7 +168,6 @@ class CallPlacement:
             assistant_id=self._request.assistant_id,
             phone_number_id=self._request.phone_number_id,
         )
-        return self._store.read(blank)
 
     def _place(self) -> None:
         try:
@@ -205,9 +204,7 @@ class CallPlacement:
                 return result
             if result.found is Found.TOO_MUCH:
                 break
-        raise VapiTransientError(
-            "Could not verify that no other attempt is placing this call. Nothing was sent."
-        )
+        raise VapiTransientError("Could not verify that no other try is placing this call. Nothing was sent.")
 
     def _record_sending(self) -> None:
         try:
@@ -218,9 +215,7 @@ class CallPlacement:
         else:
             self._is_recorded_as_sending = True
             return
-        raise VapiTransientError(
-            f"Could not write to the task state store ({problem}), so no call was placed."
-        )
+        raise VapiTransientError(f"Could not write the task's state ({problem}), so no call was placed.")
 
     def _record_unsent(self) -> None:
         """Record that the request had no effect; where that fails, the next try searches for the call."""
@@ -256,10 +251,13 @@ class CallPlacement:
 
     @cached_property
     def _search(self) -> CallSearch:
-        return CallSearch(self._client, self._run_after)
+        return CallSearch(self._client)
 
     def _search_list(self, *, is_again: bool = False) -> SearchResult:
-        result = self._search.run(self.state, self._last_sending, is_again=is_again)
+        # Without a record, the call can be as old as the run.
+        is_recorded = self._known.recorded is not Recorded.NOTHING
+        since = datetime.fromtimestamp(self._last_sending, timezone.utc) if is_recorded else self._run_after
+        result = self._search.run(self.state, since=since, is_again=is_again)
         self._known_at = self._search.known_at
         return result
 
@@ -307,9 +305,8 @@ class CallPlacement:
 
     def _check_stop(self) -> None:
         if self._stop.is_set:
-            is_in_doubt = (
-                decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
-            )
+            known = dataclasses.replace(self._known, found=Found.NOT_SEARCHED)
+            is_in_doubt = decide(known).step is Step.SEARCH
             doubt = f" A call with token {self.state.token} may have been placed before." * is_in_doubt
             raise VapiTransientError(f"The task was stopped and sends nothing more.{doubt}")
 
@@ -326,7 +323,6 @@ class CallPlacement:
 
     def _undecided(self, problem: str) -> VapiCallInDoubtError:
         return VapiCallInDoubtError(
-            f"A call may have been placed, and it cannot be verified: {problem} Search for the token "
-            f"{self.state.token} in Vapi's dashboard, in the calls' names and variable values, before you clear this "
-            "task."
+            f"A call may have been placed, and it cannot be verified: {problem} Before you clear this task, search "
+            f"Vapi's dashboard for the token {self.state.token}, in the calls' names and variable values."
         )

@@ -146,10 +146,7 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
         raise _refuse(misuse)
     extra = checked.get("extra_body", {})
     (talker,) = _talkers(arguments, extra)
-    body = {**extra}
-    for field, argument in _ARGUMENTS.items():
-        if argument in checked:
-            body[field] = checked[argument]
+    body = {**extra, **{field: checked[name] for field, name in _ARGUMENTS.items() if name in checked}}
     phone_number = body.get("phoneNumberId")
     return CallRequest(
         body=body,

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.models.outcome import was_never_dialled
-from vapi_provider.placing.decision import Found, Recorded
+from vapi_provider.placing.decision import Found
 from vapi_provider.placing.tokens import carries
 
 if TYPE_CHECKING:
@@ -57,12 +57,10 @@ class CallSearch:
     The searches of one try for its call.
 
     :param client: the client
-    :param run_after: when the DAG run was due, before which there was no try
     """
 
-    def __init__(self, client: VapiClient, run_after: datetime | None) -> None:
+    def __init__(self, client: VapiClient) -> None:
         self._client = client
-        self._run_after = run_after
         self.known_at = 0.0
         """Up to when the last search knows, by the monotonic clock."""
         self._newest: datetime | None = None
@@ -75,21 +73,18 @@ class CallSearch:
         """
         return last_sending + self._client.settings.timeout + KILL_SECONDS + LIST_LAG_SECONDS
 
-    def run(self, state: PlacementState, last_sending: float, *, is_again: bool = False) -> SearchResult:
+    def run(self, state: PlacementState, *, since: datetime | None, is_again: bool = False) -> SearchResult:
         """
         Search once.
 
         :param state: what is recorded about the call
-        :param last_sending: when its request may have been sent for the last time, in seconds since 1970
+        :param since: when it can have been placed at the earliest, by our clock
         :param is_again: whether only what came since the last search matters
         :raises VapiTransientError: when the list could not be read
         :raises VapiPermanentError: when Vapi refuses to list calls
         :return: what was found
         """
         began_at = time.monotonic()
-        since = self._run_after
-        if state.state is not Recorded.NOTHING:
-            since = datetime.fromtimestamp(last_sending, timezone.utc)
         if is_again and self._newest is not None:
             # By Vapi's clock; a long list would take too long again.
             since = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
