@@ -112,11 +112,10 @@ def find_misuse(arguments: Mapping[str, Any]) -> str | None:
     :return: what is wrong; None when nothing is
     """
     extra = arguments["extra_body"]
-    if extra is not None and not isinstance(extra, Mapping):
+    if not isinstance(extra, (Mapping, type(None))):
         # What a template or a task makes of it is known later.
         return None
-    extra = extra or {}
-    given = _talkers(arguments, extra)
+    given = _talkers(arguments, extra := extra or {})
     if len(given) != 1:
         return (
             "exactly one of assistant_id, squad_id and assistant is required; got "
