@@ -19,6 +19,7 @@ from vapi_provider.client.arguments import (
     check_page_size,
 )
 from vapi_provider.client.pagination import newest_first
+from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
@@ -77,7 +78,7 @@ class VapiClient:
     def get_call(self, call_id: str) -> Call:
         """Read a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.get_call`."""
         checked_id = check_call_id(call_id)
-        return _call(self._transport.send("GET", f"/call/{checked_id}"), checked_id)
+        return _call(self._transport.send(ApiRequest("GET", f"/call/{checked_id}")), checked_id)
 
     def get_status(self, call_id: str) -> CallStatusView:
         """
@@ -87,7 +88,7 @@ class VapiClient:
         :return: the view
         """
         checked_id = check_call_id(call_id)
-        response = self._transport.send("GET", f"/call/{checked_id}", parses=False)
+        response = self._transport.send(ApiRequest("GET", f"/call/{checked_id}", parses=False))
         try:
             view = _STATUS_VIEW.validate_json(response.body)
         except ValidationError:
@@ -100,13 +101,13 @@ class VapiClient:
         """Set a call's name; see :meth:`~vapi_provider.hooks.vapi.VapiHook.update_call`."""
         checked_id = check_call_id(call_id)
         body = {"name": check_name(name, call_id=checked_id)}
-        return _call(self._transport.send("PATCH", f"/call/{checked_id}", json=body), checked_id)
+        return _call(self._transport.send(ApiRequest("PATCH", f"/call/{checked_id}", json=body)), checked_id)
 
     def create_call(self, request: Mapping[str, Any]) -> Call:
         """Place a call, its request checked; see :meth:`~vapi_provider.hooks.vapi.VapiHook.create_call`."""
         failure: VapiError
         try:
-            return _call(self._transport.send_once("POST", "/call", json=request))
+            return _call(self._transport.send_once(ApiRequest("POST", "/call", json=request)))
         except VapiError as error:
             failure = error
         raise failure if failure.had_no_effect else _in_doubt(failure)
@@ -119,7 +120,9 @@ class VapiClient:
         :raises VapiTransientError: when the response was lost, so that the call may or may not be deleted
         """
         # An empty body deletes the call in the path; a list of ids would delete others.
-        self._transport.send_once("DELETE", f"/call/{check_call_id(call_id)}", json={}, parses=False)
+        self._transport.send_once(
+            ApiRequest("DELETE", f"/call/{check_call_id(call_id)}", json={}, parses=False)
+        )
 
     def erase_call(self, call_id: str) -> None:
         """Erase a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.delete_call`."""
@@ -176,7 +179,7 @@ class VapiClient:
         :param params: the query, under the API's own names: ``limit``, ``createdAtLe`` and the like
         :return: the calls in Vapi's order
         """
-        response = self._transport.send("GET", "/call", params=params)
+        response = self._transport.send(ApiRequest("GET", "/call", params=params))
         return [_parse(response, row, Call) for row in _rows(response)]
 
     def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
@@ -205,7 +208,7 @@ class VapiClient:
         send = self._transport.send if verb == "GET" else self._transport.send_once
         failure: VapiError
         try:
-            response = send(verb, path, params=params, json=json, may_be_empty=True)
+            response = send(ApiRequest(verb, path, params, json, may_be_empty=True))
         except VapiTransientError as error:
             failure = error
         else:
@@ -221,7 +224,7 @@ class VapiClient:
         )
 
     def _page(self, params: Mapping[str, Any], views: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
-        response = self._transport.send("GET", "/call", params=params, parses=False)
+        response = self._transport.send(ApiRequest("GET", "/call", params=params, parses=False))
         try:
             rows = views.validate_json(response.body)
         except ValidationError:

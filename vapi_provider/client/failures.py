@@ -22,6 +22,7 @@ from vapi_provider.client.responses import SlowResponseError
 from vapi_provider.exceptions import VapiTransientError
 
 if TYPE_CHECKING:
+    from vapi_provider.client.responses import ApiRequest
     from vapi_provider.connection import VapiSettings
 
 _UNSENT = "unsent"
@@ -31,9 +32,8 @@ _SLOW = "slow"
 def no_response(
     error: Exception,
     settings: VapiSettings,
+    request: ApiRequest,
     *,
-    method: str,
-    path: str,
     limit: float,
     surrounding: BaseException | None,
 ) -> VapiTransientError:
@@ -42,8 +42,7 @@ def no_response(
 
     :param error: what requests raised; its own text can contain URLs and headers
     :param settings: the connection
-    :param method: the method of the request
-    :param path: its path
+    :param request: the request
     :param limit: its time limit in seconds
     :param surrounding: what the caller was handling when it sent the request, which is not a cause
     :return: the error
@@ -52,6 +51,7 @@ def no_response(
     is_about_certificates = _is_bundle_missing(error) or any(
         isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes
     )
+    method, path = request.method, request.path
     reason, meaning = _reason(error, causes, limit)
     advice = (
         f"Check the host of {settings.label}, and the certificates of this machine and of proxies on the way."

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from vapi_provider.client.client import VapiClient
+from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
 
@@ -121,7 +122,7 @@ def _end_live_call(client: VapiClient, call: Call) -> None:
     failure: VapiError
     try:
         # What a success contains is not documented.
-        transport.send_once("POST", "", json={"type": "end-call"}, parses=False)
+        transport.send_once(ApiRequest("POST", "", json={"type": "end-call"}, parses=False))
         return
     except VapiError as error:
         # Its own message can contain the URL, or what the server echoed of it.

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses of Vapi, or of whatever stands in front of it, and the errors that they mean."""
+"""Requests and responses, of Vapi or of whatever stands in front of it, and the errors that they mean."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from vapi_provider.connection import KEYS_PAGE, VapiSettings
 from vapi_provider.exceptions import (
@@ -24,10 +25,11 @@ from vapi_provider.exceptions import (
 )
 from vapi_provider.models.call import over_limit_message
 
-_MASK = "***"
+if TYPE_CHECKING:
+    from vapi_provider.client.session import KeyMask
+
 _MAX_DETAIL = 500
 _MAX_HEAD = 4096
-_SHORTEST_KEY = 8
 _A_DAY = 86_400
 # Control characters, lone surrogates, and the marks that reverse the direction of text.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
@@ -46,6 +48,27 @@ class SlowResponseError(VapiTransientError):
 
 class OversizedResponseError(VapiTransientError):
     """A response that is larger than the caller can take in."""
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """
+    A request.
+
+    :param method: the method
+    :param path: the path below the base URL
+    :param params: the query
+    :param json: the body
+    :param parses: whether the response must be JSON, so that another body counts as a failed try
+    :param may_be_empty: whether an empty body is accepted where JSON is expected
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, Any] | None = None
+    json: Any = field(default=None, repr=False)
+    parses: bool = True
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,47 +287,6 @@ class ApiResponse:
             return text
         title = re.search(r"<title[^>]*>(.*?)</title", text[:_MAX_HEAD], re.IGNORECASE | re.DOTALL)
         return title[1] if title else ""
-
-
-class KeyMask:
-    """
-    Removes the API key from what a server sent.
-
-    :param api_key: the key
-    """
-
-    def __init__(self, api_key: str) -> None:
-        spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
-        self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
-        # Real keys are longer, and a key such as "test" would garble what people said.
-        self._is_plausible = len(api_key) >= _SHORTEST_KEY
-
-    def in_text(self, text: str) -> str:
-        """Return a text with ``***`` in place of the key."""
-        return self._pattern.sub(_MASK, text)
-
-    def in_json(self, value: Any, text: str) -> Any:
-        """
-        Mask the key in every string of a JSON value, in place.
-
-        :param value: the value
-        :param text: the JSON text of the value
-        :return: the value
-        """
-        # Within JSON the key can also be written with escapes.
-        may_hold_key = "\\u" in text or "\\/" in text or self._pattern.search(text)
-        waiting = [value] if self._is_plausible and may_hold_key and isinstance(value, (dict, list)) else []
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, dict):
-                for key in [key for key in node if self._pattern.search(key)]:
-                    node[self.in_text(key)] = node.pop(key)
-            for place, item in list(node.items() if isinstance(node, dict) else enumerate(node)):
-                if isinstance(item, str):
-                    node[place] = self.in_text(item)
-                elif isinstance(item, (dict, list)):
-                    waiting.append(item)
-        return value
 
 
 def _one_line(text: str | None) -> str:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session of requests: it adds the key for the API's own origin, and keeps it from everybody else."""
+"""The session of requests, and the key: where it is sent, and how it is kept out of texts."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"airflow-provider-vapi/{__version__}"
 """Sent with every request: Cloudflare, in front of Vapi, rejects clients without one."""
+
+_MASK = "***"
+_SHORTEST_KEY = 8
 
 
 class _BearerAuth(AuthBase):
@@ -94,3 +98,44 @@ def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.S
     for scheme in ("https://", "http://"):
         session.mount(scheme, DeadlineAdapter())
     return session
+
+
+class KeyMask:
+    """
+    Removes the API key from what a server sent.
+
+    :param api_key: the key
+    """
+
+    def __init__(self, api_key: str) -> None:
+        spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
+        self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
+        # Real keys are longer, and a key such as "test" would garble what people said.
+        self._is_plausible = len(api_key) >= _SHORTEST_KEY
+
+    def in_text(self, text: str) -> str:
+        """Return a text with ``***`` in place of the key."""
+        return self._pattern.sub(_MASK, text)
+
+    def in_json(self, value: Any, text: str) -> Any:
+        """
+        Mask the key in every string of a JSON value, in place.
+
+        :param value: the value
+        :param text: the JSON text of the value
+        :return: the value
+        """
+        # Within JSON the key can also be written with escapes.
+        may_hold_key = "\\u" in text or "\\/" in text or self._pattern.search(text)
+        waiting = [value] if self._is_plausible and may_hold_key and isinstance(value, (dict, list)) else []
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                for key in [key for key in node if self._pattern.search(key)]:
+                    node[self.in_text(key)] = node.pop(key)
+            for place, item in list(node.items() if isinstance(node, dict) else enumerate(node)):
+                if isinstance(item, str):
+                    node[place] = self.in_text(item)
+                elif isinstance(item, (dict, list)):
+                    waiting.append(item)
+        return value

@@ -7,15 +7,14 @@ import math
 import random
 import sys
 import time
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 
 from vapi_provider.client.failures import no_response
-from vapi_provider.client.responses import ApiResponse, KeyMask, OversizedResponseError
-from vapi_provider.client.session import open_session
+from vapi_provider.client.responses import ApiRequest, ApiResponse, OversizedResponseError
+from vapi_provider.client.session import KeyMask, open_session
 from vapi_provider.exceptions import VapiError, VapiTransientError
 
 if TYPE_CHECKING:
@@ -59,28 +58,12 @@ class VapiTransport:
         if "session" in self.__dict__:
             self.session.close()
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        parses: bool = True,
-        may_be_empty: bool = False,
-    ) -> ApiResponse:
+    def send(self, request: ApiRequest) -> ApiResponse:
         """
-        Send a request that does no harm when it takes effect twice.
+        Send a request that does no harm when it takes effect twice, again after a transient failure.
 
-        :param method: GET or PATCH
-        :param path: the path below the base URL
-        :param params: the query
-        :param json: the body
-        :param parses: whether the response must be JSON, so that another body counts as a failed try
-        :param may_be_empty: whether an empty body is accepted where JSON is expected
         :raises VapiTransientError: for a transient failure that outlasted all tries
         :raises VapiPermanentError: when Vapi refuses
-        :return: the response
         """
         retrying = Retrying(
             retry=retry_if_exception(may_repeat),
@@ -89,88 +72,52 @@ class VapiTransport:
             before_sleep=self._log_repetition,
             reraise=True,
         )
-        ends_at = time.monotonic() + ALL_TRIES_SECONDS
-        response: ApiResponse = retrying(
-            self._send, method, path, params, json, parses=parses, may_be_empty=may_be_empty, ends_at=ends_at
-        )
+        response: ApiResponse = retrying(self.send_once, request, time.monotonic() + ALL_TRIES_SECONDS)
         return response
 
-    def send_once(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        parses: bool = True,
-        may_be_empty: bool = False,
-    ) -> ApiResponse:
+    def send_once(self, request: ApiRequest, ends_at: float = math.inf) -> ApiResponse:
         """
         Send a request that must not take effect twice.
 
-        :param method: the method
-        :param path: the path below the base URL
-        :param params: the query
-        :param json: the body
-        :param parses: whether the response must be JSON
-        :param may_be_empty: whether an empty body is accepted where JSON is expected
+        :param request: the request
+        :param ends_at: when to give up at the latest, by the monotonic clock
         :raises VapiTransientError: for a transient failure; ``had_no_effect`` is whether it certainly did nothing
         :raises VapiPermanentError: when Vapi refuses
-        :return: the response
         """
-        return self._send(
-            method, path, params, json, parses=parses, may_be_empty=may_be_empty, ends_at=math.inf
-        )
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, Any] | None,
-        json: Any,
-        *,
-        parses: bool,
-        may_be_empty: bool,
-        ends_at: float,
-    ) -> ApiResponse:
-        response = self._exchange(method, path, params, json, ends_at)
+        response = self._exchange(request, ends_at)
         if not response.is_success:
             raise response.error(self._settings)
-        if parses and not (may_be_empty and response.is_empty):
+        if request.parses and not (request.may_be_empty and response.is_empty):
             # Parsed here, so that a body that is not JSON is a failed try.
             _ = response.json
         return response
 
-    def _exchange(
-        self, method: str, path: str, params: Mapping[str, Any] | None, json: Any, ends_at: float
-    ) -> ApiResponse:
+    def _exchange(self, request: ApiRequest, ends_at: float) -> ApiResponse:
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: VapiTransientError
         # Python links what is raised here to what the caller is handling, which is not a cause.
         surrounding = sys.exc_info()[1]
         try:
             with self.session.request(
-                method,
-                f"{self._settings.base_url}{path}",
-                params=params,
-                json=json,
+                request.method,
+                f"{self._settings.base_url}{request.path}",
+                params=request.params,
+                json=request.json,
                 timeout=limit,
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = self._read_body(method, path, response)
+                body = self._read_body(request, response)
         except (OSError, ValueError) as error:
             # requests raises OSErrors, and a ValueError for a malformed proxy.
-            failure = no_response(
-                error, self._settings, method=method, path=path, limit=limit, surrounding=surrounding
-            )
+            failure = no_response(error, self._settings, request, limit=limit, surrounding=surrounding)
         else:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return ApiResponse(method, path, response.status_code, headers, body, self._mask)
+            return ApiResponse(request.method, request.path, response.status_code, headers, body, self._mask)
         # Outside the handler: an exception of requests contains the request, and that the API key.
         raise failure
 
-    def _read_body(self, method: str, path: str, response: requests.Response) -> bytes:
+    def _read_body(self, request: ApiRequest, response: requests.Response) -> bytes:
         parts, size = [], 0
         for part in response.iter_content(_CHUNK_BYTES):
             parts.append(part)
@@ -180,11 +127,11 @@ class VapiTransport:
                     # The status says what is wrong; so long an explanation is cut.
                     break
                 raise OversizedResponseError(
-                    f"{method} {path} returned more than {self._settings.max_response_bytes:,.0f} bytes, "
+                    f"{request.method} {request.path} returned more than {self._settings.max_response_bytes:,.0f} bytes, "
                     "which is the limit here.",
                     status_code=response.status_code,
-                    method=method,
-                    path=path,
+                    method=request.method,
+                    path=request.path,
                 )
         return b"".join(parts)
 
