@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -38,6 +38,9 @@ def show_call_id(call_id: Any) -> Any:
     :return: the id
     """
     if isinstance(call_id, Mapping):
-        return call_id["id"] if "id" in call_id else {}
-    # A template makes text of a summary.
-    return "{...}" if isinstance(call_id, str) and call_id.strip().startswith("{") else call_id
+        return show_call_id(call_id["id"]) if "id" in call_id else {}
+    if isinstance(call_id, str):
+        # A template makes text of a summary.
+        start = call_id.strip()[:1]
+        return {"{": "{...}", "[": "[...]"}.get(start, call_id)
+    return "[...]" if isinstance(call_id, Iterable) else call_id

@@ -22,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints" / "airflow-3.3.txt"
+TASKFLOW_DAG = ROOT / "tests" / "wheel" / "taskflow_dag.py"
 
 Run = Callable[..., str]
 
@@ -134,6 +135,20 @@ def test_airflow_lists_provider_hook_and_link(installed: Run) -> None:
     assert "vapi_provider.links.call.VapiCallLink" in installed("airflow", "providers", "links")
 
 
+def test_a_taskflow_dag_passes_strict_mypy(installed: Run, tmp_path: Path) -> None:
+    python = installed("python", "-c", "import sys; print(sys.executable)").strip()
+    checked = run(
+        *(sys.executable, "-m", "mypy", "--strict", "--config-file="),
+        *("--python-executable", python, "--cache-dir", tmp_path, TASKFLOW_DAG),
+    )
+    assert "no issues found in 1 source file" in checked
+
+
+def test_a_taskflow_dag_can_be_imported(installed: Run) -> None:
+    program = f"import runpy; print(len(runpy.run_path({str(TASKFLOW_DAG)!r})['dag'].tasks))"
+    assert installed("python", "-c", program).split()[-1] == "15"
+
+
 def test_the_installed_metadata_is_valid(installed: Run) -> None:
     program = """
 import json, importlib.resources, jsonschema
@@ -156,17 +171,19 @@ def test_a_connection_can_be_added_from_the_command_line(installed: Run) -> None
     )
     installed("airflow", *shlex.split(command), "--conn-extra", '{"timeout": 5}')
     program = """
-from vapi_provider.hooks.vapi import VapiHook
+from vapi_provider.client.client import VapiClient
+from vapi_provider.connection import read_settings
 from airflow.models.connection import Connection
 from airflow.utils.session import create_session
 with create_session() as session:
     conn = session.query(Connection).filter_by(conn_id="vapi_default").one()
-    hook = VapiHook.from_connection(conn)
-    print(hook._settings, bool(hook.get_conn().auth))
+    settings = read_settings(conn)
+    print(settings, VapiClient(settings, None).session.auth)
 """
     settings = installed("python", "-c", program)
     assert "base_url='https://api.vapi.ai'" in settings
     assert "timeout=5.0" in settings
+    assert "BearerAuth" in settings
     assert "YOUR_PRIVATE_KEY" not in settings
 
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from vapi_provider.client.arguments import check_call_id
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
@@ -56,15 +57,17 @@ def end_call(client: VapiClient, call_id: str) -> str:
 
     :param client: the client
     :param call_id: the call's id
+    :raises VapiConfigurationError: when the id is unusable; nothing is sent then
     :raises VapiCallNotFoundError: when there is no such call
     :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
     :raises VapiTransientError: for a transient failure; the call may go on
     :return: what was done, in a sentence
     """
+    checked_id = check_call_id(call_id)
     failure: VapiTransientError
     for _ in range(_TRIES):
         try:
-            return _end_as_it_stands(client, call_id)
+            return _end_as_it_stands(client, checked_id)
         except VapiTransientError as error:
             failure = error
     raise failure

@@ -182,12 +182,15 @@ class RepeatBudget:
     """
     Limits the repetitions of a request that may be sent again only when it certainly had no effect.
 
+    Its time begins when it is made, before the request is sent for the first time.
+
     :param settings: the connection
     """
 
     def __init__(self, settings: VapiSettings) -> None:
-        self._settings = settings
-        self._ends_at: float | None = None
+        self._max_retries = settings.max_retries
+        # The last request may take all of its time limit.
+        self._ends_at = time.monotonic() + ALL_TRIES_SECONDS - settings.timeout
         self.failed = 0
         """How many tries have failed."""
 
@@ -199,8 +202,6 @@ class RepeatBudget:
         :return: the pause before the next try, in seconds; None when there is to be none
         """
         self.failed += 1
-        pause, now = pause_after(error, self.failed), time.monotonic()
-        # The last request may take all of its time limit.
-        self._ends_at = self._ends_at or now + ALL_TRIES_SECONDS - self._settings.timeout
-        is_spent = self.failed > self._settings.max_retries or now + pause > self._ends_at
+        pause = pause_after(error, self.failed)
+        is_spent = self.failed > self._max_retries or time.monotonic() + pause > self._ends_at
         return None if is_spent or not may_repeat(error) else pause

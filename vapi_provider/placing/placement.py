@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +68,10 @@ class CallPlacement:
             is_first_try=context["ti"].try_number == 1 and self._clear_number == 0, recorded=Recorded.NOTHING
         )
         self._last_sending = 0.0
-        self._run_after: datetime | None = getattr(run, "run_after", None)
+        run_after = getattr(run, "run_after", None)
+        self._run_after: float | None = run_after and run_after.timestamp()
         self._known_at = time.monotonic()
-        self._repeats = RepeatBudget(client.settings)
+        self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
         self._failure: VapiError | None = None
         self._placed: Call | None = None
@@ -84,7 +84,7 @@ class CallPlacement:
             self._state = self._store.read(self._blank_state())
             self._known = dataclasses.replace(self._known, recorded=self._state.state)
             # Without a record, an earlier try may have sent its request up to now.
-            self._last_sending = min(self._state.at, time.time())
+            self._last_sending = min(self._state.at or time.time(), time.time())
         return self._state
 
     def run(self) -> None:
@@ -141,8 +141,8 @@ class CallPlacement:
         except VapiCallNotFoundError as error:
             if not is_read_too_soon(self.state.at):
                 raise
-            not_yet = str(error)
-        raise VapiTransientError(f"{not_yet} It was placed moments ago; a retry reads it again.")
+            soon = f"{error} It was placed moments ago; a retry reads it again."
+        raise VapiTransientError(soon)
 
     def _check_dialled(self, call: Call) -> Call:
         """Check whether a call that Vapi flagged as over the concurrency limit was dialled."""
@@ -161,7 +161,7 @@ class CallPlacement:
     def _blank_state(self) -> PlacementState:
         return PlacementState(
             token=make_token(self._context, self._request),
-            at=time.time(),
+            at=None,
             state=Recorded.NOTHING,
             person=fingerprint_person(self._context, self._request),
             clear_number=self._clear_number,
@@ -170,6 +170,7 @@ class CallPlacement:
         )
 
     def _place(self) -> None:
+        self._repeats = repeats = self._repeats or RepeatBudget(self._client.settings)
         try:
             found = self._prepare_to_send()
         except VapiError:
@@ -186,7 +187,7 @@ class CallPlacement:
             self._learn(SearchResult(Found.NOT_SEARCHED), has_sent=True)
         except VapiError as error:
             self._record_unsent()
-            self._pause_before_repeat(error)
+            self._pause_before_repeat(repeats, error)
         else:
             self.call_id, self.limits = self._placed.id, self._placed.limits
             self._learn(SearchResult(Found.CALL, self.call_id), has_sent=True)
@@ -228,12 +229,11 @@ class CallPlacement:
             self._state = dataclasses.replace(self.state, state=Recorded.NOT_SENT)
         self._known = dataclasses.replace(self._known, recorded=Recorded.NOT_SENT)
 
-    def _pause_before_repeat(self, error: VapiError) -> None:
+    def _pause_before_repeat(self, repeats: RepeatBudget, error: VapiError) -> None:
         """Sit out the pause after a request without effect, or raise its error if it is not to be repeated here."""
-        pause = self._repeats.pause_after(error)
-        if pause is None:
+        if (pause := repeats.pause_after(error)) is None:
             raise error
-        self._log.warning("%s Retrying in %.1f s (attempt %d failed).", error, pause, self._repeats.failed)
+        self._log.warning("%s Retrying in %.1f s (attempt %d failed).", error, pause, repeats.failed)
         time.sleep(pause)
 
     def _find(self) -> None:
@@ -255,8 +255,10 @@ class CallPlacement:
 
     def _search_list(self, *, is_again: bool = False) -> SearchResult:
         # Without a record, the call can be as old as the run.
-        is_recorded = self._known.recorded is not Recorded.NOTHING
-        since = datetime.fromtimestamp(self._last_sending, timezone.utc) if is_recorded else self._run_after
+        since = self._run_after if self.state.at is None else self._last_sending
+        if is_again:
+            # Only what came since the last search matters, however long ago that was.
+            since = time.time() - time.monotonic() + self._known_at
         result = self._search.run(self.state, since=since, is_again=is_again)
         self._known_at = self._search.known_at
         return result
@@ -273,7 +275,7 @@ class CallPlacement:
         if recorded.state is Recorded.PLACED and recorded.call_id == self.call_id:
             return
         try:
-            self._write(Recorded.PLACED, call_id=self.call_id)
+            self._write(Recorded.PLACED, at=self._last_sending, call_id=self.call_id)
         except Exception as error:
             # The call exists, and its token will be found again.
             self._log.warning("Could not record call %s (%s).", self.call_id, type(error).__name__)

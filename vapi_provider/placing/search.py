@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.pagination import newest_first
@@ -73,27 +73,28 @@ class CallSearch:
         """
         return last_sending + self._client.settings.timeout + KILL_SECONDS + LIST_LAG_SECONDS
 
-    def run(self, state: PlacementState, *, since: datetime | None, is_again: bool = False) -> SearchResult:
+    def run(self, state: PlacementState, *, since: float | None, is_again: bool = False) -> SearchResult:
         """
         Search once.
 
         :param state: what is recorded about the call
-        :param since: when it can have been placed at the earliest, by our clock
+        :param since: when it can have been placed at the earliest, in seconds since 1970, by our clock
         :param is_again: whether only what came since the last search matters
         :raises VapiTransientError: when the list could not be read
         :raises VapiPermanentError: when Vapi refuses to list calls
         :return: what was found
         """
         began_at = time.monotonic()
+        oldest: datetime | None = None
         if is_again and self._newest is not None:
             # By Vapi's clock; a long list would take too long again.
-            since = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
+            oldest = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
         elif since is not None:
-            since -= CLOCK_DIFFERENCE
+            oldest = datetime.fromtimestamp(since, timezone.utc) - CLOCK_DIFFERENCE
         result = search_calls(
             self._client,
             state.token,
-            since=since,
+            since=oldest,
             assistant_id=state.assistant_id,
             phone_number_id=state.phone_number_id,
         )

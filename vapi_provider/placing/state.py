@@ -29,7 +29,7 @@ class PlacementState:
     What is recorded.
 
     :param token: the token of the call
-    :param at: when the request was about to be sent, in seconds since 1970
+    :param at: when the request was about to be sent, in seconds since 1970; None when that is unknown
     :param state: how far the placement came
     :param person: a fingerprint of the callee
     :param clear_number: how often the run had been cleared by then
@@ -39,7 +39,7 @@ class PlacementState:
     """
 
     token: str
-    at: float
+    at: float | None
     state: Recorded
     person: str
     clear_number: int
@@ -81,7 +81,7 @@ class PlacementStore:
             return dataclasses.replace(state, clear_number=blank.clear_number)
         # And when the list has changed back, another one may have called this person in between.
         counts = state.state is Recorded.PLACED
-        return dataclasses.replace(state, state=state.state if counts else Recorded.NOTHING, at=blank.at)
+        return dataclasses.replace(state, state=state.state if counts else Recorded.NOTHING, at=None)
 
     def write(self, state: PlacementState) -> None:
         """
@@ -98,8 +98,8 @@ def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementSt
     """Build a state from a record, perhaps of another version of this package."""
     names = {field.name for field in dataclasses.fields(blank)}
     known = {name: value for name, value in recorded.items() if name in names}
-    # Without a state that is known here, the request may have been sent.
-    is_known = known.get("state") in [each.value for each in Recorded]
-    return dataclasses.replace(
-        blank, **{**known, "state": Recorded(known["state"]) if is_known else Recorded.SENDING}
-    )
+    state = next((each for each in Recorded if each.value == known.get("state")), None)
+    if state is None or (state is Recorded.PLACED and not known.get("call_id")):
+        # The request may have been sent.
+        state = Recorded.SENDING
+    return dataclasses.replace(blank, **{**known, "state": state})

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -87,7 +87,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         self.deferrable = deferrable
         self._wait: CallWait | None = None
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> CallSummary:
         """
         Wait for the end.
 
@@ -103,7 +103,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         if self.deferrable:
             return wait.poke() or self._defer_wait(context, wait)
         try:
-            return super().execute(context)
+            return cast("CallSummary", super().execute(context))
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             if error is wait.verdict:
                 raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated API itself: its routes, behind the check of the bearer token."""
+"""The simulated API itself: its routes, behind the check of the bearer token; and the web pages of the calls."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from vapi_provider.simulator import bodies, validation
 from vapi_provider.simulator.errors import ApiError, error_body
+from vapi_provider.simulator.page import PREFIX, call_page
 from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
@@ -29,6 +30,7 @@ def create_app(store: CallStore, api_key: str) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_unknown_route)
     app.include_router(_call_routes(store), dependencies=[Depends(_key_check(api_key))])
     app.include_router(_control_routes(store))
+    app.include_router(_page_routes(store))
     return app
 
 
@@ -86,6 +88,18 @@ def _control_routes(store: CallStore) -> APIRouter:
         if not store.hang_up(token):
             raise ApiError(404, "No live call has this control URL")
         return _json(b"{}")
+
+    return router
+
+
+def _page_routes(store: CallStore) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+
+    @router.get(f"{PREFIX}{{call_id:path}}")
+    async def show_call(call_id: str) -> Response:
+        found = store.find(call_id)
+        page = call_page(call_id, None if found is None else json.loads(found))
+        return Response(page, 404 if found is None else 200, media_type="text/html")
 
     return router
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from vapi_provider.simulator import bodies
 from vapi_provider.simulator.errors import error_body
 from vapi_provider.simulator.faults import Fault, Faults
+from vapi_provider.simulator.page import PREFIX
 from vapi_provider.simulator.request_log import RequestRecord, safe_path
 from vapi_provider.simulator.validation import LIST_FILTERS
 from vapi_provider.simulator.wire import Answer, Wire
@@ -39,8 +40,8 @@ class Gateway:
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
+        """Answer one request; those for web pages are no part of the API, so they are neither logged nor disturbed."""
+        if scope["type"] != "http" or scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         content = await _read_content(receive)

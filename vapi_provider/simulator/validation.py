@@ -32,9 +32,6 @@ _CREATE_FIELDS = {
     "squadId": "string",
     "squad": "object",
     "squadOverrides": "object",
-    "workflowId": "string",
-    "workflow": "object",
-    "workflowOverrides": "object",
     "phoneNumberId": "string",
     "phoneNumber": "object",
     "customerId": "string",
@@ -54,9 +51,10 @@ _CUSTOMER_FIELDS = {
 _SCHEDULE_FIELDS = {"earliestAt": "string", "latestAt": "string"}
 _TYPES: dict[str, Any] = {"string": str, "object": dict, "array": list, "boolean": bool}
 
-_KINDS = ("assistantId", "assistant", "squadId", "squad", "workflowId", "workflow")
-_OVERRIDES = ("assistantOverrides", "squadOverrides", "workflowOverrides")
+_KINDS = ("assistantId", "assistant", "squadId", "squad")
+_OVERRIDES = ("assistantOverrides", "squadOverrides")
 _E164 = re.compile(r"\+[1-9]\d{1,14}", re.ASCII)
+_ALPHANUMERIC = re.compile(r"\+?[a-zA-Z0-9]+")
 
 _EXACT_FILTERS = ("id", "assistantId", "phoneNumberId")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -134,10 +132,8 @@ def customer_errors(customer: object, prefix: str = "") -> list[str]:
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
         errors.append(f"{prefix}number or {prefix}sipUri must be given, and not both")
-    if number is not None and len(number) < 3:
-        errors.append(f"{prefix}number must be longer than or equal to 3 characters")
-    if number is not None and customer.get("numberE164CheckEnabled", True) and not _E164.fullmatch(number):
-        errors.append(f"{prefix}number must be a valid phone number in the E.164 format")
+    if number is not None:
+        errors += _number_errors(number, customer.get("numberE164CheckEnabled", True), prefix)
     if sip_uri is not None and not sip_uri.startswith(("sip:", "sips:")):
         errors.append(f"{prefix}sipUri must be a valid SIP URI")
     return errors
@@ -191,6 +187,17 @@ def _overrides_errors(overrides: Mapping[str, Any], prefix: str) -> list[str]:
         for name in ("metadata", "variableValues")
         if not isinstance(overrides.get(name, {}), dict)
     ]
+
+
+def _number_errors(number: str, is_e164_needed: bool, prefix: str) -> list[str]:
+    errors = []
+    if len(number) < 3:
+        errors.append(f"{prefix}number must be longer than or equal to 3 characters")
+    if is_e164_needed and not _E164.fullmatch(number):
+        errors.append(f"{prefix}number must be a valid phone number in the E.164 format")
+    elif not _ALPHANUMERIC.fullmatch(number):
+        errors.append(f"{prefix}number must contain only alphanumeric characters, after an optional plus")
+    return errors
 
 
 def _schedule_errors(plan: Mapping[str, Any] | None) -> list[str]:

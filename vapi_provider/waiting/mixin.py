@@ -105,6 +105,8 @@ class WaitsForCall(RendersFields):
         :return: the call's summary
         """
         from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.waiting.policy import refused
+        from vapi_provider.waiting.wait import is_read_too_soon
 
         wait = self._resume_wait(context)
         status, message = _read_event(event, wait.call_id)
@@ -113,14 +115,16 @@ class WaitsForCall(RendersFields):
             return summary
         if status == "timeout":
             return self._time_out(wait)
-        wait.state.refusals = wait.state.refusals + 1 if status == "error" and wait.saw_call else 0
+        # Right after the placement, a 404 means that the triggerer reads what lags behind.
+        is_refused = status == "error" and wait.saw_call and not is_read_too_soon(wait.state.placed_at)
+        wait.state.refusals = wait.state.refusals + 1 if is_refused else 0
         if wait.state.refusals > 1:
             # Once may have been chance, or a key that was being replaced.
             problem = VapiConfigurationError(
                 f"The triggerer cannot read call {wait.call_id} but this worker can: {message} Compare their "
                 "environment variables, secrets backend and network."
             )
-            raise wait.policy.refused(problem)
+            raise refused(problem, soft_fail=self.soft_fail)
         return self._defer_wait(context, wait)
 
     def _awaited_call_id(self, context: Context) -> Any:
@@ -166,10 +170,20 @@ class WaitsForCall(RendersFields):
         Check the values of the arguments that every wait has; the one place for that.
 
         :raises VapiConfigurationError: naming the argument; nothing is sent then
+        :raises AirflowSkipException: in place of that, with ``soft_fail``
         """
         from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.waiting.policy import refused
+
+        try:
+            return self._checked_policy()
+        except VapiConfigurationError as error:
+            raise refused(error, soft_fail=self.soft_fail) from None
+
+    def _checked_policy(self) -> WaitPolicy:
+        from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.models.outcome import check_fail_on
-        from vapi_provider.waiting.policy import WaitPolicy
+        from vapi_provider.waiting.policy import WaitPolicy, seconds_of
 
         if self._interval_seconds() <= 0:
             raise VapiConfigurationError(
@@ -193,19 +207,21 @@ class WaitsForCall(RendersFields):
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.vapi import VapiHook
         from vapi_provider.models.summary import check_include
+        from vapi_provider.waiting.policy import refused
         from vapi_provider.waiting.wait import CallWait
 
         try:
+            include = check_include(self.include)
             call_id = check_call_id(self._awaited_call_id(context))
         except VapiConfigurationError as error:
-            raise policy.refused(error) from None
+            raise refused(error, soft_fail=self.soft_fail) from None
         self._hook = self._hook or VapiHook(self.vapi_conn_id)
         self._publish_link(context, self._hook, call_id)
         return CallWait(
             call_id=call_id,
             policy=policy,
             hook=self._hook,
-            include=check_include(self.include),
+            include=include,
             log=self.log,
             state=state,
             is_first=is_first,
@@ -226,6 +242,8 @@ class WaitsForCall(RendersFields):
         self._has_link = True
 
     def _interval_seconds(self) -> float:
+        from vapi_provider.waiting.policy import seconds_of
+
         return seconds_of(self.interval_argument, getattr(self, self.interval_argument))
 
     def _execution_timeout(self) -> float:
@@ -274,30 +292,6 @@ def _read_event(event: Any, call_id: str) -> tuple[str, str]:
     )
 
 
-def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
-    """
-    Check a time span.
-
-    :param name: the argument's name, for the error
-    :param span: a timedelta or a number of seconds
-    :param may_be_infinite: whether infinity is a span
-    :raises VapiConfigurationError: for anything else, or a negative one
-    :return: the seconds
-    """
-    from vapi_provider.exceptions import VapiConfigurationError
-
-    seconds = span.total_seconds() if isinstance(span, timedelta) else span
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        is_valid = False
-    else:
-        is_valid = math.isfinite(seconds) or may_be_infinite
-    if not is_valid:
-        raise VapiConfigurationError(
-            f"{name} must be a timedelta or a number of seconds from 0; got {span!r}. Nothing was sent."
-        )
-    return float(seconds)
-
-
 def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
     """
     Return the arguments that were given to a task and have no effect, since it does not wait.
@@ -308,5 +302,14 @@ def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) ->
     return [
         name
         for name, default in _ONLY_WHILE_WAITING.items()
-        if (value := getattr(task, name)) and value not in (default, default_args.get(name))
+        if _is_given(value := _in_seconds(getattr(task, name)))
+        and value not in (default, _in_seconds(default_args.get(name)))
     ]
+
+
+def _in_seconds(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _is_given(value: Any) -> bool:
+    return bool(value) or (value == 0 and value is not False)

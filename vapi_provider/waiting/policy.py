@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -13,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError
+from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError, VapiConfigurationError
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
 from vapi_provider.models.outcome import is_over_limit
@@ -105,15 +106,6 @@ class WaitPolicy:
             return AirflowTaskTimeout(message)
         return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
 
-    def refused(self, error: VapiPermanentError) -> Exception:
-        """
-        Build the exception for a permanent error.
-
-        :param error: the error
-        :return: the exception to raise: the error itself, or a skip with its message
-        """
-        return AirflowSkipException(str(error)) if self.soft_fail else error
-
     def _check_end(self, call: Call, url: str, limits: Any) -> None:
         if self.places_call:
             check_dialled(call, limits)
@@ -141,6 +133,17 @@ class WaitPolicy:
         )
 
 
+def refused(error: VapiPermanentError, *, soft_fail: bool) -> Exception:
+    """
+    Build the exception for a permanent error.
+
+    :param error: the error
+    :param soft_fail: whether the task is skipped where it would fail permanently
+    :return: the exception to raise: the error itself, or a skip with its message
+    """
+    return AirflowSkipException(str(error)) if soft_fail else error
+
+
 def check_dialled(call: Call, limits: Any) -> None:
     """
     Refuse a call that Vapi accepted and then did not dial, over the concurrency limit.
@@ -154,6 +157,28 @@ def check_dialled(call: Call, limits: Any) -> None:
             f"Call {call.id} ended before it was dialled ({clean_line(call.ended_reason)}). "
             f"{over_limit_message(limits)}"
         )
+
+
+def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
+    """
+    Check a time span.
+
+    :param name: the argument's name, for the error
+    :param span: a timedelta or a number of seconds
+    :param may_be_infinite: whether infinity is a span
+    :raises VapiConfigurationError: for anything else, or a negative one
+    :return: the seconds
+    """
+    seconds = span.total_seconds() if isinstance(span, timedelta) else span
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        is_valid = False
+    else:
+        is_valid = math.isfinite(seconds) or may_be_infinite
+    if not is_valid:
+        raise VapiConfigurationError(
+            f"{name} must be a timedelta or a number of seconds from 0; got {span!r}. Nothing was sent."
+        )
+    return float(seconds)
 
 
 def duration(seconds: float) -> str:

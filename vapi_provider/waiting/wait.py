@@ -18,7 +18,7 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.models.cleaning import clean_line
-from vapi_provider.waiting.policy import WaitPolicy, duration
+from vapi_provider.waiting.policy import WaitPolicy, duration, refused
 
 if TYPE_CHECKING:
     from vapi_provider.hooks.vapi import VapiHook
@@ -143,7 +143,7 @@ class CallWait:
                 self.log.warning("%s Still waiting, after %s.", error, duration(self.waited))
                 return None
             if isinstance(error, VapiPermanentError):
-                self.verdict = self.policy.refused(error)
+                self.verdict = refused(error, soft_fail=self.policy.soft_fail)
                 raise self.verdict from None
             raise
         if is_over:

@@ -29,6 +29,19 @@ PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
 NUMBER = "+12025550143"
 
 
+NO_TIME = 0.001
+"""The time limit of a request that has no time left."""
+
+_MODULES_WITH_TIME = (
+    "client.transport",
+    "operators.call",
+    "placing.placement",
+    "placing.search",
+    "waiting.mixin",
+    "waiting.wait",
+)
+
+
 class Killed(BaseException):
     """The process of a try is gone; unlike an exception, it has no say in that."""
 
@@ -156,15 +169,16 @@ class AirflowModel:
         return Run(run_after=datetime.fromtimestamp(self.now, timezone.utc), **arguments)
 
     def slot(self, run: Run | None = None, *, number: str = NUMBER, **arguments: Any) -> Slot:
-        """Make a task instance that calls a person."""
+        """Make a task instance that calls a person, and does not wait for the call's end unless a test says so."""
         own = {name: arguments.pop(name) for name in ("task_id", "map_index") if name in arguments}
-        request = {
+        usual = {
             "assistant_id": ASSISTANT_ID,
             "phone_number_id": PHONE_NUMBER_ID,
             "customer": {"number": number},
             "name": "Reminder",
+            "wait_for_completion": False,
         }
-        return Slot(self, run or self.run(), {**request, **arguments}, **own)
+        return Slot(self, run or self.run(), {**usual, **arguments}, **own)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -194,16 +208,22 @@ class AirflowModel:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Take the place of time, and watch the requests."""
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
-        for module in ("placing.placement", "operators.call", "sensors.wait", "sensors.waiting"):
+        for module in _MODULES_WITH_TIME:
             monkeypatch.setattr(f"vapi_provider.{module}.time", clock)
+        monkeypatch.setattr("tenacity.time", clock)
         monkeypatch.setattr("tenacity.nap.time.sleep", self.sleep)
         send = requests.adapters.HTTPAdapter.send
 
-        def watched(adapter: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        def watched(
+            adapter: Any, request: requests.PreparedRequest, stream: bool, timeout: float, *more: Any
+        ) -> Any:
             self.at(f"send.{request.method}")
-            answer = send(adapter, request, *args, **kwargs)
+            if timeout <= NO_TIME:
+                # All tries together have used up their time, by the model's clock.
+                raise requests.ReadTimeout
+            response = send(adapter, request, stream, timeout, *more)
             self.at(f"sent.{request.method}")
-            return answer
+            return response
 
         monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", watched)
         monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)

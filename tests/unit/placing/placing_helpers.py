@@ -134,19 +134,19 @@ def resume(slot: Slot, deferred: Deferral, event: Any, **arguments: Any) -> Any:
         return stored(again)
 
 
-def told(kind: str, call_id: str) -> dict[str, Any]:
-    return {"event": kind, "call_id": call_id, "message": "So it is."}
+def reported(kind: str, call_id: str) -> dict[str, Any]:
+    return {"status": kind, "call_id": call_id, "message": "So it is."}
 
 
 def await_event(model: AirflowModel, trigger: VapiCallTrigger) -> dict[str, Any]:
     """Wait as the triggerer does, but for its requests."""
     while True:
         if model.now >= trigger.end_time:
-            return told("timeout", trigger.call_id)
+            return reported("timeout", trigger.call_id)
         model.pass_time(min(trigger.poll_interval, trigger.end_time - model.now))
         call = model.simulator.get_call(trigger.call_id)
         if call["status"] in OVER and (not trigger.wait_for_analysis or _is_analysed(model, trigger, call)):
-            return told("done", trigger.call_id)
+            return reported("done", trigger.call_id)
 
 
 def _is_analysed(model: AirflowModel, trigger: VapiCallTrigger, call: dict[str, Any]) -> bool:

@@ -648,8 +648,8 @@ def test_an_argument_that_does_not_exist_is_refused() -> None:
         pytest.param({"fail_on": [None]}, id="no-outcome"),
         pytest.param({"include": ["recording"]}, id="unknown-include"),
         pytest.param({"include": "transcript"}, id="lone-include"),
-        pytest.param({"poke_interval": 0}, id="poke-interval-0"),
-        pytest.param({"poke_interval": timedelta(0)}, id="poke-interval-0-span"),
+        pytest.param({"poll_interval": 0}, id="poke-interval-0"),
+        pytest.param({"poll_interval": timedelta(0)}, id="poke-interval-0-span"),
         pytest.param({"analysis_timeout": -1}, id="analysis-negative"),
         pytest.param({"analysis_timeout": "60"}, id="analysis-text"),
         pytest.param({"analysis_timeout": True}, id="analysis-bool"),
@@ -665,7 +665,7 @@ def test_how_to_wait_is_checked_as_the_sensor_checks_it(arguments: dict[str, Any
     assert str(of_operator.value) == str(of_sensor.value)
 
 
-@pytest.mark.parametrize("name", ["poke_interval", "timeout"])
+@pytest.mark.parametrize("name", ["poll_interval", "timeout"])
 @pytest.mark.parametrize("value", [-1, timedelta(-1), "15", None, math.inf, math.nan], ids=str)
 def test_a_time_that_no_wait_can_have_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
@@ -676,18 +676,18 @@ def test_spans_and_outcomes_are_taken_in_each_of_their_forms() -> None:
     waiting = operator(
         fail_on=(CallOutcome.FAILED, "no_answer"),
         include=iter(["transcript"]),
-        poke_interval=timedelta(minutes=1),
+        poll_interval=timedelta(minutes=1),
         analysis_timeout=timedelta(minutes=2),
         timeout=timedelta(hours=1),
     )
     assert (waiting.fail_on, waiting.include) == (("failed", "no_answer"), ("transcript",))
-    assert (waiting.poke_interval, waiting.analysis_timeout, waiting.timeout) == (60, 120, 3600)
+    assert (waiting.poll_interval, waiting.analysis_timeout, waiting.timeout) == (60, 120, 3600)
 
 
 def test_the_defaults_are_the_sensors_and_end_no_call() -> None:
     sensor, waiting = VapiCallSensor(task_id="wait", call_id="x"), operator()
     for name in (
-        "poke_interval",
+        "poll_interval",
         "timeout",
         "fail_on",
         "include",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
-from placing_helpers import Deferral, await_event, begin, deferral, resume, told, wait_out
+from placing_helpers import Deferral, await_event, begin, deferral, resume, reported, wait_out
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 from vapi_provider.exceptions import VapiTransientError
@@ -271,7 +271,7 @@ def test_the_process_after_a_deferral_ends_the_call_when_it_is_stopped(model: Ai
     context = slot.context()
     with pytest.raises(AirflowSensorTimeout):
         operator.resume_execution(
-            "execute_complete", {"event": told("timeout", deferred.trigger.call_id)}, context
+            "execute_complete", {"event": reported("timeout", deferred.trigger.call_id)}, context
         )
     assert ended_by_us(model)
 
@@ -516,7 +516,7 @@ def test_a_task_that_defers_again_hangs_nothing_up(model: AirflowModel) -> None:
     slot = model.slot(timeout=300, hang_up_on_timeout=True, hang_up_on_kill=True)
     deferred = deferral(slot)
     model.pass_time(60)
-    assert isinstance(resume(slot, deferred, told("done", deferred.trigger.call_id)), Deferral)
+    assert isinstance(resume(slot, deferred, reported("done", deferred.trigger.call_id)), Deferral)
     assert the_call(model)["status"] == "in-progress"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, PHONE_NUMBER_ID, AirflowModel
-from placing_helpers import Later, begin, deferral, render, rendered, sent_body, templated, told
+from placing_helpers import Later, begin, deferral, render, rendered, sent_body, templated, reported
 
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
@@ -188,7 +188,7 @@ def test_a_resumed_task_hides_as_much_and_stores_nothing_personal(model: Airflow
     running, context = rendered(slot, **arguments, wait_for_completion=True, deferrable=True)
     assert_nothing_personal(shown(running))
     model.pass_time(60)
-    result = running.resume_execution(deferred.method, {"event": told("done", call_id)}, context)
+    result = running.resume_execution(deferred.method, {"event": reported("done", call_id)}, context)
     assert (result["id"], result["status"]) == (call_id, "ended")
     kept = json.dumps([slot.xcoms, slot.stored, deferred.kwargs, deferred.trigger.serialize()])
     for secret in ("2025550143", "Ada", "positive", "measles", "firm", "AC-account"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
-from placing_helpers import LINK, Deferral, await_event, begin, deferral, resume, told, wait_out
+from placing_helpers import LINK, Deferral, await_event, begin, deferral, resume, reported, wait_out
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -185,7 +185,7 @@ def test_the_wait_ends_on_time_and_not_a_pause_later(model: AirflowModel, timeou
     model.simulator.timeline = Timeline(ended=None)
     began = model.now
     with pytest.raises(AirflowSensorTimeout):
-        wait_out(model.slot(timeout=timeout, poke_interval=60))
+        wait_out(model.slot(timeout=timeout, poll_interval=60))
     assert model.now - began == timeout
 
 
@@ -264,10 +264,10 @@ def test_a_connection_that_cannot_be_read_for_a_while_is_waited_out(
     model.pass_time(60)
     with monkeypatch.context() as patch:
         patch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
-        again = resume(slot, deferred, told("done", deferred.trigger.call_id))
+        again = resume(slot, deferred, reported("done", deferred.trigger.call_id))
     assert isinstance(again, Deferral)
     assert again.trigger.end_time == deferred.trigger.end_time
-    assert resume(slot, again, told("done", again.trigger.call_id))["status"] == "ended"
+    assert resume(slot, again, reported("done", again.trigger.call_id))["status"] == "ended"
 
 
 # What is left to the triggerer
@@ -277,7 +277,7 @@ def test_the_trigger_gets_ids_and_numbers_and_nothing_of_the_call(model: Airflow
     slot = model.slot(
         customer={"number": NUMBER, "name": "Ada"},
         assistant_overrides={"variableValues": {"diagnosis": "measles"}},
-        poke_interval=timedelta(seconds=20),
+        poll_interval=timedelta(seconds=20),
         timeout=600,
         wait_for_analysis=True,
         analysis_timeout=timedelta(minutes=2),
@@ -324,7 +324,7 @@ def test_the_resumed_process_finds_its_call_by_itself_and_places_none(model: Air
         "assistant": {"firstMessage": "Hi"},
         "customer": {"number": "+12025550199"},
     }
-    result = resume(slot, deferred, told("done", deferred.trigger.call_id), **changed)
+    result = resume(slot, deferred, reported("done", deferred.trigger.call_id), **changed)
     assert result["id"] == deferred.trigger.call_id
     assert model.posts() == 1
 
@@ -334,7 +334,7 @@ def test_a_mapped_task_finds_the_call_of_its_own_element(model: AirflowModel) ->
     deferred = [deferral(slot) for slot in slots]
     model.pass_time(60)
     for slot, each in reversed(list(zip(slots, deferred, strict=True))):
-        assert resume(slot, each, told("done", each.trigger.call_id))["id"] == slot.xcoms["call_id"]
+        assert resume(slot, each, reported("done", each.trigger.call_id))["id"] == slot.xcoms["call_id"]
     assert len({each.trigger.call_id for each in deferred}) == 3
 
 
@@ -344,7 +344,7 @@ def test_a_call_that_goes_on_after_all_is_waited_for_to_the_same_end(model: Airf
     deferred = first = deferral(slot, timeout=300)
     for _ in range(3):
         model.pass_time(50)
-        deferred = resume(slot, deferred, told("done", first.trigger.call_id))
+        deferred = resume(slot, deferred, reported("done", first.trigger.call_id))
         assert isinstance(deferred, Deferral)
         assert deferred.trigger.end_time == first.trigger.end_time
     with pytest.raises(AirflowSensorTimeout, match=r"after 5 min 0 s \(timeout=300\)"):
@@ -370,7 +370,7 @@ def test_an_event_of_another_call_is_an_error(model: AirflowModel) -> None:
     slot = model.slot()
     deferred = deferral(slot)
     with pytest.raises(VapiConfigurationError, match="does not know"):
-        resume(slot, deferred, told("done", OTHER_ID))
+        resume(slot, deferred, reported("done", OTHER_ID))
 
 
 def test_a_resumed_process_without_its_call_id_says_so_and_sends_nothing(model: AirflowModel) -> None:
@@ -379,7 +379,7 @@ def test_a_resumed_process_without_its_call_id_says_so_and_sends_nothing(model: 
     del slot.xcoms["call_id"]
     asked = len(model.simulator.requests)
     with pytest.raises(VapiConfigurationError, match="call_id"):
-        resume(slot, deferred, told("done", deferred.trigger.call_id))
+        resume(slot, deferred, reported("done", deferred.trigger.call_id))
     assert len(model.simulator.requests) == asked
 
 
@@ -392,7 +392,7 @@ def test_a_resumed_process_that_finds_nothing_of_what_was_kept_calls_nobody_agai
     slot.xcoms.clear()
     model.pass_time(60)
     with suppress(VapiConfigurationError):
-        resume(slot, deferred, told("done", deferred.trigger.call_id))
+        resume(slot, deferred, reported("done", deferred.trigger.call_id))
     assert model.posts() == 1
     assert model.rings() == {NUMBER: 1}
 

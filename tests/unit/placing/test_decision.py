@@ -11,14 +11,14 @@ from vapi_provider.placing.decision import RULES, Found, Knowledge, Recorded, St
 
 
 def known(
-    noted: Recorded,
+    recorded: Recorded,
     found: Found = Found.NOT_SEARCHED,
     *,
     first: bool = False,
     settled: bool = False,
     sent: bool = False,
 ) -> Knowledge:
-    return Knowledge(is_first_try=first, noted=noted, found=found, is_settled=settled, has_sent=sent)
+    return Knowledge(is_first_try=first, recorded=recorded, found=found, is_settled=settled, has_sent=sent)
 
 
 ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
@@ -29,14 +29,14 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
             known(Recorded.SENDING, Found.CALL),
             known(Recorded.SENDING, Found.CALL, sent=True),
             known(Recorded.NOTHING, Found.CALL),
-            # Somebody else was faster, just before the request was to be sent.
+            # Another try was faster, just before the request was to be sent.
             known(Recorded.NOTHING, Found.CALL, first=True),
             known(Recorded.NOT_SENT, Found.CALL),
         ],
     ),
-    "id noted": (Step.READ, [known(Recorded.PLACED), known(Recorded.PLACED, first=True)]),
-    "noted call rang nobody": (Step.PLACE, [known(Recorded.PLACED, Found.NOBODY_RANG)]),
-    "noted as not sent": (
+    "id recorded": (Step.READ, [known(Recorded.PLACED), known(Recorded.PLACED, first=True)]),
+    "recorded call never rang": (Step.PLACE, [known(Recorded.PLACED, Found.NEVER_RANG)]),
+    "recorded as not sent": (
         Step.PLACE,
         [known(Recorded.NOT_SENT), known(Recorded.NOT_SENT, first=True)],
     ),
@@ -44,10 +44,10 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
     "doubt": (
         Step.SEARCH,
         [
-            # A retry or a clear, where there are no notes or they are lost.
+            # A retry or a clear, without a record.
             known(Recorded.NOTHING),
             known(Recorded.SENDING),
-            # The answer was lost.
+            # The response was lost.
             known(Recorded.SENDING, first=True, sent=True),
             # A wait is over.
             known(Recorded.SENDING, sent=True),
@@ -58,7 +58,7 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
         [
             known(Recorded.NOTHING, Found.NOTHING),
             known(Recorded.SENDING, Found.NOTHING),
-            known(Recorded.SENDING, Found.NOBODY_RANG),
+            known(Recorded.SENDING, Found.NEVER_RANG),
             known(Recorded.SENDING, Found.UNREADABLE),
             # The newest are read first, so it may still turn up.
             known(Recorded.SENDING, Found.TOO_MUCH),
@@ -84,24 +84,24 @@ ROWS: dict[str, tuple[Step, list[Knowledge]]] = {
         Step.TRY_LATER,
         [
             known(Recorded.SENDING, Found.NOTHING, settled=True, sent=True),
-            known(Recorded.SENDING, Found.NOBODY_RANG, settled=True, sent=True),
+            known(Recorded.SENDING, Found.NEVER_RANG, settled=True, sent=True),
         ],
     ),
     "nothing there": (
         Step.PLACE,
         [
             known(Recorded.NOTHING, Found.NOTHING, settled=True),
-            known(Recorded.NOTHING, Found.NOBODY_RANG, settled=True),
+            known(Recorded.NOTHING, Found.NEVER_RANG, settled=True),
             known(Recorded.SENDING, Found.NOTHING, settled=True),
-            known(Recorded.SENDING, Found.NOBODY_RANG, settled=True),
+            known(Recorded.SENDING, Found.NEVER_RANG, settled=True),
         ],
     ),
 }
-"""What each row of the table is for, and what it says."""
+"""What each row of the table is for, and its step."""
 
 EVERYTHING = [
-    known(noted, found, first=first, settled=settled, sent=sent)
-    for noted, found, first, settled, sent in itertools.product(
+    known(recorded, found, first=first, settled=settled, sent=sent)
+    for recorded, found, first, settled, sent in itertools.product(
         Recorded, Found, (False, True), (False, True), (False, True)
     )
 ]
@@ -141,37 +141,37 @@ def test_a_call_that_is_there_is_adopted() -> None:
     assert all(decide(each).step is Step.ADOPT for each in EVERYTHING if each.found is Found.CALL)
 
 
-def test_what_may_have_been_sent_is_placed_only_after_a_whole_and_settled_look() -> None:
+def test_doubt_ends_only_with_a_complete_settled_search() -> None:
     for each in placed():
-        if each.noted is Recorded.SENDING:
-            assert each.found in (Found.NOTHING, Found.NOBODY_RANG), each
+        if each.recorded is Recorded.SENDING:
+            assert each.found in (Found.NOTHING, Found.NEVER_RANG), each
             assert each.is_settled, each
 
 
-def test_an_empty_note_alone_proves_nothing() -> None:
+def test_a_missing_record_alone_proves_nothing() -> None:
     for each in placed():
-        if each.noted is Recorded.NOTHING and not each.is_first_try:
-            assert each.found in (Found.NOTHING, Found.NOBODY_RANG), each
+        if each.recorded is Recorded.NOTHING and not each.is_first_try:
+            assert each.found in (Found.NOTHING, Found.NEVER_RANG), each
             assert each.is_settled, each
 
 
-def test_a_noted_call_is_placed_again_only_when_it_was_read_and_rang_nobody() -> None:
+def test_a_recorded_call_is_placed_again_only_if_it_never_rang() -> None:
     for each in placed():
-        if each.noted is Recorded.PLACED:
-            assert each.found is Found.NOBODY_RANG or (each.found is Found.NOTHING and each.is_settled), each
+        if each.recorded is Recorded.PLACED:
+            assert each.found is Found.NEVER_RANG or (each.found is Found.NOTHING and each.is_settled), each
 
 
 def test_a_try_sends_one_request_only() -> None:
     assert [each for each in placed() if each.has_sent] == []
 
 
-def test_only_what_is_certain_is_placed_without_a_look() -> None:
-    unseen = {(each.noted, each.is_first_try) for each in placed() if each.found is Found.NOT_SEARCHED}
+def test_only_what_is_certain_is_placed_without_a_search() -> None:
+    unseen = {(each.recorded, each.is_first_try) for each in placed() if each.found is Found.NOT_SEARCHED}
     assert unseen == {(Recorded.NOT_SENT, True), (Recorded.NOT_SENT, False), (Recorded.NOTHING, True)}
 
 
 @pytest.mark.parametrize("settled", [False, True])
-@pytest.mark.parametrize("noted", [Recorded.NOTHING, Recorded.SENDING])
-def test_a_list_that_cannot_be_read_never_lets_a_call_be_placed(noted: Recorded, settled: bool) -> None:
+@pytest.mark.parametrize("recorded", [Recorded.NOTHING, Recorded.SENDING])
+def test_an_unreadable_list_never_lets_a_call_be_placed(recorded: Recorded, settled: bool) -> None:
     for found in (Found.UNREADABLE, Found.TOO_MUCH):
-        assert decide(known(noted, found, settled=settled)).step is not Step.PLACE
+        assert decide(known(recorded, found, settled=settled)).step is not Step.PLACE

@@ -38,5 +38,5 @@ def test_a_lost_answer(model: AirflowModel, effect: bool) -> None:
 def test_over_the_limit(model: AirflowModel) -> None:
     for number in range(10):
         model.slot(number=f"+1202555010{number}").attempt()
-    with pytest.raises(VapiTransientError, match="10 at once, 0 are left"):
+    with pytest.raises(VapiTransientError, match="the limit is 10, 0 left"):
         model.slot().attempt()

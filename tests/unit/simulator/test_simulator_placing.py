@@ -11,7 +11,7 @@ from vapi_provider.simulator import Timeline, VapiSimulator
 from vapi_provider.simulator.timestamps import read_timestamp, write_timestamp
 
 NUMBER, OTHER, THIRD = "+12025550143", "+12025550144", "+12025550145"
-KINDS = "exactly one of assistantId, assistant, squadId, squad, workflowId, workflow must be given"
+KINDS = "exactly one of assistantId, assistant, squadId, squad must be given"
 PARTY = "exactly one of customer, customers, customerId must be given"
 LINE = "a phone call needs either phoneNumberId or phoneNumber"
 
@@ -54,7 +54,6 @@ def test_a_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, r
     [
         {"assistantId": None, "assistant": {"model": {}}},
         {"assistantId": None, "squadId": "squad-1", "squadOverrides": {"variableValues": {}}},
-        {"assistantId": None, "workflow": {"nodes": []}, "workflowOverrides": {}},
         {"assistantVersion": None, "transport": {}},
         {
             "phoneNumberId": None,
@@ -62,7 +61,10 @@ def test_a_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, r
         },
         {"customer": None, "customerId": "customer-1"},
         {"customer": {"sipUri": "sip:someone@example.invalid"}},
-        {"customer": {"number": "0202 555", "numberE164CheckEnabled": False}},
+        {"customer": {"number": "0202555", "numberE164CheckEnabled": False}},
+        {"customer": {"number": "+desk12", "numberE164CheckEnabled": False}},
+        {"customer": {"number": NUMBER, "numberE164CheckEnabled": True}},
+        {"customer": {"number": NUMBER, "assistantOverrides": {"variableValues": {"a": 1}}}},
         {"schedulePlan": {"earliestAt": "2020-01-01T00:00:00Z", "latestAt": "2020-01-02T00:00:00+01:00"}},
     ],
 )
@@ -79,6 +81,9 @@ def test_other_calls_are_placed(api, request_body, change):
             {"metadata": {}, "tries": 1},
             ["property metadata should not exist", "property tries should not exist"],
         ),
+        ({"workflowId": "workflow-1"}, ["property workflowId should not exist"]),
+        ({"workflow": {"nodes": []}}, ["property workflow should not exist"]),
+        ({"workflowOverrides": {}}, ["property workflowOverrides should not exist"]),
         ({"name": "x" * 41}, ["name must be shorter than or equal to 40 characters"]),
         ({"name": None}, ["name must be a string"]),
         ({"assistantId": 1}, ["assistantId must be a string"]),
@@ -118,6 +123,22 @@ def test_other_calls_are_placed(api, request_body, change):
         (
             {"customer": {"number": "+1", "numberE164CheckEnabled": False}},
             ["customer.number must be longer than or equal to 3 characters"],
+        ),
+        (
+            {"customer": {"number": "0202 555", "numberE164CheckEnabled": False}},
+            ["customer.number must contain only alphanumeric characters, after an optional plus"],
+        ),
+        (
+            {"customer": {"number": "0202555", "numberE164CheckEnabled": True}},
+            ["customer.number must be a valid phone number in the E.164 format"],
+        ),
+        (
+            {"customer": {"number": NUMBER, "numberE164CheckEnabled": "no"}},
+            ["customer.numberE164CheckEnabled must be a boolean"],
+        ),
+        (
+            {"customer": {"number": NUMBER, "workflowOverrides": {}}},
+            ["customer.property workflowOverrides should not exist"],
         ),
         ({"customer": {}}, ["customer.number or customer.sipUri must be given, and not both"]),
         ({"customer": {"sipUri": "example.invalid"}}, ["customer.sipUri must be a valid SIP URI"]),

@@ -32,7 +32,7 @@ def wait(worker: Any, mode: str) -> Callable[..., Any]:
 
 
 @vapis_clock_is_off
-def test_a_late_analysis_is_waited_for(
+def test_late_analysis_is_waited_for(
     simulator: VapiSimulator, worker: Any, wait: Any, warnings: Callable[[], list[str]]
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45, summary="Confirmed."))
@@ -41,7 +41,7 @@ def test_a_late_analysis_is_waited_for(
     assert warnings() == []
 
 
-def test_without_asking_for_it_the_end_is_enough(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+def test_analysis_is_not_waited_for_by_default(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45))
     assert wait(call_id, wait_for_analysis=False)["analysis"] is None
     assert worker.slept == 20
@@ -49,7 +49,7 @@ def test_without_asking_for_it_the_end_is_enough(simulator: VapiSimulator, worke
 
 @vapis_clock_is_off
 @pytest.mark.parametrize("analysis_timeout", [60, timedelta(minutes=1)], ids=["seconds", "span"])
-def test_an_analysis_that_never_comes_ends_in_success_and_a_warning(
+def test_missing_analysis_is_success_with_a_warning(
     simulator: VapiSimulator, worker: Any, wait: Any, analysis_timeout: Any, warnings: Callable[[], list[str]]
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
@@ -61,7 +61,7 @@ def test_an_analysis_that_never_comes_ends_in_success_and_a_warning(
 
 
 @vapis_clock_is_off
-def test_the_time_for_the_analysis_counts_from_the_end_not_from_the_first_look(
+def test_analysis_timeout_counts_from_the_end_of_the_call(
     simulator: VapiSimulator, worker: Any, wait: Any, clock: ManualClock
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
@@ -70,7 +70,7 @@ def test_the_time_for_the_analysis_counts_from_the_end_not_from_the_first_look(
     assert worker.pauses == 0
 
 
-def test_an_end_whose_time_is_unknown_does_not_wait_for_ever(
+def test_end_without_a_time_does_not_wait_for_the_analysis(
     simulator: VapiSimulator, worker: Any, wait: Any
 ) -> None:
     body = {"endedAt": None, "updatedAt": "some day", "startedAt": None}
@@ -79,9 +79,7 @@ def test_an_end_whose_time_is_unknown_does_not_wait_for_ever(
     assert worker.pauses == 0
 
 
-def test_an_analysis_without_anything_in_it_is_none_yet(
-    simulator: VapiSimulator, worker: Any, wait: Any
-) -> None:
+def test_empty_analysis_has_not_arrived(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(status="ringing")
 
     def end() -> None:
@@ -94,7 +92,9 @@ def test_an_analysis_without_anything_in_it_is_none_yet(
     assert worker.pauses == 3
 
 
-def test_a_passing_error_meanwhile_is_waited_out(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+def test_transient_error_before_the_analysis_is_waited_out(
+    simulator: VapiSimulator, worker: Any, wait: Any
+) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45))
     then = [lambda: None, lambda: None, lambda: simulator.faults.add(Fault(status=503))]
     assert wait(call_id, then=then)["analysis"]
@@ -102,7 +102,7 @@ def test_a_passing_error_meanwhile_is_waited_out(simulator: VapiSimulator, worke
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_timeout_while_only_the_analysis_is_missing_is_success_with_a_warning(
+def test_timeout_before_the_analysis_is_success_with_a_warning(
     simulator: VapiSimulator, worker: Any, wait: Any, soft_fail: bool, warnings: Callable[[], list[str]]
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
@@ -113,20 +113,16 @@ def test_a_timeout_while_only_the_analysis_is_missing_is_success_with_a_warning(
 
 
 @pytest.mark.parametrize("mode", ["poke"])
-def test_a_timeout_in_an_outage_while_only_the_analysis_is_missing_says_so(
-    simulator: VapiSimulator, wait: Any
-) -> None:
+def test_timeout_in_an_outage_says_the_analysis_is_missing(simulator: VapiSimulator, wait: Any) -> None:
     call_id = simulator.add_call(status="ringing")
     then = [lambda: simulator.end_call(call_id), lambda: simulator.faults.add(Fault(status=502, times=None))]
     with pytest.raises(AirflowSensorTimeout) as timed_out:
         wait(call_id, analysis_timeout=3600, timeout=40, then=then)
     assert str(timed_out.value).startswith(f"The analysis of call {call_id} had not arrived after 40 s")
-    assert "answered 502" in str(timed_out.value)
+    assert "returned 502" in str(timed_out.value)
 
 
-def test_an_outcome_in_fail_on_fails_without_waiting_for_the_analysis(
-    simulator: VapiSimulator, worker: Any, wait: Any
-) -> None:
+def test_fail_on_does_not_wait_for_the_analysis(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(status="ended", body={"endedReason": "voicemail"})
     with pytest.raises(VapiCallFailedError, match="voicemail"):
         wait(call_id, fail_on=["no_answer"])
@@ -136,7 +132,7 @@ def test_an_outcome_in_fail_on_fails_without_waiting_for_the_analysis(
 
 
 @pytest.mark.parametrize("analysis_timeout", [float("inf"), timedelta.max], ids=["inf", "max"])
-def test_the_analysis_may_be_waited_for_as_long_as_the_sensor_runs(
+def test_analysis_timeout_may_be_endless(
     simulator: VapiSimulator, worker: Any, wait: Any, analysis_timeout: Any
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=200))
@@ -144,7 +140,7 @@ def test_the_analysis_may_be_waited_for_as_long_as_the_sensor_runs(
     assert worker.slept == 200
 
 
-def test_no_time_for_the_analysis_takes_it_only_if_it_is_there(
+def test_analysis_timeout_of_0_takes_only_what_is_there(
     simulator: VapiSimulator, worker: Any, wait: Any
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=25))

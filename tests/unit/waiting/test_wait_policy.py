@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a waiting task: the same whichever way it waits, and with ``soft_fail`` in the same words."""
+"""How a wait ends: alike in both modes of a worker, and with the same message when ``soft_fail`` skips the task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def call(status: str, **body: Any) -> Arrange:
 
 
 def refusal(status: int) -> Arrange:
-    """Let Vapi refuse, in the shape of its own errors, for good."""
+    """Let Vapi refuse every request, in the shape of its own errors."""
 
     def arrange(simulator: VapiSimulator, _: pytest.MonkeyPatch) -> dict[str, Any]:
         simulator.faults.add(Fault(status=status, times=None))
@@ -81,7 +81,7 @@ def connection_id(value: Any) -> Arrange:
             VapiCallFailedError,
             r"ended with outcome unknown \(no reason given\), which is in fail_on",
             1,
-            id="fail-on-an-end-without-a-reason",
+            id="fail-on-no-reason",
         ),
         pytest.param(call("not-found"), VapiCallFailedError, "has status 'not-found'", 1, id="not-found"),
         pytest.param(
@@ -91,13 +91,27 @@ def connection_id(value: Any) -> Arrange:
             1,
             id="deletion-failed",
         ),
-        pytest.param(refusal(400), VapiPermanentError, "answered 400", 1, id="400"),
-        pytest.param(connection(password="wrong"), VapiAuthenticationError, "answered 401", 1, id="401"),
-        pytest.param(refusal(403), VapiAuthenticationError, "answered 403", 1, id="403"),
-        pytest.param(with_id(UNKNOWN_ID), VapiCallNotFoundError, "answered 404", 1, id="404"),
-        pytest.param(with_id(""), VapiConfigurationError, "call_id is ''", 0, id="id-empty"),
-        pytest.param(with_id("None"), VapiConfigurationError, "call_id is 'None'", 0, id="id-rendered-none"),
-        pytest.param(with_id(None), VapiConfigurationError, "call_id is 'None'", 0, id="id-none"),
+        pytest.param(refusal(400), VapiPermanentError, "returned 400", 1, id="400"),
+        pytest.param(connection(password="wrong"), VapiAuthenticationError, "returned 401", 1, id="401"),
+        pytest.param(refusal(403), VapiAuthenticationError, "returned 403", 1, id="403"),
+        pytest.param(with_id(UNKNOWN_ID), VapiCallNotFoundError, "returned 404", 1, id="404"),
+        pytest.param(
+            with_id(""), VapiConfigurationError, r"call_id is empty \(got '' \(str\)\)", 0, id="id-empty"
+        ),
+        pytest.param(
+            with_id("None"),
+            VapiConfigurationError,
+            r"call_id is empty \(got 'None' \(str\)\)",
+            0,
+            id="id-rendered-none",
+        ),
+        pytest.param(
+            with_id(None),
+            VapiConfigurationError,
+            r"call_id is empty \(got 'None' \(NoneType\)\)",
+            0,
+            id="id-none",
+        ),
         pytest.param(with_id("../x"), VapiConfigurationError, "call_id must be", 0, id="id-another-path"),
         pytest.param(
             connection(password=""), VapiConfigurationError, "'vapi_default': password", 0, id="no-key"
@@ -120,17 +134,25 @@ def connection_id(value: Any) -> Arrange:
             id="no-connection",
         ),
         pytest.param(
-            connection_id(""), VapiConfigurationError, "vapi_conn_id is ''", 0, id="connection-empty"
+            connection_id(""),
+            VapiConfigurationError,
+            "vapi_conn_id must be .* got ''",
+            0,
+            id="connection-empty",
         ),
         pytest.param(
-            connection_id(None), VapiConfigurationError, "vapi_conn_id is None", 0, id="connection-none"
+            connection_id(None),
+            VapiConfigurationError,
+            "vapi_conn_id must be .* got None",
+            0,
+            id="connection-none",
         ),
         pytest.param(
             connection_id("None"), VapiConnectionNotFoundError, "'None'", 0, id="connection-rendered-none"
         ),
     ],
 )
-def test_a_final_failure_fails_without_retries_or_skips_in_the_same_words(
+def test_permanent_error_fails_or_skips_with_one_message(
     simulator: VapiSimulator,
     worker: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +188,7 @@ def test_a_final_failure_fails_without_retries_or_skips_in_the_same_words(
         pytest.param("archived", {"endedAt": "2026-08-01T10:00:00.000Z"}, id="new-status-with-an-end"),
     ],
 )
-def test_an_ended_call_is_success_at_the_first_look(
+def test_ended_call_is_success_at_the_first_poke(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool, status: str, body: dict[str, Any]
 ) -> None:
     call_id = simulator.add_call(status=status, body=body)
@@ -174,10 +196,10 @@ def test_an_ended_call_is_success_at_the_first_look(
     assert (summary["id"], summary["status"]) == (call_id, status)
     assert summary["ended_reason"] == body.get("endedReason")
     assert worker.pauses == 0
-    assert worker.task_instance.xcoms == {LINK: f"https://dashboard.vapi.ai/calls/{call_id}"}
+    assert worker.task_instance.xcoms == {LINK: f"{simulator.url}/calls/{call_id}"}
 
 
-def test_a_call_is_waited_for_through_its_life(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_call_is_waited_for_through_its_life(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(timeline=Timeline(ringing=10, answered=20, ended=100, analysis=None))
     summary = worker.run(call_id=call_id, mode=mode, poke_interval=15)
     assert summary["status"] == "ended"
@@ -187,7 +209,7 @@ def test_a_call_is_waited_for_through_its_life(simulator: VapiSimulator, worker:
 
 
 @pytest.mark.parametrize("included", ["analysis", "transcript", "messages", "customer", "cost_breakdown"])
-def test_the_result_has_what_is_included_and_no_more(
+def test_result_has_what_is_included_and_no_more(
     simulator: VapiSimulator, worker: Any, mode: str, included: str
 ) -> None:
     call_id = simulator.add_call(status="in-progress")
@@ -200,7 +222,7 @@ def test_the_result_has_what_is_included_and_no_more(
     assert "customer" not in bare
 
 
-def test_an_unknown_status_is_waited_on_and_told_once(
+def test_unknown_status_is_waited_on_and_logged_once(
     simulator: VapiSimulator, worker: Any, mode: str, warnings: Callable[[], list[str]]
 ) -> None:
     status = f"on-hold-{mode}"
@@ -209,11 +231,11 @@ def test_an_unknown_status_is_waited_on_and_told_once(
         call_id=call_id, mode=mode, then=[lambda: None, lambda: None, lambda: simulator.end_call(call_id)]
     )
     assert worker.pauses == 3
-    (told,) = warnings()
-    assert f"Call {call_id} has status {status}, which" in told
+    (logged,) = warnings()
+    assert f"Call {call_id} has status {status}, which" in logged
 
 
-def test_a_missing_status_is_waited_on(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_missing_status_is_waited_on(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(body={"status": None, "endedAt": "2026-08-01T10:00:00.000Z"})
     summary = worker.run(call_id=call_id, mode=mode, then=[lambda: simulator.end_call(call_id)])
     assert summary["status"] == "ended"
@@ -226,7 +248,7 @@ TRANSIENT = [
     pytest.param(
         Fault(body="<html></html>", content_type="text/html"), "not JSON", id="page-in-place-of-json"
     ),
-    pytest.param(Fault(status=404, body="<html></html>"), "not Vapi's own answer", id="404-of-a-proxy"),
+    pytest.param(Fault(status=404, body="<html></html>"), "not Vapi's own", id="404-of-a-proxy"),
     pytest.param(Fault(reset="before"), "closed|reset", id="reset"),
     pytest.param(Fault(body='{"status": "ended"}'), "without an id", id="call-without-id"),
 ]
@@ -234,7 +256,7 @@ TRANSIENT = [
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(("fault", "message"), TRANSIENT)
-def test_a_passing_error_at_the_first_look_is_left_to_airflows_retries(
+def test_transient_error_at_first_poke_is_left_to_retries(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool, fault: Fault, message: str
 ) -> None:
     call_id = simulator.add_call(status="ended")
@@ -242,13 +264,13 @@ def test_a_passing_error_at_the_first_look_is_left_to_airflows_retries(
     with pytest.raises(VapiTransientError, match=message) as failure:
         worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)
     assert not isinstance(failure.value, AirflowFailException)
-    # The next try is another task instance, and looks for the first time again.
+    # The next try is another task instance, and pokes for the first time again.
     assert worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)["status"] == "ended"
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(("fault", "message"), TRANSIENT)
-def test_a_later_passing_error_is_waited_out_with_a_warning(
+def test_later_transient_error_is_waited_out_with_a_warning(
     simulator: VapiSimulator,
     worker: Any,
     mode: str,
@@ -264,14 +286,12 @@ def test_a_later_passing_error_is_waited_out_with_a_warning(
 
     then = [fail, fail, fail, lambda: simulator.end_call(call_id)]
     assert worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail, then=then)["status"] == "ended"
-    told = warnings()
-    assert len(told) == 3
-    assert all(re.search(rf"({message}).*Waiting goes on, after", warning) for warning in told)
+    logged = warnings()
+    assert len(logged) == 3
+    assert all(re.search(rf"({message}).*Still waiting, after", warning) for warning in logged)
 
 
-def test_a_vapi_that_is_gone_for_a_while_is_waited_for(
-    simulator: VapiSimulator, worker: Any, mode: str
-) -> None:
+def test_outage_of_vapi_is_waited_out(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
     then = [simulator.stop, lambda: None, simulator.start]
     assert worker.run(call_id=call_id, mode=mode, then=then)["status"] == "ended"
@@ -285,7 +305,7 @@ def test_a_vapi_that_is_gone_for_a_while_is_waited_for(
         pytest.param(Fault(status=404), VapiCallNotFoundError, id="gone"),
     ],
 )
-def test_a_final_failure_at_a_later_look_is_one_as_well(
+def test_permanent_error_at_a_later_poke_fails_too(
     simulator: VapiSimulator, worker: Any, mode: str, then: str | Fault, error: type[Exception]
 ) -> None:
     def strike() -> None:
@@ -303,19 +323,17 @@ def test_a_final_failure_at_a_later_look_is_one_as_well(
     assert str(skipped) == str(failed)
 
 
-def test_a_timeout_names_the_call_and_its_last_status(
-    simulator: VapiSimulator, worker: Any, mode: str
-) -> None:
+def test_timeout_names_the_call_and_its_last_status(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(status="ringing")
     arguments = {"call_id": call_id, "mode": mode, "poke_interval": 10, "timeout": 30}
     failed = worker.failure(**arguments)
     assert type(failed) is AirflowSensorTimeout
     assert str(failed) == (
         f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
-        f"See https://dashboard.vapi.ai/calls/{call_id}, or raise the timeout."
+        f"See {simulator.url}/calls/{call_id}, or raise the timeout."
     )
     assert worker.slept == 30
-    assert worker.task_instance.xcoms[LINK] == f"https://dashboard.vapi.ai/calls/{call_id}"
+    assert worker.task_instance.xcoms[LINK] == f"{simulator.url}/calls/{call_id}"
 
     skipped = worker.failure(**arguments, soft_fail=True)
     assert type(skipped) is AirflowSkipException
@@ -323,7 +341,7 @@ def test_a_timeout_names_the_call_and_its_last_status(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_timeout_in_an_outage_names_what_was_seen_last_and_the_last_error(
+def test_timeout_in_an_outage_names_last_status_and_error(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool
 ) -> None:
     def begin_outage() -> None:
@@ -334,22 +352,20 @@ def test_a_timeout_in_an_outage_names_what_was_seen_last_and_the_last_error(
     message = str(worker.failure(**arguments, poke_interval=10, timeout=30, then=[begin_outage]))
     assert call_id in message
     assert "(timeout=30)" in message
-    assert "answered 502" in message
+    assert "returned 502" in message
     assert "its last status was 'in-progress'." in message
     assert ".." not in message
 
 
-def test_before_airflow_3_3_a_rescheduled_sensor_names_the_last_error_only(
-    simulator: VapiSimulator, worker: Any
-) -> None:
+def test_reschedule_before_3_3_names_only_the_last_error(simulator: VapiSimulator, worker: Any) -> None:
     worker.keeps_state = False
     call_id = simulator.add_call(status="in-progress")
     then = [lambda: simulator.faults.add(Fault(status=502, times=None))]
     failed = worker.failure(call_id=call_id, mode="reschedule", poke_interval=10, timeout=30, then=then)
-    assert "the last look brought no status. The last error was: GET" in str(failed)
+    assert "no poke returned a status. The last error was: GET" in str(failed)
 
 
-def test_an_error_that_has_passed_is_not_blamed_for_a_timeout(
+def test_error_that_is_over_is_not_blamed_for_a_timeout(
     simulator: VapiSimulator, worker: Any, mode: str
 ) -> None:
     call_id = simulator.add_call(status="in-progress")
@@ -360,7 +376,7 @@ def test_an_error_that_has_passed_is_not_blamed_for_a_timeout(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_an_execution_timeout_amid_a_look_fails_the_task_as_between_two(
+def test_execution_timeout_within_a_poke_fails_the_task(
     worker: Any, mode: str, soft_fail: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
@@ -370,32 +386,30 @@ def test_an_execution_timeout_amid_a_look_fails_the_task_as_between_two(
             worker.run(call_id=UNKNOWN_ID, mode=mode, soft_fail=soft_fail)
 
 
-def test_the_link_is_there_while_the_task_waits(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_link_is_published_while_the_task_waits(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(status="ringing")
     seen: list[dict[str, Any]] = []
 
-    def look() -> None:
+    def note() -> None:
         seen.append(dict(worker.task_instance.xcoms))
         simulator.end_call(call_id)
 
-    worker.run(call_id=call_id, mode=mode, then=[look])
-    assert [xcoms[LINK] for xcoms in seen] == [f"https://dashboard.vapi.ai/calls/{call_id}"]
+    worker.run(call_id=call_id, mode=mode, then=[note])
+    assert [xcoms[LINK] for xcoms in seen] == [f"{simulator.url}/calls/{call_id}"]
 
 
-def test_no_link_is_stored_for_a_bad_id(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_bad_id_has_no_link(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     worker.failure(call_id="../x", mode=mode)
     assert worker.task_instance.xcoms == {}
 
 
-def test_an_id_is_taken_in_any_case_and_with_white_space(
-    simulator: VapiSimulator, worker: Any, mode: str
-) -> None:
+def test_id_may_have_any_case_and_white_space(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(status="ended")
     assert worker.run(call_id=f"{call_id.upper()}\n", mode=mode)["id"] == call_id
     assert [request.path for request in simulator.requests] == [f"/call/{call_id}"]
 
 
-def test_the_summary_can_be_stored_as_json(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_summary_can_be_stored_as_json(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     created_at = datetime(2026, 8, 1, tzinfo=timezone.utc).isoformat()
     call_id = simulator.add_call(status="ended", body={"createdAt": created_at, "cost": 1, "name": "a\x00b"})
     includes = ["analysis", "transcript", "messages", "customer", "structured_outputs", "cost_breakdown"]

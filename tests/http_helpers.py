@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the hook share: a connection, a check for leaked secrets, and a server that misbehaves."""
+"""What the tests of client and hook share: a connection, a check for leaked secrets, and a misbehaving server."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import logging
 import socket
 import ssl
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 from airflow.providers.common.compat.sdk import Connection
+from vapi_provider.client.client import VapiClient
+from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiError
-from vapi_provider.hooks.vapi import VapiHook
+
+if TYPE_CHECKING:
+    from vapi_provider.simulator import VapiSimulator
 
 KEY = "7d1f0c52-4b7a-key-of-the-tests"
 CALL_ID = "019a7c2e-5f00-7000-8000-0000000000aa"
@@ -30,17 +36,30 @@ CONN_ID = "vapi_of_tests"
 
 
 def make_connection(**fields: Any) -> Connection:
-    fields = {"conn_id": CONN_ID, "conn_type": "vapi", "password": KEY, **fields}
-    return Connection(**fields)
+    return Connection(**{"conn_id": CONN_ID, "conn_type": "vapi", "password": KEY, **fields})
 
 
-def make_hook(host: str | None = None, *, password: str = KEY, **extra: Any) -> VapiHook:
-    """Make a hook over a connection that Airflow knows nothing of."""
-    return VapiHook.from_connection(make_connection(host=host, password=password, extra=json.dumps(extra)))
+def make_client(host: str | None = None, *, password: str = KEY, **limits: Any) -> VapiClient:
+    """
+    Make a client over a connection that Airflow does not know.
+
+    :param limits: timeout, max_retries, max_response_bytes; the form's bounds do not apply
+    """
+    settings = read_settings(make_connection(host=host, password=password))
+    return VapiClient(dataclasses.replace(settings, **limits), logging.getLogger("vapi_tests"))
+
+
+def client_of(simulator: VapiSimulator, **limits: Any) -> VapiClient:
+    return make_client(simulator.url, password=simulator.api_key, **limits)
+
+
+def vapi_error(status: int, message: Any, **fields: Any) -> str:
+    """Return the body of an error in Vapi's shape."""
+    return json.dumps({"message": message, "error": "Some Error", "statusCode": status, **fields})
 
 
 def failure(kind: type[VapiError], run: Callable[[], Any], *, secret: str = KEY) -> Any:
-    """Run what must fail with exactly this public error, and look whether it leaks the key on the way."""
+    """Run what must fail with exactly this public error, which must not leak the key."""
     with pytest.raises(VapiError) as caught:
         run()
     error = caught.value
@@ -57,20 +76,20 @@ def assert_no_secret(error: BaseException, secret: str = KEY) -> None:
         link = todo.pop()
         if link is None:
             continue
-        # They carry the request, and that the Authorization header.
+        # They contain the request, and that the Authorization header.
         assert not isinstance(link, requests.RequestException)
         assert not hasattr(link, "request")
         assert secret not in f"{link!s} {link!r} {link.args!r} {vars(link)!r}"
         todo += [link.__cause__, link.__context__]
 
 
-def answer_of(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
+def response_bytes(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}Connection: close\r\n\r\n"
     return head.encode() + body
 
 
 class FakeTime:
-    """A clock that moves when somebody sleeps, and when a test says so."""
+    """A clock that moves when the code sleeps, and when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -83,7 +102,7 @@ class FakeTime:
 
 class RawServer:
     """
-    Listens on 127.0.0.1 and lets a function do with each connection what no decent server does.
+    Listens on 127.0.0.1 and lets a function treat each connection as no decent server does.
 
     :param talk: what to do with a connection; it may wait with ``rest``, and errors of the socket end it quietly
     :param tls: wraps each connection before ``talk`` gets it
@@ -93,11 +112,11 @@ class RawServer:
         self, talk: Callable[[socket.socket, RawServer], None], tls: ssl.SSLContext | None = None
     ) -> None:
         self.heads: list[str] = []
+        self.connections: list[socket.socket] = []
         self._talk = talk
         self._tls = tls
         self._stopping = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -112,7 +131,7 @@ class RawServer:
         while not head.endswith(b"\r\n\r\n"):
             byte = connection.recv(1)
             if not byte:
-                raise ConnectionError("the client went away")
+                raise ConnectionError("the client closed the connection")
             head += byte
         self.heads.append(head.decode())
         return self.heads[-1]
@@ -125,7 +144,7 @@ class RawServer:
 
     def stop(self) -> None:
         self._stopping.set()
-        for sock in (self._listener, *self._connections):
+        for sock in (self._listener, *self.connections):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in list(self._threads):
@@ -137,7 +156,7 @@ class RawServer:
         with contextlib.suppress(OSError):
             while not self._stopping.is_set():
                 connection, _ = self._listener.accept()
-                self._connections.append(connection)
+                self.connections.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -152,8 +171,8 @@ class RawServer:
                     self._talk(wrapped, self)
 
 
-def say(content: bytes) -> Callable[[socket.socket, RawServer], None]:
-    """Answer each connection's first request with these bytes."""
+def respond_with(content: bytes) -> Callable[[socket.socket, RawServer], None]:
+    """Respond to each connection's first request with these bytes."""
 
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The token: what it is made of, where it stands in a request, and how it is read back."""
+"""The token of a call: what it is made of, where a request carries it, and how it is recognised."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ NONE: dict[str, Any] = dict.fromkeys(
     (
         "assistant_id",
         "squad_id",
-        "workflow_id",
         "assistant",
         "phone_number_id",
         "customer",
         "name",
         "assistant_overrides",
         "schedule_plan",
-        "request",
+        "extra_body",
     )
 )
 CALL: dict[str, Any] = {
@@ -51,8 +50,7 @@ def token(ti: dict[str, Any] | None = None, **arguments: Any) -> str:
 
 
 SQUAD = {"assistant_id": None, "squad_id": OTHER_ID}
-WORKFLOW = {"assistant_id": None, "workflow_id": OTHER_ID}
-TRANSIENT = {"assistant_id": None, "assistant": {"firstMessage": "Hello"}}
+INLINE = {"assistant_id": None, "assistant": {"firstMessage": "Hello"}}
 
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "DAG": ({"dag_id": "other"}, {}),
@@ -61,11 +59,10 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "number": ({}, {"customer": {"number": "+12025550199"}}),
     "extension": ({}, {"customer": {"number": NUMBER, "extension": "12"}}),
     "SIP URI": ({}, {"customer": {"sip_uri": "sip:ada@example.com"}}),
-    "customer id": ({}, {"customer": None, "request": {"customerId": OTHER_ID}}),
+    "customer id": ({}, {"customer": None, "extra_body": {"customerId": OTHER_ID}}),
     "assistant": ({}, {"assistant_id": OTHER_ID}),
     "squad": ({}, SQUAD),
-    "workflow": ({}, WORKFLOW),
-    "transient assistant": ({}, TRANSIENT),
+    "inline assistant": ({}, INLINE),
     "phone number": ({}, {"phone_number_id": OTHER_ID}),
 }
 SAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -94,19 +91,18 @@ def test_the_token_does_not_depend_on(ti: dict[str, Any], arguments: dict[str, A
 
 
 @pytest.mark.parametrize("field", ["dag_id", "run_id", "task_id"])
-def test_parts_of_it_cannot_be_moved_from_one_name_to_the_next(field: str) -> None:
+def test_names_are_separated_before_they_are_hashed(field: str) -> None:
     names = {"dag_id": "a", "run_id": "a", "task_id": "a"}
     assert len({token({**names, field: "aa"}), token({**names, "dag_id": "aaa"}), token(names)}) == 3
 
 
 def test_a_squad_and_an_assistant_of_one_id_are_not_the_same() -> None:
     assert token(**SQUAD) != token(assistant_id=OTHER_ID)
-    assert token(**SQUAD) != token(**WORKFLOW)
 
 
-def test_a_transient_assistant_may_be_written_anew_for_each_try() -> None:
-    other = {**TRANSIENT, "assistant": {"firstMessage": "Good evening"}}
-    assert token(**TRANSIENT) == token(**other)
+def test_an_inline_assistant_may_differ_in_each_try() -> None:
+    other = {**INLINE, "assistant": {"firstMessage": "Good evening"}}
+    assert token(**INLINE) == token(**other)
 
 
 def test_another_airflow_has_another_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +119,7 @@ def test_it_is_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert token() == "pru6ohmf"
 
 
-def test_whom_a_call_rings_is_told_without_the_caller() -> None:
+def test_the_fingerprint_depends_on_the_callee_alone() -> None:
     person = fingerprint_person(context(), request())
     assert fingerprint_person(context(), request(assistant_id=OTHER_ID)) == person
     assert fingerprint_person(context(), request(customer={"number": "+12025550199"})) != person
@@ -134,26 +130,25 @@ def test_whom_a_call_rings_is_told_without_the_caller() -> None:
 
 CARRIERS = {
     "assistant": ({}, "assistantOverrides"),
-    "transient assistant": (TRANSIENT, "assistantOverrides"),
+    "inline assistant": (INLINE, "assistantOverrides"),
     "squad": (SQUAD, "squadOverrides"),
-    "workflow": (WORKFLOW, "workflowOverrides"),
 }
 carriers = pytest.mark.parametrize(("arguments", "field"), CARRIERS.values(), ids=CARRIERS)
 
 
 @carriers
-def test_it_is_a_variable_value_of_the_overrides_that_are_used(arguments: dict[str, Any], field: str) -> None:
+def test_the_overrides_in_use_carry_it(arguments: dict[str, Any], field: str) -> None:
     body = request(**arguments).carrying("7f3k9q2m")
     assert body[field] == {"variableValues": {"airflow_token": "7f3k9q2m"}}
     assert len([each for each in body if each.endswith("Overrides")]) == 1
 
 
 @carriers
-def test_overrides_and_variable_values_of_the_users_own_are_kept(
+def test_other_overrides_and_variable_values_are_kept(
     arguments: dict[str, Any], field: str
 ) -> None:
     own = {"variableValues": {"first_name": "Ada"}, "metadata": {"row": 7}}
-    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"request": {field: own}}
+    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"extra_body": {field: own}}
     body = request(**arguments, **given).carrying("7f3k9q2m")
     assert body[field] == {
         "variableValues": {"first_name": "Ada", "airflow_token": "7f3k9q2m"},
@@ -164,9 +159,9 @@ def test_overrides_and_variable_values_of_the_users_own_are_kept(
 
 
 @carriers
-def test_a_variable_value_of_its_name_is_refused(arguments: dict[str, Any], field: str) -> None:
+def test_its_variable_is_refused_in_overrides(arguments: dict[str, Any], field: str) -> None:
     own = {"variableValues": {"airflow_token": "mine"}}
-    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"request": {field: own}}
+    given = {"assistant_overrides": own} if field == "assistantOverrides" else {"extra_body": {field: own}}
     with pytest.raises(VapiConfigurationError, match="airflow_token"):
         request(**arguments, **given)
 
@@ -192,7 +187,7 @@ def test_a_longer_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize("has_store", [True], ids=[""])
-def test_a_real_one_fits_behind_the_longest_name(model: AirflowModel) -> None:
+def test_it_fits_behind_the_longest_name(model: AirflowModel) -> None:
     summary = model.slot(name="x" * 30).attempt()
     assert re.fullmatch(r"x{30} #[a-z2-7]{8}", summary["name"])
 
@@ -200,21 +195,21 @@ def test_a_real_one_fits_behind_the_longest_name(model: AirflowModel) -> None:
 # Read back.
 
 
-def trace(**fields: Any) -> PlacedCallView:
+def view(**fields: Any) -> PlacedCallView:
     return PlacedCallView.model_validate({"id": OTHER_ID, **fields})
 
 
-@pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides", "workflowOverrides"])
+@pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides"])
 def test_it_is_read_from_variable_values(field: str) -> None:
-    call = trace(**{field: {"variableValues": {"airflow_token": "7f3k9q2m"}}}, name="Renamed")
+    call = view(**{field: {"variableValues": {"airflow_token": "7f3k9q2m"}}}, name="Renamed")
     assert carries(call, "7f3k9q2m")
     assert not carries(call, "7f3k9q2n")
 
 
 @pytest.mark.parametrize("name", ["Reminder #7f3k9q2m", "#7f3k9q2m", "Renamed #7f3k9q2m  "])
 def test_it_is_read_from_the_name(name: str) -> None:
-    assert carries(trace(name=name), "7f3k9q2m")
-    assert not carries(trace(name=name), "7f3k9q2n")
+    assert carries(view(name=name), "7f3k9q2m")
+    assert not carries(view(name=name), "7f3k9q2n")
 
 
 @pytest.mark.parametrize(
@@ -232,12 +227,12 @@ def test_it_is_read_from_the_name(name: str) -> None:
         {"assistantOverrides": {"variableValues": {"token": "7f3k9q2m"}}},
     ],
 )
-def test_whatever_else_a_call_has_is_no_token(fields: dict[str, Any]) -> None:
-    assert not carries(trace(**fields), "7f3k9q2m")
+def test_anything_else_is_not_the_token(fields: dict[str, Any]) -> None:
+    assert not carries(view(**fields), "7f3k9q2m")
 
 
-def test_what_is_sent_is_recognised() -> None:
+def test_either_carrier_of_a_request_is_recognised() -> None:
     body = request(name="Reminder").carrying("7f3k9q2m")
-    assert carries(trace(**body), "7f3k9q2m")
-    assert carries(trace(name=body["name"]), "7f3k9q2m")
-    assert carries(trace(assistantOverrides=body["assistantOverrides"]), "7f3k9q2m")
+    assert carries(view(**body), "7f3k9q2m")
+    assert carries(view(name=body["name"]), "7f3k9q2m")
+    assert carries(view(assistantOverrides=body["assistantOverrides"]), "7f3k9q2m")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a waiting task tells in its log: enough to follow the call, not a line for each look."""
+"""What a waiting task logs: enough to follow the call, not a line per poke."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def assert_log(caplog: pytest.LogCaptureFixture, call_id: str, expected: list[st
         assert re.fullmatch(pattern.replace("{id}", call_id), line), line
 
 
-def test_poking_tells_each_change_of_the_status_once(
+def test_poke_mode_logs_each_change_of_status_once(
     simulator: VapiSimulator, worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ringing=20, answered=40, ended=60, analysis=None))
@@ -50,7 +50,7 @@ def test_poking_tells_each_change_of_the_status_once(
     )
 
 
-def test_rescheduling_tells_one_line_a_look(
+def test_reschedule_mode_logs_one_line_per_poke(
     simulator: VapiSimulator, worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ringing=15, answered=None, ended=60, analysis=None))
@@ -67,7 +67,7 @@ def test_rescheduling_tells_one_line_a_look(
     )
 
 
-def test_each_passing_error_is_told_with_the_time_waited(
+def test_transient_errors_are_logged_with_the_time_waited(
     simulator: VapiSimulator, worker: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -78,11 +78,11 @@ def test_each_passing_error_is_told_with_the_time_waited(
     worker.run(
         call_id=call_id, mode=mode, poke_interval=20, then=[fail, fail, lambda: simulator.end_call(call_id)]
     )
-    error = r"GET /call/{id} was answered 503: .* Waiting goes on, after %s s\."
+    error = r"GET /call/{id} returned 503: .* Still waiting, after %s s\."
     assert_log(caplog, call_id, [r"Call {id} is ringing.*", error % 20, error % 40, *END])
 
 
-def test_a_long_wait_is_told_in_hours(
+def test_long_wait_is_logged_in_hours(
     simulator: VapiSimulator, worker: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=9000, analysis=None))
@@ -91,7 +91,7 @@ def test_a_long_wait_is_told_in_hours(
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "logged"),
     [
         pytest.param("voicemail", "(voicemail): no_answer.", id="no-answer"),
         pytest.param("a-new-reason", "(a-new-reason): unknown.", id="unknown-reason"),
@@ -101,20 +101,20 @@ def test_a_long_wait_is_told_in_hours(
         ),
     ],
 )
-def test_the_outcome_is_told_at_the_end(
+def test_outcome_is_logged_at_the_end(
     simulator: VapiSimulator,
     worker: Any,
     mode: str,
     reason: str | None,
-    told: str,
+    logged: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     call_id = simulator.add_call(status="ended", body={"endedReason": reason})
     worker.run(call_id=call_id, mode=mode)
-    assert f"Call {call_id} ended {told}" in caplog.messages
+    assert f"Call {call_id} ended {logged}" in caplog.messages
 
 
-def test_a_wait_for_the_analysis_is_not_told_as_one_for_the_end(
+def test_log_does_not_take_the_analysis_for_the_end(
     simulator: VapiSimulator, worker: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ended")

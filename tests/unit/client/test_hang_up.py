@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending a call, whatever its state is, without doing twice what may have worked, and within seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from http_helpers import CALL_ID, OTHER_ID, client_of, failure, make_client
+
+from vapi_provider.client.client import VapiClient
+from vapi_provider.client.hang_up import HANG_UP_REQUEST_SECONDS, end_call, hang_up, hang_up_soon
+from vapi_provider.exceptions import (
+    VapiCallNotFoundError,
+    VapiConfigurationError,
+    VapiError,
+    VapiPermanentError,
+    VapiTransientError,
+)
+from vapi_provider.simulator import Fault, VapiSimulator
+
+TOKEN = "8c1e-the-capability-of-this-call"
+HTML = "<html><head><title>Something in between</title></head></html>"
+
+
+def sent(simulator: VapiSimulator) -> list[str]:
+    """Return what arrived, as ``GET``, ``DELETE`` or ``POST``, which can only be for the control URL."""
+    return [request.method for request in simulator.requests]
+
+
+@pytest.fixture
+def quick_client(simulator: VapiSimulator) -> VapiClient:
+    return client_of(simulator, timeout=HANG_UP_REQUEST_SECONDS, max_retries=0)
+
+
+LIVE = ("queued", "ringing", "in-progress", "forwarding", "a new status")
+OVER: dict[str, dict[str, Any]] = {
+    "ended": {},
+    "ENDED": {},
+    "not-found": {},
+    "deletion-failed": {},
+    "a new end": {"endedAt": "2026-08-01T10:00:00Z"},
+}
+STATES = [
+    *(pytest.param(s, {}, ["GET", "POST"], "ended", "Call {} was ended.", id=s) for s in LIVE),
+    pytest.param(
+        "scheduled", {}, ["GET", "DELETE"], "ended", "Scheduled call {} was cancelled.", id="scheduled"
+    ),
+    *(
+        pytest.param(status, fields, ["GET"], status, "Call {} had already ended.", id=status)
+        for status, fields in OVER.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "fields", "requests", "became", "says"), STATES)
+@pytest.mark.parametrize("end", [end_call, hang_up], ids=lambda end: end.__name__)
+def test_each_state_is_ended_as_it_needs(
+    simulator: VapiSimulator,
+    quick_client: VapiClient,
+    end: Any,
+    status: str,
+    fields: dict[str, Any],
+    requests: list[str],
+    became: str,
+    says: str,
+) -> None:
+    monitor = {"controlUrl": f"{simulator.url}/control/x"} if status == "a new status" else None
+    if monitor:
+        # The simulator shows control URLs of known statuses only, and knows no call of this one.
+        fields = {**fields, "monitor": monitor}
+        simulator.faults.add(Fault(method="POST", status=200, body="{}"))
+        became = status
+    call_id = simulator.add_call(status=status, body=fields)
+    assert end(quick_client, call_id) == says.format(call_id)
+    assert sent(simulator) == requests
+    assert simulator.get_call(call_id)["status"] == became
+
+
+NOT_ENDABLE = {
+    "no monitor": ({"monitor": None}, "no control URL"),
+    "no control URL": ({"monitor": {}}, "no control URL"),
+    "an empty control URL": ({"monitor": {"controlUrl": ""}}, "no control URL"),
+    **{
+        url: ({"monitor": {"controlUrl": url}}, "nothing was sent to it")
+        for url in (
+            f"https://evil.example/{TOKEN}",
+            f"http://127.0.0.1:9/{TOKEN}",
+            f"http://api.vapi.ai/{TOKEN}",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("fields", "says"), NOT_ENDABLE.values(), ids=NOT_ENDABLE)
+def test_live_call_without_usable_control_url_goes_on(
+    simulator: VapiSimulator, quick_client: VapiClient, fields: dict[str, Any], says: str
+) -> None:
+    call_id = simulator.add_call(status="in-progress", body=fields)
+    error = failure(VapiPermanentError, lambda: end_call(quick_client, call_id), secret=TOKEN)
+    assert says in str(error)
+    result = hang_up(quick_client, call_id)
+    assert result == f"Call {call_id} could not be ended and may go on. {error}"
+    assert sent(simulator) == ["GET", "GET"]
+    assert simulator.get_call(call_id)["status"] == "in-progress"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [lambda call_id: f" {call_id.upper()}\n", lambda call_id: {"id": call_id, "transcript": "hush-hush"}],
+    ids=["text", "summary"],
+)
+def test_sentence_shows_nothing_but_the_id(simulator: VapiSimulator, argument: Callable[[str], Any]) -> None:
+    call_id = simulator.add_call(status="in-progress")
+    assert end_call(client_of(simulator), argument(call_id)) == f"Call {call_id} was ended."
+
+
+@pytest.mark.parametrize("call_id", [None, "", "None", "../x", 7])
+def test_end_call_refuses_bad_ids(simulator: VapiSimulator, call_id: Any) -> None:
+    failure(VapiConfigurationError, lambda: end_call(client_of(simulator), call_id))
+    assert sent(simulator) == []
+
+
+def test_missing_call_is_an_error_of_end_call(simulator: VapiSimulator, quick_client: VapiClient) -> None:
+    failure(VapiCallNotFoundError, lambda: end_call(quick_client, OTHER_ID), secret=simulator.api_key)
+    assert sent(simulator) == ["GET"]
+
+
+LOST = {
+    "503": Fault(status=503),
+    "429": Fault(status=429, headers={"Retry-After": "30"}),
+    "404 in HTML": Fault(status=404, body=HTML, content_type="text/html"),
+    "reset": Fault(reset="before"),
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize(
+    ("status", "failing", "requests"),
+    [
+        ("in-progress", "GET", ["GET", "GET", "POST"]),
+        ("in-progress", "POST", ["GET", "POST", "GET", "POST"]),
+        ("scheduled", "GET", ["GET", "GET", "DELETE"]),
+        ("scheduled", "DELETE", ["GET", "DELETE", "GET", "DELETE"]),
+    ],
+)
+@pytest.mark.parametrize("end", [end_call, hang_up], ids=lambda end: end.__name__)
+def test_transient_failure_is_followed_by_a_second_try(
+    simulator: VapiSimulator,
+    quick_client: VapiClient,
+    naps: list[float],
+    end: Any,
+    status: str,
+    failing: str,
+    requests: list[str],
+    fault: Fault,
+) -> None:
+    call_id = simulator.add_call(status=status)
+    simulator.faults.add(dataclasses.replace(fault, method=failing))
+    done = end(quick_client, call_id)
+    assert "was cancelled" in done if status == "scheduled" else "was ended" in done
+    assert sent(simulator) == requests
+    assert simulator.get_call(call_id)["status"] == "ended"
+    assert naps == []
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize(
+    ("status", "failing", "requests"),
+    [
+        ("in-progress", "GET", ["GET", "GET"]),
+        ("in-progress", "POST", ["GET", "POST", "GET", "POST"]),
+        ("scheduled", "DELETE", ["GET", "DELETE", "GET", "DELETE"]),
+    ],
+)
+def test_lasting_failure_is_tried_twice_and_reported(
+    simulator: VapiSimulator,
+    quick_client: VapiClient,
+    status: str,
+    failing: str,
+    requests: list[str],
+    fault: Fault,
+) -> None:
+    call_id = simulator.add_call(status=status)
+    simulator.faults.add(dataclasses.replace(fault, method=failing, times=None))
+    done = hang_up(quick_client, call_id)
+    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert simulator.api_key not in done
+    if failing == "POST":
+        control_url = urlsplit(simulator.get_call(call_id)["monitor"]["controlUrl"])
+        assert control_url.path.rpartition("/")[2] not in done
+    assert sent(simulator) == requests
+    assert simulator.get_call(call_id)["status"] == status
+    with pytest.raises(VapiTransientError):
+        end_call(quick_client, call_id)
+
+
+EFFECTIVE = {
+    "reset": {"reset": "before"},
+    "reset midway": {"reset": "midway"},
+    "502": {"status": 502},
+    "429": {"status": 429},
+    "200 that is not JSON": {"status": 404, "body": HTML},
+    "time-out": {"delay": 60},
+}
+
+
+@pytest.mark.parametrize("fault", EFFECTIVE.values(), ids=EFFECTIVE)
+@pytest.mark.parametrize(("status", "failing"), [("in-progress", "POST"), ("scheduled", "DELETE")])
+@pytest.mark.parametrize("end", [end_call, hang_up, hang_up_soon], ids=lambda end: end.__name__)
+def test_what_took_effect_is_not_done_twice(
+    simulator: VapiSimulator, end: Any, status: str, failing: str, fault: dict[str, Any]
+) -> None:
+    call_id = simulator.add_call(status=status)
+    simulator.faults.add(Fault(method=failing, effect=True, **fault))
+    client = client_of(simulator, timeout=0.5 if "delay" in fault else 20)
+    assert end(client, call_id) == f"Call {call_id} had already ended."
+    assert sent(simulator) == ["GET", failing, "GET"]
+    # A second DELETE would erase a cancelled call.
+    assert simulator.get_call(call_id)["status"] == "ended"
+
+
+@pytest.mark.parametrize(
+    ("status", "failing", "response", "requests"),
+    [
+        ("in-progress", "GET", 401, ["GET"]),
+        ("in-progress", "GET", 403, ["GET"]),
+        ("in-progress", "GET", 404, ["GET"]),
+        ("in-progress", "POST", 404, ["GET", "POST"]),
+        ("scheduled", "DELETE", 400, ["GET", "DELETE"]),
+    ],
+)
+def test_refusals_are_reported_and_not_tried_again(
+    simulator: VapiSimulator,
+    quick_client: VapiClient,
+    status: str,
+    failing: str,
+    response: int,
+    requests: list[str],
+) -> None:
+    call_id = simulator.add_call(status=status)
+    simulator.faults.add(Fault(method=failing, status=response, times=None))
+    done = hang_up(quick_client, call_id)
+    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert str(response) in done
+    assert sent(simulator) == requests
+
+
+@pytest.mark.parametrize("call_id", ["None", "../x"])
+def test_hang_up_reports_bad_ids(simulator: VapiSimulator, quick_client: VapiClient, call_id: str) -> None:
+    done = hang_up(quick_client, call_id)
+    assert "may go on" in done
+    assert "call_id" in done
+    assert sent(simulator) == []
+
+
+def test_hang_up_reports_a_refused_connection() -> None:
+    with VapiSimulator() as simulator:
+        client = client_of(simulator)
+    assert "the connection was refused" in hang_up(client, CALL_ID)
+
+
+# Within three seconds.
+
+
+SLOW = {
+    "GET": [Fault(method="GET", delay=60, times=2)],
+    # With a status the request has no effect, so that a second try is made.
+    "POST": [Fault(method="POST", delay=60, status=503, times=2)],
+    "dripping": [Fault(method="GET", drip=0.2), Fault(method="POST", drip=0.2)],
+    "slow GET, then no response": [
+        Fault(method="GET", delay=HANG_UP_REQUEST_SECONDS * 0.8, times=2),
+        Fault(method="POST", delay=60, status=503, times=2),
+    ],
+}
+
+
+@pytest.mark.parametrize("faults", SLOW.values(), ids=SLOW)
+def test_hang_up_soon_ends_in_time(simulator: VapiSimulator, faults: list[Fault]) -> None:
+    call_id = simulator.add_call(status="in-progress")
+    for fault in faults:
+        simulator.faults.add(fault)
+    client = client_of(simulator, timeout=60)
+    began = time.monotonic()
+    done = hang_up_soon(client, call_id)
+    # Airflow kills a task 5 seconds after it has begun to stop it.
+    assert time.monotonic() - began < 3.5
+    assert call_id in done
+
+
+def test_hang_up_soon_reports_that_it_ran_out_of_time(
+    simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_SECONDS", 0.2)
+    call_id = simulator.add_call(status="in-progress")
+    simulator.faults.add(Fault(method="GET", delay=1))
+    done = hang_up_soon(client_of(simulator), call_id)
+    assert done == f"Call {call_id} could not be ended and may go on. It did not end within 0.2 s."
+    # The thread goes on for as long as the process does, so that the call may still be ended.
+    gives_up_at = time.monotonic() + 10
+    while simulator.get_call(call_id)["status"] != "ended":
+        assert time.monotonic() < gives_up_at
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [("in-progress", "was ended"), ("scheduled", "was cancelled"), ("ended", "had already ended")],
+)
+def test_hang_up_soon_returns_what_was_done(simulator: VapiSimulator, status: str, says: str) -> None:
+    call_id = simulator.add_call(status=status)
+    assert says in hang_up_soon(client_of(simulator), call_id)
+    assert simulator.get_call(call_id)["status"] == "ended"
+
+
+def test_hang_up_soon_does_not_wait_for_the_clients_request(simulator: VapiSimulator) -> None:
+    call_id = simulator.add_call(status="in-progress")
+    client = client_of(simulator, timeout=60, max_retries=0)
+    simulator.faults.add(Fault(method="GET", delay=60))
+    errors: list[VapiError] = []
+
+    def read() -> None:
+        try:
+            client.get_call(call_id)
+        except VapiError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    while thread.is_alive() and not simulator.requests:
+        time.sleep(0.01)
+    assert "was ended" in hang_up_soon(client, call_id)
+    assert thread.is_alive()
+    simulator.stop()
+    thread.join(5)
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("soon", [False, True], ids=["hang_up", "hang_up_soon"])
+def test_each_request_of_a_hang_up_has_its_limit(
+    simulator: VapiSimulator, quick_client: VapiClient, soon: bool
+) -> None:
+    call_id = simulator.add_call(status="in-progress")
+    simulator.faults.add(Fault(method="GET", delay=60))
+    began = time.monotonic()
+    done = hang_up_soon(client_of(simulator), call_id) if soon else hang_up(quick_client, call_id)
+    assert "was ended" in done
+    assert HANG_UP_REQUEST_SECONDS * 0.9 <= time.monotonic() - began < HANG_UP_REQUEST_SECONDS + 1
