@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from model_helpers import (
+from triggerer_model import (
     CLOCK_CHECK,
     CONN_ID,
     LATENCY,

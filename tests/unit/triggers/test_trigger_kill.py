@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from watcher_helpers import CONN_ID, come_true
+from polling_world import CONN_ID, come_true
 
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.triggers import call as trigger_module

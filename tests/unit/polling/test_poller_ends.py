@@ -11,7 +11,7 @@ from itertools import cycle
 from math import ceil
 
 import pytest
-from watcher_helpers import World, watching, written
+from polling_world import World, watching, written
 
 from vapi_provider.simulator import Fault
 from vapi_provider.triggers.call import VapiCallTrigger

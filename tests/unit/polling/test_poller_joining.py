@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from watcher_helpers import World, come_true, run_in_loop, watch, watcher_threads, watching
+from polling_world import World, come_true, run_in_loop, watch, watcher_threads, watching
 
 from vapi_provider.polling import poller as watcher
 from vapi_provider.polling.poller import Waiter

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings, strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
-from model_helpers import (
+from triggerer_model import (
     BUDGET,
     CLOCK_CHECK,
     LATENCY,

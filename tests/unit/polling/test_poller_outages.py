@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from watcher_helpers import Lie, World, watching
+from polling_world import Lie, World, watching
 
 from vapi_provider.polling.connection import CONNECTION_SECONDS
 from vapi_provider.simulator import Fault
@@ -34,7 +34,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]
         return [
             (record.levelname, record.getMessage())
             for record in caplog.records
-            if record.name.startswith("vapi_provider.triggers")
+            if record.name.startswith("vapi_provider.polling")
         ]
 
     return lines

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import selectors
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import pytest
+
+from vapi_provider.polling import poller
 from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
+from vapi_provider.simulator import ManualClock, VapiSimulator
 
 if TYPE_CHECKING:
-    from vapi_provider.simulator import VapiSimulator
     from vapi_provider.simulator.request_log import RequestRecord
 
 T = TypeVar("T")
@@ -324,3 +328,55 @@ async def watching(
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+# Fixtures, for every folder whose conftest.py imports them
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the machine's own proxies, certificates and passwords out of the tests."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test after which a watcher or its thread lives on; tasks are looked for where the loop ends."""
+    yield
+    left = list(poller._watchers)
+    poller._watchers.clear()
+    assert not left, "watchers are left"
+    for thread in watcher_threads():
+        # A request in flight ends within its time limit.
+        thread.join(15)
+        assert not thread.is_alive(), f"{thread.name} is left"
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    """Run a coroutine in an event loop of its own, in real time: ``run(main())``."""
+    return run_in_loop
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection be polled 50 times a second, and events come at once."""
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Vapi's clock in the fixture ``simulator``."""
+    return ManualClock()
+
+
+@pytest.fixture
+def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+    """A simulator behind ``vapi_default``, on a clock that only the test moves."""
+    with VapiSimulator(clock=clock) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
+        yield running

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pytest
-from watcher_helpers import watching
+from polling_world import watching
 
 MOST_SECONDS_LATE = 0.1
 TRIES = 3

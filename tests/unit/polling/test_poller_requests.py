@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from watcher_helpers import World, watching
+from polling_world import World, watching
 
 from vapi_provider.polling import connection
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests_mock
-from watcher_helpers import CONN_ID, THREADS, World, come_true, run_in_loop, watching
+from polling_world import CONN_ID, THREADS, World, come_true, run_in_loop, watching
 
 from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.exceptions import ErrorType

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 import pytest
-from watcher_helpers import Lie, World, read, watching, written
+from polling_world import Lie, World, read, watching, written
 
 from vapi_provider.connection import RequestLimits
 from vapi_provider.simulator import Fault

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from watcher_helpers import VirtualClock, written
+from polling_world import VirtualClock, written
 
 from vapi_provider.models.call import CallPage, CallStatusView
 from vapi_provider.polling.changes import ChangeFeed

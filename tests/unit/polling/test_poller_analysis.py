@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from watcher_helpers import World, watch, watching
+from polling_world import World, watch, watching
 
 from vapi_provider.polling.poller import Waiter
 
