@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from vapi_provider.polling import poller
-from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
+from vapi_provider.polling.calls import Verdict, Waiter
+from vapi_provider.polling.poller import CallPoller
 from vapi_provider.simulator import ManualClock, VapiSimulator
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ Lie = Callable[[dict[str, str], Callable[[Mapping[str, str]], Any]], Any]
 """Makes the body of a list, out of the query and a way to ask an honest list."""
 
 CONN_ID = "vapi_default"
-THREADS = "vapi-call-watcher"
-"""The name of a watcher's thread begins so."""
+THREADS = "vapi-call-poller"
+"""The name of a poller's thread begins so."""
 REAL_SECONDS = 60.0
 """No test of this folder is at work for longer than this, whatever it waits for."""
 
@@ -171,7 +172,7 @@ class World:
                 loop.run_until_complete(asyncio.wait({task}))
             loop.close()
             # A request in flight ends while there is still somebody to answer it.
-            for thread in watcher_threads():
+            for thread in poller_threads():
                 thread.join(15)
 
     def polls(self) -> list[list[RequestRecord]]:
@@ -235,7 +236,7 @@ class World:
         return self.clock.now - began
 
 
-def watcher_threads() -> list[threading.Thread]:
+def poller_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
@@ -300,7 +301,7 @@ async def come_true(check: Callable[[], Any], what: str) -> None:
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
     """Wait for a call as a trigger does, to the verdict."""
-    async with CallPoller.watching(conn_id, waiter):
+    async with CallPoller.join(conn_id, waiter):
         return await waiter.verdict
 
 
@@ -344,12 +345,12 @@ def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fail a test after which a watcher or its thread lives on; tasks are looked for where the loop ends."""
+    """Fail a test after which a poller or its thread lives on; tasks are looked for where the loop ends."""
     yield
-    left = list(poller._watchers)
-    poller._watchers.clear()
-    assert not left, "watchers are left"
-    for thread in watcher_threads():
+    left = list(poller._pollers)
+    poller._pollers.clear()
+    assert not left, "pollers are left"
+    for thread in poller_threads():
         # A request in flight ends within its time limit.
         thread.join(15)
         assert not thread.is_alive(), f"{thread.name} is left"

@@ -205,16 +205,18 @@ class WaitsForCall(BaseOperator):
 
 
 def _read_event(event: Any, call_id: str) -> tuple[str, str]:
-    """Return the kind of a trigger's event, and its message; anything else fails the task, for who knows what it means."""
+    """Return the status and message of a trigger's event; any other event fails the task."""
     from vapi_provider.exceptions import VapiConfigurationError
 
-    kind = event.get("event") if isinstance(event, dict) else None
-    if kind in ("done", "timeout", "error") and event.get("call_id") == call_id:
-        return str(kind), str(event.get("message") or "")
-    shown = f"an event {str(kind)[:50]!r}" if kind else f"{type(event).__name__} in place of an event"
+    status = event.get("status") if isinstance(event, dict) else None
+    if status in ("done", "timeout", "error") and event.get("call_id") == call_id:
+        return str(status), str(event.get("message") or "")
+    shown = (
+        f"an event with status {str(status)[:50]!r}" if status else f"an event of type {type(event).__name__}"
+    )
     raise VapiConfigurationError(
-        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Let triggerer and workers have the "
-        "same version of airflow-provider-vapi, and clear the task."
+        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Install the same version of "
+        "airflow-provider-vapi on triggerers and workers, then clear the task."
     )
 
 

@@ -135,7 +135,7 @@ def resume(slot: Slot, deferred: Deferral, event: Any, **arguments: Any) -> Any:
 
 
 def told(kind: str, call_id: str) -> dict[str, Any]:
-    return {"event": kind, "call_id": call_id, "message": "So it is."}
+    return {"status": kind, "call_id": call_id, "message": "So it is."}
 
 
 def await_event(model: AirflowModel, trigger: VapiCallTrigger) -> dict[str, Any]:

@@ -1006,7 +1006,7 @@ def test_taken_over_the_limit_and_ended(model: AirflowModel, deferrable: bool) -
         slot.attempt()
     if deferrable:
         model.pass_time(15)
-        event = {"event": "done", "call_id": slot.xcoms["call_id"], "message": ""}
+        event = {"status": "done", "call_id": slot.xcoms["call_id"], "message": ""}
         with pytest.raises(VapiConcurrencyLimitError):
             slot.resume("execute_complete", {"event": event})
     model.pass_time(600)

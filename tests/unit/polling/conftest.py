@@ -30,7 +30,6 @@ from polling_world import (
     tell_lies,
 )
 
-from vapi_provider.polling import poller as watcher
 from vapi_provider.simulator import VapiSimulator
 
 __all__ = ["clock", "no_surroundings", "nothing_left", "run", "short_pauses", "simulator"]
@@ -43,15 +42,14 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]
 
         def make(off: timedelta = timedelta(), **simulator: Any) -> World:
             clock = VirtualClock()
-            for module in ("triggers.call", "polling.connection", "polling.changes", "polling.poller"):
+            for module in (
+                "triggers.call",
+                "polling.connection",
+                "polling.changes",
+                "polling.calls",
+                "polling.poller",
+            ):
                 monkeypatch.setattr(f"vapi_provider.{module}.time", clock)
-
-            class WatchedCall(watcher._WatchedCall):
-                def __init__(self, *args: Any, **fields: Any) -> None:
-                    # The field's default is the real clock's.
-                    super().__init__(*args, **{"asked_at": clock.monotonic(), **fields})
-
-            monkeypatch.setattr(watcher, "_WatchedCall", WatchedCall)
             running = stack.enter_context(VapiSimulator(clock=VapiClock(clock, off), **simulator))
             monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
             return World(running, clock)
@@ -67,7 +65,7 @@ def world(make_world: Callable[..., World]) -> World:
 
 @pytest.fixture
 def lie() -> Iterator[Callable[[World, Lie], None]]:
-    """Put something between the watcher and the list of a simulator: ``lie(world, lambda query, fetch: [])``."""
+    """Put something between the poller and the list of a simulator: ``lie(world, lambda query, fetch: [])``."""
     with requests_mock.Mocker(real_http=True) as mocker:
 
         def start(world: World, lie: Lie) -> None:

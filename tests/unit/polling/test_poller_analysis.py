@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from polling_world import World, watch, watching
 
-from vapi_provider.polling.poller import Waiter
+from vapi_provider.polling.calls import Waiter
 
 SUMMARY = {"summary": "All went well."}
 NUMBERS = pytest.mark.parametrize("number", [1, 60], ids="{} waiting".format)
@@ -31,7 +31,7 @@ def test_an_analysis_is_noticed_within_an_interval(world: World, number: int, mo
             assert not tasks[call_id].done()
             world.simulator.add_analysis(call_id, SUMMARY, moves_updated_at=moves)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
@@ -52,7 +52,7 @@ def test_an_analysis_that_does_not_come_is_waited_for_as_long_as_asked_by_vapis_
             took = await world.seconds_until(tasks[call_ids[0]])
             # A Date header has whole seconds, and only a poll looks at the time.
             assert 59 <= took <= 60 + 5 + 1
-            assert tasks[call_ids[0]].result().event == "done"
+            assert tasks[call_ids[0]].result().status == "done"
 
     world.run(main())
 

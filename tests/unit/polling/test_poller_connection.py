@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection of a watcher: read in the event loop, kept for a minute, and never mixed up with another."""
+"""The connection of a poller: read in the event loop, kept for a minute, and never mixed up with another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
-from vapi_provider.polling import connection, poller as watcher
+from vapi_provider.polling import connection, poller
 from vapi_provider.polling.connection import CONNECTION_SECONDS, MISSING_SECONDS
 from vapi_provider.simulator import Fault, VapiSimulator
 
@@ -112,7 +112,7 @@ def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
             assert not any(task.done() for task in tasks.values())
             world.end(call_ids[0])
             await world.seconds_until(tasks[call_ids[0]])
-            assert tasks[call_ids[0]].result().event == "done"
+            assert tasks[call_ids[0]].result().status == "done"
 
     world.run(main())
     # Each old key was refused once, and not used again.
@@ -140,7 +140,7 @@ def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_oth
                 # The poll that it is refused in, and one with the connection as it is by then.
                 assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
                 for task in tasks.values():
-                    assert task.result().event == "error"
+                    assert task.result().status == "error"
                     assert CONN_ID in task.result().message
                     assert str(status) in task.result().message
                 await asyncio.sleep(30)
@@ -160,7 +160,7 @@ def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_cal
     async def main() -> None:
         async with watching(call_ids) as tasks:
             await world.seconds_until(tasks[call_ids[-1]])
-            assert tasks[call_ids[-1]].result().event == "error"
+            assert tasks[call_ids[-1]].result().status == "error"
             assert "403" in tasks[call_ids[-1]].result().message
             await asyncio.sleep(30)
             assert [call_id for call_id in call_ids if tasks[call_id].done()] == call_ids[-1:]
@@ -188,7 +188,7 @@ def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
         async with watching(call_ids) as tasks:
             assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
             for task in tasks.values():
-                assert task.result().event == "error"
+                assert task.result().status == "error"
                 assert problem in task.result().message
                 assert CONN_ID in task.result().message
 
@@ -209,7 +209,7 @@ def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
             await asyncio.sleep(6)
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
@@ -222,7 +222,7 @@ def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> N
             took = await world.seconds_until(tasks[call_id])
             # Not sooner: Airflow says so as well while it cannot reach where it keeps its connections.
             assert MISSING_SECONDS <= took <= MISSING_SECONDS + 3 * 5
-            assert tasks[call_id].result().event == "error"
+            assert tasks[call_id].result().status == "error"
             assert "'nowhere'" in tasks[call_id].result().message
 
     world.run(main())
@@ -289,7 +289,7 @@ def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connection
             assert not tasks[call_id].done(), tasks[call_id].result()
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
@@ -307,7 +307,7 @@ def test_what_worked_a_minute_ago_is_used_while_airflow_cannot_read_its_connecti
             await asyncio.sleep(10)
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
     # It was asked for the connection a second time, in vain.
@@ -328,7 +328,7 @@ def test_waits_outlive_an_error_of_airflows_own(world: World, monkeypatch: pytes
             assert not tasks[call_id].done()
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
@@ -379,7 +379,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
                 assert not tasks[own].done()
                 both_wait.wait(20)
                 await tasks[own]
-                verdicts[name] = [task.result().event for task in tasks.values()]
+                verdicts[name] = [task.result().status for task in tasks.values()]
 
         run_in_loop(main())
 
@@ -388,7 +388,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
     for thread in threads:
         thread.start()
     both_wait.wait(20)
-    assert len(watcher._watchers) == 2
+    assert len(poller._pollers) == 2
     simulator.end_call(shared)
     both_wait.wait(20)
     for call_id in own.values():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rate limits, outages and proxies: what slows a watcher down, what ends a wait, and what the log says of it."""
+"""Rate limits, outages and proxies: what slows a poller down, what ends a wait, and what the log says of it."""
 
 from __future__ import annotations
 
@@ -311,14 +311,14 @@ def test_a_call_that_vapi_does_not_know_ends_the_wait_for_it_alone(world: World,
         async with watching([*call_ids, unknown]) as tasks:
             await world.seconds_until(tasks[unknown])
             verdict = tasks[unknown].result()
-            assert verdict.event == "error"
+            assert verdict.status == "error"
             assert unknown in verdict.message
             assert "404" in verdict.message
             await asyncio.sleep(30)
             assert not any(tasks[call_id].done() for call_id in call_ids)
             world.end(*call_ids)
             assert await world.seconds_until(*(tasks[call_id] for call_id in call_ids)) <= 5.1
-            assert {tasks[call_id].result().event for call_id in call_ids} == {"done"}
+            assert {tasks[call_id].result().status for call_id in call_ids} == {"done"}
 
     world.run(main())
     # It slowed nobody down.
@@ -360,7 +360,7 @@ def test_a_page_of_a_proxy_ends_no_wait(world: World, number: int, page: dict[st
             world.end(*call_ids)
             # Two intervals to the next poll, and one more for whom that does not get to.
             assert await world.seconds_until(*tasks.values()) <= 3 * 5 + 0.1
-            assert {task.result().event for task in tasks.values()} == {"done"}
+            assert {task.result().status for task in tasks.values()} == {"done"}
 
     world.run(main())
 

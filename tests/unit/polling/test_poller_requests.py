@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a watcher asks of Vapi, and how often."""
+"""How much a poller asks of Vapi, and how often."""
 
 from __future__ import annotations
 

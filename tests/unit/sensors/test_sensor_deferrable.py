@@ -132,7 +132,7 @@ def _stored(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def event(kind: str, call_id: str, message: str = "So it is.") -> dict[str, Any]:
-    return {"event": kind, "call_id": call_id, "message": message}
+    return {"status": kind, "call_id": call_id, "message": message}
 
 
 @pytest.fixture
@@ -453,11 +453,11 @@ def test_an_early_end_of_time_is_success_when_only_the_analysis_is_missing(
         pytest.param(lambda call_id: "done", id="text"),
         pytest.param(lambda call_id: ["done", call_id], id="list"),
         pytest.param(lambda call_id: {}, id="empty"),
-        pytest.param(lambda call_id: {"call_id": call_id, "status": PERSONAL}, id="no-kind"),
+        pytest.param(lambda call_id: {"call_id": call_id, "event": PERSONAL}, id="no-kind"),
         pytest.param(lambda call_id: event("transferred", call_id, PERSONAL), id="unknown-kind"),
         pytest.param(lambda call_id: event("DONE", call_id, PERSONAL), id="another-case"),
-        pytest.param(lambda call_id: {"event": ["done"], "call_id": call_id}, id="kind-in-a-list"),
-        pytest.param(lambda call_id: {"event": "done", "message": PERSONAL}, id="no-call"),
+        pytest.param(lambda call_id: {"status": ["done"], "call_id": call_id}, id="kind-in-a-list"),
+        pytest.param(lambda call_id: {"status": "done", "message": PERSONAL}, id="no-call"),
         pytest.param(lambda call_id: event("done", OTHER_ID, PERSONAL), id="another-call"),
         pytest.param(lambda call_id: event("error", OTHER_ID, PERSONAL), id="error-of-another-call"),
     ],
