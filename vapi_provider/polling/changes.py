@@ -31,8 +31,6 @@ _OVERLAP = timedelta(seconds=5)
 """What is read twice, because the list may show a change a little late."""
 _MOST_LAG = timedelta(minutes=2)
 """How late the list may show a change when no newer row proves that it has come further."""
-_INSTANT = timedelta(milliseconds=1)
-"""The step of Vapi's timestamps."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,6 @@ class ChangeFeed:
         # Of long intervals at least three: one, and the longest back-off, which takes two.
         self._span = max(CATCH_UP_SECONDS, 3 * poll_interval)
         self._walk: _Walk | None = None
-        self._began_at = 0.0
         self._catch_up: _Walk | None = None
         self._rows = _FIRST_PAGE_ROWS
         self._most_rows = _MOST_ROWS
@@ -63,21 +60,19 @@ class ChangeFeed:
     @property
     def is_stale(self) -> bool:
         """Whether the last walk began so long ago that catching up would delay what is new."""
-        return self.mark is not None and time.monotonic() - self._began_at > self._span
+        return self.mark is not None and time.monotonic() - self._clock.began_at > self._span
 
     def begin_poll(self) -> None:
         """Start a walk through what changed since the last one, or go on with one that did not fit into its poll."""
         if self.mark is not None and self._walk is None:
             self._walk = _Walk(self.mark)
-            self._began_at = time.monotonic()
             self._clock.begin()
 
     def next_query(self) -> dict[str, Any] | None:
         """Return the query for the next page; None when this poll has nothing more to read."""
         if self.mark is None:
             # Only the time of the response matters, so ask for a page without calls.
-            tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
-            return {"limit": 1, "updatedAtGe": tomorrow.isoformat()}
+            return {"limit": 1, "updatedAtGe": (datetime.now(timezone.utc) + timedelta(days=1)).isoformat()}
         walk = self._walk or self._catch_up
         return walk.query(self._rows) if walk else None
 
@@ -144,12 +139,12 @@ class _ListClock:
         self._latest_at = 0.0
         self._newest: datetime | None = None
         self._newest_at = 0.0
-        self._began = 0.0
+        self.began_at = 0.0
         self._shown: datetime | None = None
 
     def begin(self) -> None:
         """Start a walk."""
-        self._began = time.monotonic()
+        self.began_at = time.monotonic()
         self._shown = self._newest and self._newest - max(timedelta(0), _OVERLAP - self._since_newest())
 
     def learn(self, page: CallPage[CallStatusView]) -> None:
@@ -163,7 +158,7 @@ class _ListClock:
         )
         if newest is None:
             return
-        shown = newest - timedelta(seconds=now - self._began) - _OVERLAP
+        shown = newest - timedelta(seconds=now - self.began_at) - _OVERLAP
         self._shown = max(self._shown or shown, shown)
         if self._newest is None or newest > self._newest:
             self._newest, self._newest_at = newest, now
@@ -180,7 +175,7 @@ class _ListClock:
 
     def _since_newest(self) -> timedelta:
         """Return for how long the list had shown its newest row when the walk began."""
-        return timedelta(seconds=self._began - self._newest_at)
+        return timedelta(seconds=self.began_at - self._newest_at)
 
 
 class _Walk:
@@ -188,9 +183,6 @@ class _Walk:
     A walk through all calls whose ``updatedAt`` lies in a range, by ``createdAt``, newest first.
 
     It gives up where that does not get on: the list has another order, or too many calls share an instant.
-
-    :param lower: where the range begins
-    :param upper: where it ends; None for an open end
     """
 
     def __init__(self, lower: datetime, upper: datetime | None = None) -> None:
@@ -206,27 +198,21 @@ class _Walk:
         if self._upper is not None:
             query["updatedAtLt"] = self._upper.isoformat()
         if self._created_until is not None:
-            # Should Vapi keep more digits than it shows, a bound without the instant would miss the rest of it.
-            query["createdAtLe"] = (self._created_until + _INSTANT).isoformat()
+            # Vapi shows milliseconds; if it keeps more digits, a bound without one more would miss calls.
+            query["createdAtLe"] = (self._created_until + timedelta(milliseconds=1)).isoformat()
         return query
 
     def take(self, page: CallPage[CallStatusView], *, is_full: bool) -> None:
         """Process a page of this walk."""
-        oldest = _oldest_of_sorted(page)
+        created = [row.created_at for row in page.rows if row.created_at is not None]
+        is_sorted = len(created) == len(page.rows) and created == sorted(created, reverse=True)
         if not is_full:
             self.is_done = True
-        elif oldest is None or (self._created_until is not None and oldest >= self._created_until):
-            self.give_up()
+        elif is_sorted and created and (self._created_until is None or created[-1] < self._created_until):
+            self._created_until = created[-1]
         else:
-            self._created_until = oldest
+            self.give_up()
 
     def give_up(self) -> None:
         """End the walk before its end."""
         self.is_done = self.has_gap = True
-
-
-def _oldest_of_sorted(page: CallPage[CallStatusView]) -> datetime | None:
-    """Return when the last row was created, if the rows are sorted by that, newest first."""
-    instants = [row.created_at for row in page.rows if row.created_at is not None]
-    is_sorted = all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False))
-    return instants[-1] if instants and is_sorted and len(instants) == len(page.rows) else None

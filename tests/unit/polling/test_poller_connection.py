@@ -228,6 +228,33 @@ def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> N
     world.run(main())
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_new"),
+    [
+        ({}, False),
+        ({"password": KEYS[1]}, True),
+        ({"host": "https://api.eu.vapi.ai"}, True),
+        ({"port": 8443}, True),
+        ({"extra": {"timeout": 9}}, True),
+    ],
+    ids=str,
+)
+def test_changed_connection_gets_a_new_client(
+    world: World, set_connection: Callable[..., None], fields: dict[str, Any], is_new: bool
+) -> None:
+    async def main() -> None:
+        polled = connection.PolledConnection(CONN_ID)
+        await polled.refresh()
+        client = polled._client
+        set_connection(world.simulator, **fields)
+        world.clock.now += CONNECTION_SECONDS
+        await polled.refresh()
+        assert (polled._client is not client) is is_new
+        polled.close()
+
+    world.run(main())
+
+
 class Comms:
     """
     In place of a triggerer's channel to Airflow, which on 3.0 and 3.1 fails in a thread of one's own.
