@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls that a poller polls: who waits for each, whose turn it is, and what a response means for whom."""
+"""The calls that a poller polls: who waits for each, whose turn it is, and which waits a response ends."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class _ListClock:
             self._newest, self._newest_at = newest, now
 
     def now(self) -> datetime:
-        """Return Vapi's time, as far as its last response tells."""
+        """Return Vapi's time, extrapolated from its last response."""
         return self._latest + timedelta(seconds=time.monotonic() - self._latest_at)
 
     def everything_until(self, at_least: datetime) -> datetime:

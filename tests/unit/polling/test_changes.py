@@ -186,7 +186,7 @@ def test_a_page_that_holds_everything_needs_no_order(
 
 
 @OTHER_ORDERS
-def test_a_walk_through_an_unsorted_list_is_given_up_and_the_next_one_begins_later(
+def test_unsorted_walk_is_given_up_and_mark_moves(
     clock: VirtualClock, order: Callable[[list[Row]], list[Row]], caplog: pytest.LogCaptureFixture
 ) -> None:
     vapi = Vapi(clock, order)
@@ -210,9 +210,7 @@ def test_a_walk_through_an_unsorted_list_is_given_up_and_the_next_one_begins_lat
 
 
 @COUNTS
-def test_a_list_in_its_usual_order_costs_hardly_more_pages_than_what_changed_fills(
-    vapi: Vapi, count: int
-) -> None:
+def test_sorted_list_costs_few_extra_pages(vapi: Vapi, count: int) -> None:
     call_ids = vapi.add(1_200)
     feed = ChangeFeed(INTERVAL)
     vapi.change(call_ids[:150])
@@ -227,7 +225,7 @@ def test_a_list_in_its_usual_order_costs_hardly_more_pages_than_what_changed_fil
 
 @pytest.mark.parametrize("spacing", [0.000_4, 0.001], ids="{} s apart".format)
 @pytest.mark.parametrize("count", [101, 450])
-def test_a_few_calls_created_within_a_millisecond_hide_none(vapi: Vapi, spacing: float, count: int) -> None:
+def test_calls_created_within_a_millisecond_are_all_read(vapi: Vapi, spacing: float, count: int) -> None:
     call_ids = vapi.add(count, spacing=spacing)
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)
@@ -237,7 +235,7 @@ def test_a_few_calls_created_within_a_millisecond_hide_none(vapi: Vapi, spacing:
     assert vapi.unread(call_ids) == []
 
 
-def test_too_many_calls_created_at_one_instant_are_given_up_and_logged_once(
+def test_too_many_calls_at_one_instant_are_given_up_once(
     vapi: Vapi, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_ids = vapi.add(450, spacing=0)
@@ -257,9 +255,7 @@ def test_too_many_calls_created_at_one_instant_are_given_up_and_logged_once(
 
 
 @pytest.mark.parametrize("pages", [1, 2, 5])
-def test_a_walk_that_does_not_fit_into_its_poll_goes_on_and_skips_nothing(
-    clock: VirtualClock, vapi: Vapi, pages: int
-) -> None:
+def test_long_walk_continues_in_next_poll(clock: VirtualClock, vapi: Vapi, pages: int) -> None:
     call_ids = vapi.add(1_000)
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)
@@ -274,7 +270,7 @@ def test_a_walk_that_does_not_fit_into_its_poll_goes_on_and_skips_nothing(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_meanwhile_every_change_is_read_in_the_end(clock: VirtualClock, seed: int) -> None:
+def test_every_change_is_read_in_the_end(clock: VirtualClock, seed: int) -> None:
     """Polls are cut short, calls change while they are read, the list lags, clocks differ and drift."""
     dice = random.Random(seed)
     vapi = Vapi(clock)
@@ -310,7 +306,7 @@ def test_whatever_happens_meanwhile_every_change_is_read_in_the_end(clock: Virtu
 @pytest.mark.parametrize(
     ("interval", "reach"), [(15, 17 * 60), (300, 17 * 60), (3_600, 3 * 3_600 + 120)], ids="{} s".format
 )
-def test_a_feed_begins_two_minutes_ago_and_catches_up_with_a_quarter_of_an_hour(
+def test_feed_catches_up_with_quarter_of_an_hour(
     vapi: Vapi, off: timedelta, interval: int, reach: int
 ) -> None:
     """By Vapi's time, which the first page tells; of long intervals it takes three."""
@@ -336,9 +332,7 @@ def test_a_feed_begins_two_minutes_ago_and_catches_up_with_a_quarter_of_an_hour(
 
 
 @pytest.mark.parametrize("size", [200, 1_000, 50_000, 100_000, 600_000, 3_000_000])
-def test_pages_are_of_a_megabyte_and_a_half_at_most_and_of_two_to_a_hundred_calls(
-    vapi: Vapi, size: int
-) -> None:
+def test_page_size_adapts_to_call_size(vapi: Vapi, size: int) -> None:
     call_ids = vapi.add(300, size=size)
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)
@@ -355,7 +349,7 @@ def test_pages_are_of_a_megabyte_and_a_half_at_most_and_of_two_to_a_hundred_call
     assert max(vapi.sizes) >= min(900_000, 80 * size)
 
 
-def test_a_page_too_large_to_be_read_is_asked_for_again_with_fewer_calls(vapi: Vapi) -> None:
+def test_oversized_page_is_requested_again_with_fewer_calls(vapi: Vapi) -> None:
     vapi.largest_answer = 1_000_000
     call_ids = vapi.add(60, size=150_000)
     feed = ChangeFeed(INTERVAL)
@@ -366,9 +360,7 @@ def test_a_page_too_large_to_be_read_is_asked_for_again_with_fewer_calls(vapi: V
     assert vapi.unread(call_ids) == []
 
 
-def test_a_call_too_large_to_be_read_is_given_up_and_what_changes_later_is_read(
-    vapi: Vapi, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_oversized_call_hides_no_later_changes(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
     vapi.largest_answer = 1_000_000
     call_ids = vapi.add(60)
     vapi.rows[call_ids[7]].size = 2_000_000
@@ -386,7 +378,7 @@ def test_a_call_too_large_to_be_read_is_given_up_and_what_changes_later_is_read(
     assert "without a gap" in caplog.text
 
 
-def test_a_newest_call_too_large_to_be_read_hides_what_changes_for_two_minutes(vapi: Vapi) -> None:
+def test_oversized_newest_call_hides_changes_for_two_minutes(vapi: Vapi) -> None:
     """No page can be read, so no row tells how far the list has come."""
     vapi.largest_answer = 1_000_000
     call_ids = vapi.add(60)
@@ -421,7 +413,7 @@ def test_what_changed_minutes_ago_is_not_read_again(vapi: Vapi, quiet: float) ->
 
 
 @pytest.mark.parametrize("place", [0, 300, -1])
-def test_what_is_read_again_for_a_list_that_lags_delays_no_news(vapi: Vapi, place: int) -> None:
+def test_overlap_after_burst_delays_no_news(vapi: Vapi, place: int) -> None:
     """A burst is more than a poll can read; once read twice, it is in nobody's way."""
     call_ids = vapi.add(600, size=50_000)
     news = [call_ids.pop(place)]
@@ -442,7 +434,7 @@ def test_what_is_read_again_for_a_list_that_lags_delays_no_news(vapi: Vapi, plac
 
 
 @pytest.mark.parametrize("lag", [0.5, 30, 300])
-def test_a_list_that_lags_behind_is_read_from_where_it_has_come_to(vapi: Vapi, lag: float) -> None:
+def test_lagging_list_is_read_from_where_it_is(vapi: Vapi, lag: float) -> None:
     vapi.lag = timedelta(seconds=lag)
     call_ids = vapi.add(400)
     feed = ChangeFeed(INTERVAL)
@@ -468,7 +460,7 @@ def test_a_row_from_the_future_moves_no_mark(vapi: Vapi) -> None:
         assert vapi.unread(call_ids[turn : turn + 1]) == []
 
 
-def test_catching_up_takes_only_the_pages_that_news_leave(vapi: Vapi) -> None:
+def test_catch_up_takes_only_spare_pages(vapi: Vapi) -> None:
     call_ids = vapi.add(1_500)
     old, new = call_ids[:1_000], call_ids[1_000:]
     vapi.clock.now += 86_400
@@ -489,7 +481,7 @@ def test_catching_up_takes_only_the_pages_that_news_leave(vapi: Vapi) -> None:
     assert vapi.unread(old) == []
 
 
-def test_catching_up_ends_where_it_cannot_get_on(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
+def test_catch_up_gives_up_like_any_walk(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
     call_ids = vapi.add(450, spacing=0)
     vapi.clock.now += 86_400
     vapi.change(call_ids)
@@ -515,9 +507,7 @@ def test_catching_up_ends_where_it_cannot_get_on(vapi: Vapi, caplog: pytest.LogC
         (3_600, 10_810, True),
     ],
 )
-def test_a_feed_is_stale_after_a_quarter_of_an_hour_or_three_intervals_of_silence(
-    vapi: Vapi, interval: int, silence: float, stale: bool
-) -> None:
+def test_feed_is_stale_after_silence(vapi: Vapi, interval: int, silence: float, stale: bool) -> None:
     vapi.add(5)
     feed = ChangeFeed(interval)
     vapi.clock.now += 100_000
@@ -530,7 +520,7 @@ def test_a_feed_is_stale_after_a_quarter_of_an_hour_or_three_intervals_of_silenc
 
 
 @pytest.mark.parametrize("pages", [1, 2, 14])
-def test_polls_in_which_nothing_is_read_to_its_end_move_no_mark(vapi: Vapi, pages: int) -> None:
+def test_unfinished_walk_does_not_move_mark(vapi: Vapi, pages: int) -> None:
     call_ids = vapi.add(3_000)
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)

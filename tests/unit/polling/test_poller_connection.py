@@ -95,7 +95,7 @@ def test_a_new_key_is_used_within_a_minute(
 
 
 @NUMBERS
-def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
+def test_rotated_key_ends_no_wait(
     world: World, organization: Organization, set_connection: Callable[..., None], number: int
 ) -> None:
     call_ids = world.add_calls(number)
@@ -123,7 +123,7 @@ def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
 
 @NUMBERS
 @pytest.mark.parametrize(("status", "worked_for"), [(401, 0), (401, 21), (403, 0)])
-def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_other(
+def test_refused_key_ends_waits_of_its_connection_only(
     world: World, set_connection: Callable[..., None], number: int, status: int, worked_for: float
 ) -> None:
     with VapiSimulator(clock=world.simulator.clock, api_key=KEYS[1]) as other:
@@ -151,9 +151,7 @@ def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_oth
 
 
 @NUMBERS
-def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_call_alone(
-    world: World, number: int
-) -> None:
+def test_forbidden_call_ends_only_its_own_wait(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     world.simulator.faults.add(Fault(path=f"/call/{call_ids[-1]}", status=403, times=None))
 
@@ -178,7 +176,7 @@ def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_cal
     ],
     ids=["no key", "the mask of a key", "a host in the clear", "a bad time limit"],
 )
-def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
+def test_unusable_connection_ends_waits_with_reason(
     world: World, set_connection: Callable[..., None], fields: dict[str, Any], problem: str
 ) -> None:
     call_ids = world.add_calls(2)
@@ -196,9 +194,7 @@ def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
     assert not world.simulator.requests
 
 
-def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
-    world: World, set_connection: Callable[..., None]
-) -> None:
+def test_briefly_unusable_connection_ends_no_wait(world: World, set_connection: Callable[..., None]) -> None:
     (call_id,) = world.add_calls(1)
     set_connection(world.simulator, password="")
 
@@ -214,7 +210,7 @@ def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
     world.run(main())
 
 
-def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> None:
+def test_missing_connection_ends_its_waits(world: World) -> None:
     (call_id,) = world.add_calls(1)
 
     async def main() -> None:
@@ -299,7 +295,7 @@ def make_comms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Comms]:
 
 
 @pytest.mark.parametrize("at_first", [True, False], ids=["from the beginning", "once it was read"])
-def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connections(
+def test_waits_survive_half_a_minute_without_connections(
     world: World, make_comms: Callable[..., Comms], at_first: bool
 ) -> None:
     """Airflow 3.1 and later say then that there is no such connection."""
@@ -321,7 +317,7 @@ def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connection
     world.run(main())
 
 
-def test_what_worked_a_minute_ago_is_used_while_airflow_cannot_read_its_connections(
+def test_last_connection_is_used_while_airflow_is_down(
     world: World, make_comms: Callable[..., Comms]
 ) -> None:
     (call_id,) = world.add_calls(1)
@@ -426,7 +422,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_airflow_is_asked_for_nothing_in_the_thread(
+def test_worker_thread_never_calls_airflow(
     run: Callable[..., Any],
     simulator: VapiSimulator,
     make_comms: Callable[..., Comms],
@@ -464,7 +460,7 @@ def test_airflow_is_asked_for_nothing_in_the_thread(
     assert not [name for name in threads if name.startswith(THREADS)]
 
 
-def test_nothing_of_the_connections_secrets_is_kept_with_a_waiter_or_told(
+def test_key_is_in_no_verdict_and_no_log(
     world: World, set_connection: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     (call_id,) = world.add_calls(1)

@@ -30,9 +30,7 @@ FEWEST_CALLS = 6
     ],
     ids="Vapi's clock is {} ahead".format,
 )
-def test_an_end_is_noticed_within_an_interval_and_the_time_of_a_poll(
-    make_world: Callable[..., World], off: timedelta
-) -> None:
+def test_end_is_noticed_within_an_interval(make_world: Callable[..., World], off: timedelta) -> None:
     world = make_world(off)
     call_ids = world.add_calls(200)
     world.request_seconds = 0.05
@@ -54,9 +52,7 @@ def test_an_end_is_noticed_within_an_interval_and_the_time_of_a_poll(
 
 
 @pytest.mark.parametrize("list_lag", [2, 30, 90])
-def test_a_list_that_lags_behind_delays_an_end_by_no_more_than_its_lag(
-    make_world: Callable[..., World], list_lag: float
-) -> None:
+def test_lagging_list_delays_end_by_its_lag(make_world: Callable[..., World], list_lag: float) -> None:
     world = make_world(list_lag=list_lag)
     call_ids = world.add_calls(200)
     took = []
@@ -75,7 +71,7 @@ def test_a_list_that_lags_behind_delays_an_end_by_no_more_than_its_lag(
     assert max(took) <= list_lag + 5 + 0.1
 
 
-def test_an_end_between_the_tasks_last_look_and_the_triggers_start_is_noticed_in_the_first_poll(
+def test_end_before_trigger_start_is_found_in_first_poll(
     world: World,
 ) -> None:
     call_ids = world.add_calls(300)
@@ -96,7 +92,7 @@ def test_an_end_between_the_tasks_last_look_and_the_triggers_start_is_noticed_in
     assert len(world.polls()) == 1
 
 
-def test_an_end_that_the_list_told_before_anyone_waited_for_the_call_is_not_forgotten(world: World) -> None:
+def test_late_joiner_learns_of_listed_end(world: World) -> None:
     call_ids = world.add_calls(100)
     early, late = call_ids[:30], call_ids[30:]
     since = world.since(*call_ids)
@@ -118,7 +114,7 @@ def test_an_end_that_the_list_told_before_anyone_waited_for_the_call_is_not_forg
     world.run(main())
 
 
-def test_a_call_that_ended_and_was_told_is_not_told_to_who_knows_that_end_already(world: World) -> None:
+def test_known_end_is_no_news(world: World) -> None:
     call_ids = world.add_calls(40)
 
     async def main() -> None:
@@ -140,7 +136,7 @@ def test_a_call_that_ended_and_was_told_is_not_told_to_who_knows_that_end_alread
     world.run(main())
 
 
-def test_restart_finds_ends_of_the_last_minutes_at_once_and_older_ones_by_turn(world: World) -> None:
+def test_restart_finds_recent_ends_at_once_and_others_by_turn(world: World) -> None:
     call_ids = world.add_calls(1_000, age=4_000)
     others = world.add_calls(2_000, age=4_000)
     since = world.since(*call_ids)
@@ -172,7 +168,7 @@ def test_restart_finds_ends_of_the_last_minutes_at_once_and_older_ones_by_turn(w
     assert max(map(len, world.polls())) <= MOST_REQUESTS
 
 
-def test_after_an_hour_of_silence_within_a_triggerer_news_come_before_what_was_missed(world: World) -> None:
+def test_news_come_first_after_an_hour_of_silence(world: World) -> None:
     call_ids = world.add_calls(400, age=4_000)
     # Placed later, so that a list in its usual order shows them first.
     others = world.add_calls(2_000)
@@ -241,7 +237,7 @@ def test_an_end_of_days_ago_is_found_by_turn(world: World) -> None:
 
 
 @pytest.mark.parametrize("interval", [1_200, 3_600])
-def test_an_end_is_noticed_in_the_next_poll_of_a_long_interval_too(world: World, interval: float) -> None:
+def test_long_interval_notices_end_in_next_poll(world: World, interval: float) -> None:
     call_ids = world.add_calls(200)
 
     async def main() -> None:
@@ -255,9 +251,7 @@ def test_an_end_is_noticed_in_the_next_poll_of_a_long_interval_too(world: World,
 
 
 @pytest.mark.parametrize("number", [21, 60])
-def test_an_end_that_does_not_move_updated_at_is_noticed_by_reading_in_turn(
-    world: World, number: int
-) -> None:
+def test_end_without_updated_at_is_found_by_turn(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     since = world.since(*call_ids)
     took = []
@@ -275,7 +269,7 @@ def test_an_end_that_does_not_move_updated_at_is_noticed_by_reading_in_turn(
     assert max(took) <= 5 * ceil(number / 17) + 0.1
 
 
-def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_polls_while_others_stream_in(
+def test_hidden_end_is_found_within_n_thirds_polls(
     world: World,
 ) -> None:
     """The worst case of all: every page is full, and all the time there is somebody new to look at."""
@@ -308,7 +302,7 @@ def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_pol
     assert max(took) <= 5 * (ceil((number + 10) / 3) + 1)
 
 
-def test_an_end_is_noticed_in_time_when_the_calls_have_just_become_too_many_to_read_each(
+def test_end_is_noticed_when_calls_become_too_many(
     world: World,
 ) -> None:
     """Nobody's ``since`` reaches back to the last time that these calls were read."""
@@ -357,9 +351,7 @@ def test_1000_calls_that_end_at_once_all_get_their_event_once(
 
 
 @pytest.mark.parametrize("ended_within", [1.0, 0.0])
-def test_calls_that_were_placed_at_one_instant_and_end_at_once_all_get_their_event(
-    world: World, ended_within: float
-) -> None:
+def test_calls_placed_at_one_instant_all_get_their_event(world: World, ended_within: float) -> None:
     """No list of calls with filters, but without a cursor, can be paged then."""
     number = 200
     call_ids = world.add_calls(number, spacing=0)

@@ -52,7 +52,7 @@ def gate(simulator: VapiSimulator, short_pauses: None) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_who_comes_while_a_request_is_in_flight_is_served(gate: Gate, number: int) -> None:
+def test_waiter_may_join_during_a_request(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
     late = [simulator.add_call(status="ended") for _ in range(5)]
@@ -69,7 +69,7 @@ def test_who_comes_while_a_request_is_in_flight_is_served(gate: Gate, number: in
 
 
 @pytest.mark.parametrize("number", [4, 40], ids="{} waiting".format)
-def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Gate, number: int) -> None:
+def test_waiter_may_leave_during_a_request(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
 
@@ -97,9 +97,7 @@ def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Ga
 
 
 @pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_the_last_one_stops_the_polling_at_once_and_the_next_one_starts_it_again(
-    gate: Gate, number: int
-) -> None:
+def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
 
@@ -127,7 +125,7 @@ def test_the_last_one_stops_the_polling_at_once_and_the_next_one_starts_it_again
     run_in_loop(main())
 
 
-def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi(gate: Gate) -> None:
+def test_thread_ends_after_request_in_flight(gate: Gate) -> None:
     simulator = gate.simulator
     call_id = simulator.add_call(status="in-progress")
 
@@ -144,9 +142,7 @@ def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi
 
 @pytest.mark.parametrize("rounds", range(8), ids="after {} rounds of the loop".format)
 @pytest.mark.parametrize("first_interval", [30.0, 4.0])
-def test_all_may_go_just_after_somebody_came_in_a_hurry(
-    world: World, rounds: int, first_interval: float
-) -> None:
+def test_all_may_leave_right_after_an_urgent_join(world: World, rounds: int, first_interval: float) -> None:
     """The one who comes wakes the poller up; it must not miss, over that, that it is stopped."""
     call_ids = world.add_calls(2)
 
@@ -172,7 +168,7 @@ def test_all_may_go_just_after_somebody_came_in_a_hurry(
     world.run(main())
 
 
-def test_two_who_wait_for_one_call_are_both_told_and_either_may_go(world: World) -> None:
+def test_waiters_for_one_call_are_independent(world: World) -> None:
     (call_id,) = world.add_calls(1)
 
     async def main() -> None:
@@ -190,7 +186,7 @@ def test_two_who_wait_for_one_call_are_both_told_and_either_may_go(world: World)
     assert {len(poll) for poll in world.polls()} == {1}
 
 
-def test_a_call_that_is_waited_for_again_is_watched_anew(world: World) -> None:
+def test_call_can_be_waited_for_again(world: World) -> None:
     (call_id, other) = world.add_calls(2)
 
     async def main() -> None:
@@ -208,7 +204,7 @@ def test_a_call_that_is_waited_for_again_is_watched_anew(world: World) -> None:
     world.run(main())
 
 
-def test_a_verdict_that_comes_as_the_waiter_is_cancelled_harms_nobody(world: World) -> None:
+def test_verdict_for_cancelled_waiter_is_harmless(world: World) -> None:
     call_ids = world.add_calls(4)
 
     async def main() -> None:
@@ -226,7 +222,7 @@ def test_a_verdict_that_comes_as_the_waiter_is_cancelled_harms_nobody(world: Wor
     world.run(main())
 
 
-def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> None:
+def test_many_joins_and_leaves_lose_nothing(world: World) -> None:
     """Calls are placed, waited for, given up and waited for again, and end, at random and at once."""
     dice = random.Random(7)
     call_ids = world.add_calls(150)
@@ -256,9 +252,7 @@ def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> No
     assert max(map(len, world.polls())) <= 20
 
 
-def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_poller_logs_outside_any_task_context(world: World, caplog: pytest.LogCaptureFixture) -> None:
     import contextvars
 
     task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="nobody")
@@ -283,7 +277,7 @@ def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
     assert set(seen) == {"nobody"}
 
 
-def test_nothing_is_left_after_the_loop_ends_under_its_waiters(
+def test_nothing_is_left_after_event_loop_ends(
     run: Callable[..., Any], simulator: VapiSimulator, short_pauses: None
 ) -> None:
     call_ids = [simulator.add_call(status="in-progress") for _ in range(30)]

@@ -71,7 +71,7 @@ def offsets_in_place_of_z(query: Query, fetch: Fetch) -> Any:
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_a_list_that_hides_nothing_tells_of_an_end_in_the_next_poll_however_odd_it_is(
+def test_odd_but_complete_list_shows_end_in_next_poll(
     world: World, lie: Callable[[World, Lie], None], honest_enough: Lie
 ) -> None:
     call_ids = world.add_calls(NUMBER)
@@ -92,9 +92,7 @@ def test_a_list_that_hides_nothing_tells_of_an_end_in_the_next_poll_however_odd_
     world.run(main())
 
 
-def test_rows_that_are_no_calls_hide_none_of_the_others(
-    world: World, lie: Callable[[World, Lie], None]
-) -> None:
+def test_broken_rows_hide_no_others(world: World, lie: Callable[[World, Lie], None]) -> None:
     """A page with one of them is full all the same, and what comes after it is read."""
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(120, age=590)
@@ -186,9 +184,7 @@ def one_row_from_the_future(query: Query, fetch: Fetch) -> Any:
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_what_a_list_hides_is_found_by_reading_each_call_in_its_turn(
-    world: World, lie: Callable[[World, Lie], None], lies: Lie
-) -> None:
+def test_hidden_ends_are_found_by_turn(world: World, lie: Callable[[World, Lie], None], lies: Lie) -> None:
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(110, age=0)
     lie(world, lies)
@@ -208,7 +204,7 @@ def test_what_a_list_hides_is_found_by_reading_each_call_in_its_turn(
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(minutes=-10)], ids="{} ahead".format)
-def test_an_answer_without_a_date_costs_no_more_than_that(
+def test_missing_date_header_is_harmless(
     make_world: Callable[..., World], lie: Callable[[World, Lie], None], off: timedelta
 ) -> None:
     """Our own clock takes the place of the missing one, however far that is off."""
@@ -227,9 +223,7 @@ def test_an_answer_without_a_date_costs_no_more_than_that(
     world.run(main())
 
 
-def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_oversized_call_is_left_to_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.polling.connection.MAX_RESPONSE_BYTES", 50_000)
     call_ids = world.add_calls(NUMBER)
     (huge,) = world.add_calls(1, transcript="x" * 60_000)
@@ -249,7 +243,7 @@ def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
     assert max(map(len, world.polls())) <= 20
 
 
-def test_a_newest_call_that_is_too_large_to_be_read_does_not_blind_the_poller(
+def test_oversized_call_does_not_blind_the_poller(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first look at the list asks for one call, to learn Vapi's time."""

@@ -342,7 +342,7 @@ class Model:
 
 @settings(alike, max_examples=100)
 @given(run=runs)
-def test_whatever_happens_everybody_hears_the_truth_once_and_in_time(run: dict[str, Any]) -> None:
+def test_every_wait_ends_once_in_time_and_rightly(run: dict[str, Any]) -> None:
     with virtual_world(
         budget=SMALL_BUDGET, max_bytes=SMALL_RESPONSE, page_bytes=SMALL_PAGE, missing=20
     ) as triggerer:
@@ -374,7 +374,7 @@ def campaigns(draw: st.DrawFn) -> dict[str, Any]:
 # To make a smaller campaign of one that fails would take minutes.
 @settings(alike, max_examples=15, phases=[Phase.generate])
 @given(campaign=campaigns())
-def test_a_list_that_is_honest_tells_every_end_with_the_next_poll(campaign: dict[str, Any]) -> None:
+def test_honest_list_shows_every_end_in_next_poll(campaign: dict[str, Any]) -> None:
     with virtual_world() as triggerer:
         run_virtually(lambda: wait_for_campaign(triggerer, **campaign), triggerer.clock)
 
@@ -439,7 +439,7 @@ async def wait_for_campaign(
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["all-rows-sound", "one-row-broken"])
-def test_a_row_that_makes_no_sense_hides_no_end_on_the_pages_after_it(broken: bool) -> None:
+def test_broken_row_hides_no_end_on_later_pages(broken: bool) -> None:
     with virtual_world(page_bytes=9_000) as triggerer:
         vapi = triggerer.vapi
 

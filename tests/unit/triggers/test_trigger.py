@@ -91,7 +91,7 @@ def only_event(
 # What Airflow stores
 
 
-def test_it_is_stored_as_plain_json_and_comes_back_equal() -> None:
+def test_it_is_stored_as_plain_json_and_restored_equal() -> None:
     trigger = VapiCallTrigger(**ARGUMENTS)
     path, stored = trigger.serialize()
     assert path == "vapi_provider.triggers.call.VapiCallTrigger"
@@ -128,7 +128,7 @@ def test_airflows_own_storage_gives_it_back() -> None:
 # Its event
 
 
-def test_it_looks_first_when_the_interval_is_over_and_tells_once(triggerer: Triggerer) -> None:
+def test_it_polls_after_one_interval_and_has_one_event(triggerer: Triggerer) -> None:
     vapi = triggerer.vapi
     vapi.end(vapi.add(1))
     event, took = only_event(triggerer, CALL_ID)
@@ -185,7 +185,7 @@ def test_a_key_that_is_refused_for_good_is_an_error(triggerer: Triggerer) -> Non
     assert len(triggerer.vapi.log) == 2
 
 
-def test_a_key_that_is_refused_once_may_just_have_been_replaced(triggerer: Triggerer) -> None:
+def test_key_refused_once_is_no_error(triggerer: Triggerer) -> None:
     triggerer.vapi.end(triggerer.vapi.add(1))
     triggerer.vapi.faults = [{"status": 401, "times": 1}]
     assert only_event(triggerer, CALL_ID)[0]["status"] == "done"
@@ -203,7 +203,7 @@ def test_a_connection_that_is_not_there_is_an_error(
     assert triggerer.vapi.log == []
 
 
-def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: Triggerer) -> None:
+def test_no_event_before_the_deferral_is_stored(triggerer: Triggerer) -> None:
     """Who joins those that wait already can know at once; the event waits all the same."""
     vapi = triggerer.vapi
 
@@ -224,7 +224,7 @@ def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: T
     drive(triggerer, main)
 
 
-def test_who_joins_after_the_list_showed_its_call_alive_hears_nothing_before_the_end(
+def test_late_joiner_of_a_live_call_waits_for_its_end(
     triggerer: Triggerer,
 ) -> None:
     vapi = triggerer.vapi
@@ -288,7 +288,7 @@ TIMEOUT = {
 
 
 @pytest.mark.parametrize("end_after", [-86_400, -1, 0])
-def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, end_after: float) -> None:
+def test_past_deadline_ends_without_a_request(triggerer: Triggerer, end_after: float) -> None:
     triggerer.vapi.add(1)
     event, took = only_event(triggerer, CALL_ID, end_after=end_after)
     assert event == TIMEOUT
@@ -297,14 +297,14 @@ def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, 
 
 
 @pytest.mark.parametrize("end_after", [2, 7, 31, 100, 86_400])
-def test_the_deadline_is_told_when_it_comes(triggerer: Triggerer, end_after: float) -> None:
+def test_deadline_ends_the_wait(triggerer: Triggerer, end_after: float) -> None:
     triggerer.vapi.add(1)
     event, took = only_event(triggerer, CALL_ID, end_after=end_after, poll_interval=3600, most=1e5)
     assert event == TIMEOUT
     assert took == pytest.approx(max(SETTLE, end_after), abs=0.01)
 
 
-def test_the_deadline_is_told_while_vapi_is_gone(triggerer: Triggerer) -> None:
+def test_deadline_ends_the_wait_while_vapi_is_down(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 503, "times": -1, "headers": {"Retry-After": "3600"}}]
     event, took = only_event(triggerer, CALL_ID, end_after=120)
@@ -313,9 +313,7 @@ def test_the_deadline_is_told_while_vapi_is_gone(triggerer: Triggerer) -> None:
 
 
 @pytest.mark.parametrize("step", [300, 86_400], ids=["to-the-deadline", "past-it"])
-def test_a_wall_clock_that_jumps_ahead_is_noticed_within_half_a_minute(
-    triggerer: Triggerer, step: float
-) -> None:
+def test_wall_clock_jump_is_noticed_within_half_a_minute(triggerer: Triggerer, step: float) -> None:
     """A triggerer's machine that slept, or whose clock was wrong: the deadline is the wall clock's."""
     triggerer.vapi.add(1)
 
@@ -330,7 +328,7 @@ def test_a_wall_clock_that_jumps_ahead_is_noticed_within_half_a_minute(
     assert drive(triggerer, main) <= CLOCK_CHECK
 
 
-def test_a_wall_clock_that_is_set_back_makes_nobody_give_up_early(triggerer: Triggerer) -> None:
+def test_wall_clock_set_back_ends_no_wait_early(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
@@ -346,7 +344,7 @@ def test_a_wall_clock_that_is_set_back_makes_nobody_give_up_early(triggerer: Tri
     drive(triggerer, main)
 
 
-def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhile(
+def test_end_noticed_in_time_survives_a_clock_jump(
     triggerer: Triggerer,
 ) -> None:
     vapi = triggerer.vapi
@@ -370,7 +368,7 @@ def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhil
     [0, 2.5, MIN_INTERVAL + LATENCY / 2, MIN_INTERVAL + LATENCY + 1, 60],
     ids=["at-once", "before-the-first-poll", "amid-a-request", "between-two-polls", "later"],
 )
-def test_a_cancelled_trigger_leaves_nothing_and_says_nothing(triggerer: Triggerer, after: float) -> None:
+def test_cancelled_trigger_leaves_nothing(triggerer: Triggerer, after: float) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
@@ -385,7 +383,7 @@ def test_a_cancelled_trigger_leaves_nothing_and_says_nothing(triggerer: Triggere
     drive(triggerer, main)
 
 
-def test_a_trigger_that_is_cancelled_once_it_knows_leaves_nothing_either(triggerer: Triggerer) -> None:
+def test_trigger_cancelled_with_verdict_leaves_nothing(triggerer: Triggerer) -> None:
     async def main(triggerer: Triggerer) -> None:
         wait = triggerer.start("no id")
         await asyncio.sleep(SETTLE / 2)
@@ -396,9 +394,7 @@ def test_a_trigger_that_is_cancelled_once_it_knows_leaves_nothing_either(trigger
 
 
 @pytest.mark.parametrize("rounds", range(8))
-def test_a_trigger_that_is_cancelled_right_after_another_came_stops_the_polling(
-    triggerer: Triggerer, rounds: int
-) -> None:
+def test_cancelling_right_after_a_join_stops_polling(triggerer: Triggerer, rounds: int) -> None:
     """
     Both go within a few rounds of the event loop, as when a user clears two tasks at once.
 
@@ -485,7 +481,7 @@ def test_a_request_in_flight_ends_with_its_thread_and_socket(
         assert len(simulator.requests) == 1
 
 
-def test_the_log_of_a_poll_is_not_that_of_the_task_that_came_first(
+def test_poll_logs_outside_the_first_tasks_context(
     triggerer: Triggerer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow sends what is logged in a trigger's context to its task's log; that of all is nobody's."""
@@ -536,7 +532,7 @@ async def started(triggerer: Triggerer, call_id: str) -> Wait:
     return wait
 
 
-def test_a_waiter_is_told_once_only(triggerer: Triggerer) -> None:
+def test_waiter_gets_one_verdict(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
