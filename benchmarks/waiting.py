@@ -42,7 +42,7 @@ MOST_CALLS_FOR_PEERS = 1000
 ENDINGS_PER_SECOND = 40 / 60
 BURST_SECONDS = 1.0
 QUIET_SECONDS = 1.0
-"""So long without an answer, and a poll of the watcher is over."""
+"""So long without an answer, and a poll is over."""
 START_SECONDS = 120.0
 DRAIN_SECONDS = 120.0
 

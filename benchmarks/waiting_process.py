@@ -44,7 +44,7 @@ async def ours(task: dict[str, Any]) -> AsyncIterator[Wait]:
                 analysis_timeout=60,
             )
         )
-        if event["event"] != "done" or event["call_id"] != call_id:
+        if event["status"] != "done" or event["call_id"] != call_id:
             raise RuntimeError(f"an unexpected event: {event}")
 
     yield wait

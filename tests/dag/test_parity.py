@@ -47,7 +47,7 @@ class Outcome:
     @classmethod
     def of(cls, heard: list[Any], call_id: Any, *seen: Any) -> Outcome:
         errors = [type(line) for line in heard if isinstance(line, Exception)]
-        events = [line["event"] for line in heard if isinstance(line, dict)]
+        events = [line["status"] for line in heard if isinstance(line, dict)]
         # Airflow's sensors tell other things as well.
         log = [str(line) for line in heard if isinstance(line, Exception) or str(call_id) in line]
         return cls(*seen, errors, events, log)
@@ -141,7 +141,7 @@ def _feed_one_try(lab: Lab, wait: dict[str, Any], event: str, ti: TaskInstance) 
             classpath, arguments = deferred.trigger.serialize()
             module, _, name = classpath.rpartition(".")
             trigger = getattr(import_module(module), name)(**through_json(arguments))
-            said = {"event": event, "call_id": trigger.call_id, "message": "It was said so."}
+            said = {"status": event, "call_id": trigger.call_id, "message": "It was said so."}
             method, kwargs = deferred.method_name, {**through_json(deferred.kwargs or {}), "event": said}
     # Not one that the sensor raised, so that it is none that a row expects.
     raise AirflowFailException(f"deferred {MOST_DEFERRALS} times")

@@ -670,6 +670,8 @@ def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: Va
         ("waiting", "at most 20 requests", poller.REQUESTS_PER_POLL == 20),
         ("waiting", "Up to 20 calls are read one by one", poller.REQUESTS_PER_POLL == 20),
         ("waiting", "at most 14 pages of about 1.5 MB", (poller.PAGES_PER_POLL, changes.PAGE_BYTES) == (14, 1_500_000)),
+        ("waiting", "up to 15 minutes before the triggerer began to wait", changes.CATCH_UP_SECONDS == 900),
+        ("waiting", "N/19 to N/6 polls", (poller.REQUESTS_PER_POLL - 1, poller.REQUESTS_PER_POLL - poller.PAGES_PER_POLL) == (19, 6)),
         ("waiting", "never less than 5 seconds", poller.MIN_INTERVAL_SECONDS == 5),
         ("waiting", "reads the connection once a minute", connection.CONNECTION_SECONDS == 60),
         ("waiting", "as long as Vapi asks (up to an hour)", poller.MAX_RETRY_AFTER_SECONDS == 3600),

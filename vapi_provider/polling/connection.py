@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection that a watcher uses: read now and then, and used in one thread."""
+"""The connection of a poller: read now and then, and used in one thread."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,21 +14,42 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from vapi_provider.client.client import VapiClient
 from vapi_provider.connection import read_settings
-from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiTransientError
+from vapi_provider.exceptions import (
+    VapiAuthenticationError,
+    VapiConfigurationError,
+    VapiError,
+    VapiTransientError,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+    from vapi_provider.models.call import CallPage, CallStatusView
 
 T = TypeVar("T")
 
 CONNECTION_SECONDS = 60.0
-"""For how long the connection is used as it was read."""
+"""How long a connection is used before it is read again."""
 
 MISSING_SECONDS = 300.0
-"""For how long a connection may not be found before that is believed."""
+"""How long a connection may be missing before its waits end."""
 
-LIMITS = {"timeout": 10, "max_retries": 0, "max_response_bytes": 8 * 1_048_576}
-"""The next poll is the retry; and a parser at work on very much would hold up every trigger."""
+TIMEOUT_SECONDS = 10.0
+"""Time limit of a request, which is not retried: the next poll is the retry."""
+
+MAX_RESPONSE_BYTES = 8 * 1_048_576
+"""A parser at work on more than this would hold up every trigger."""
+
+
+def open_client(conn: Connection) -> VapiClient:
+    """
+    Make the client of a triggerer.
+
+    :param conn: the connection, as Airflow has it
+    :raises VapiConfigurationError: when it cannot be used
+    """
+    settings = read_settings(conn)
+    limited = settings.limited(timeout=TIMEOUT_SECONDS, max_retries=0, max_response_bytes=MAX_RESPONSE_BYTES)
+    return VapiClient(limited, logging.getLogger(__name__))
 
 
 class RefusedError(Exception):
@@ -41,7 +62,7 @@ class RefusedError(Exception):
 
 class PolledConnection:
     """
-    The way to Vapi: the connection, kept for a minute, a hook over it, and the one thread that it is used in.
+    The requests of a poller, over a connection that is kept for a minute and in the one thread that it is used in.
 
     :param conn_id: the connection's id
     """
@@ -49,37 +70,79 @@ class PolledConnection:
     def __init__(self, conn_id: str) -> None:
         self.is_in_doubt = False
         """Whether it was refused the last time, so that it is read afresh before it is used again."""
-        self.has_worked = False
+        self._has_worked = False
         """Whether a request has succeeded since it was last in doubt."""
         self._conn_id = conn_id
-        self._hook: VapiClient | None = None
-        self._fields: tuple[Any, ...] = ()
+        self._client: VapiClient
+        self._fields: tuple[Any, ...] | None = None
+        """What the client was made of; None while there is none."""
         self._expires_at = 0.0
         self._reading: asyncio.Future[Connection] | None = None
         self._missing_since: float | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-watcher")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vapi-call-poller")
 
-    async def hook(self) -> VapiClient:
+    async def refresh(self) -> None:
         """
-        Return a hook over the connection as it was within the last minute.
+        Read the connection again when a minute is over or it is in doubt.
 
-        :raises RefusedError: when there has been no such connection for minutes
-        :raises VapiTransientError: when Airflow could not read it, and it was never read before
+        :raises RefusedError: when the connection has been missing for minutes, or cannot be used
+        :raises VapiTransientError: when Airflow could not read it, and there is no usable earlier one
         """
-        if time.monotonic() < self._expires_at and not self.is_in_doubt and self._hook is not None:
-            return self._hook
+        if time.monotonic() < self._expires_at and not self.is_in_doubt and self._fields is not None:
+            return
         try:
             conn = await self._read()
         except Exception as error:
-            if self._hook is None or self.is_in_doubt:
+            if self._fields is None or self.is_in_doubt:
                 raise self._unread(error) from None
-            # It worked a minute ago; should it be gone for good, Vapi will say so.
-            return self._hook
+            # It worked a minute ago; if it is gone for good, Vapi will refuse it.
+            return
         self._missing_since = None
-        return self._renew(conn)
+        self._renew(conn)
+
+    async def get_status(self, call_id: str) -> CallStatusView:
+        """
+        Read the state of a call.
+
+        :param call_id: the call's id
+        """
+        return await self._send(lambda client: client.get_status(call_id))
+
+    async def list_statuses(self, query: Mapping[str, Any]) -> CallPage[CallStatusView]:
+        """
+        Read a page of the list of calls.
+
+        :param query: the query
+        """
+        return await self._send(lambda client: client.list_statuses(query))
+
+    def doubt(self) -> None:
+        """Have the connection read afresh before it is used again."""
+        self.is_in_doubt, self._has_worked = True, False
+
+    def close(self) -> None:
+        """Have the thread end after the request in flight, and close the connections to Vapi."""
+        self._drop_client()
+        self._executor.shutdown(wait=False)
+
+    async def _send(self, request: Callable[[VapiClient], T]) -> T:
+        """Make a request in the thread."""
+        loop = asyncio.get_running_loop()
+        try:
+            response = await loop.run_in_executor(self._executor, request, self._client)
+        except (VapiAuthenticationError, VapiConfigurationError) as error:
+            if error.status_code == 403 and self._has_worked:
+                # The key works, but not for this request.
+                raise
+            refused = error
+        else:
+            self.is_in_doubt, self._has_worked = False, True
+            return response
+        # Outside the handler, so that the original is not logged as the cause of whatever follows.
+        raise RefusedError(refused)
 
     async def _read(self) -> Connection:
-        # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its answer to somebody else.
+        # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its response to another one.
         self._reading = asyncio.ensure_future(get_async_connection(self._conn_id))
         self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
         return await asyncio.shield(self._reading)
@@ -90,46 +153,27 @@ class PolledConnection:
             return VapiTransientError(
                 f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
             )
-        # Airflow says so as well while it cannot reach where it keeps its connections.
+        # Airflow also raises this while it cannot reach the place where it keeps connections.
         now = time.monotonic()
         self._missing_since = self._missing_since or now
-        missing = f"The triggerer finds no connection {self._conn_id!r}."
+        missing = f"The triggerer cannot find connection {self._conn_id!r}."
         if now - self._missing_since < MISSING_SECONDS:
             return VapiTransientError(missing)
         self.is_in_doubt = True
         return RefusedError(VapiConfigurationError(missing))
 
-    def doubt(self) -> None:
-        """Have the connection read afresh before it is used again."""
-        self.is_in_doubt, self.has_worked = True, False
-
-    async def ask(self, request: Callable[[], T]) -> T:
-        """Make a request in the thread."""
-        answer = await asyncio.get_running_loop().run_in_executor(self._executor, request)
-        self.is_in_doubt, self.has_worked = False, True
-        return answer
-
-    def close(self) -> None:
-        """Have the thread end after the request that it is at, and close the connections to Vapi."""
-        self._drop_hook()
-        self._executor.shutdown(wait=False)
-
-    def _renew(self, conn: Connection) -> VapiClient:
-        fields = (conn.conn_type, conn.host, conn.password, conn.extra)
-        if self._hook is None or fields != self._fields:
-            self._drop_hook()
-            self._hook, self._fields = (
-                VapiClient(
-                    read_settings(conn).limited(timeout=10, max_retries=0, max_response_bytes=8 * 1_048_576),
-                    logging.getLogger(__name__),
-                ),
-                fields,
-            )
-            self.has_worked = False
+    def _renew(self, conn: Connection) -> None:
+        fields = (conn.conn_type, conn.host, conn.port, conn.password, conn.extra)
+        if fields != self._fields:
+            self._drop_client()
+            try:
+                self._client = open_client(conn)
+            except VapiConfigurationError as error:
+                raise RefusedError(error) from None
+            self._fields, self._has_worked = fields, False
         self._expires_at = time.monotonic() + CONNECTION_SECONDS
-        return self._hook
 
-    def _drop_hook(self) -> None:
-        if self._hook is not None:
-            self._executor.submit(self._hook.close)
-            self._hook = None
+    def _drop_client(self) -> None:
+        if self._fields is not None:
+            self._executor.submit(self._client.close)
+            self._fields = None

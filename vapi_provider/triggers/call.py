@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from vapi_provider.client.arguments import check_call_id
-from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import hang_up
-from vapi_provider.connection import read_settings
-from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.exceptions import VapiConfigurationError, VapiError
 from vapi_provider.models.call import read_instant
-from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
+from vapi_provider.polling.calls import Verdict, Waiter
+from vapi_provider.polling.connection import open_client
+from vapi_provider.polling.poller import CallPoller
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -26,32 +25,31 @@ SETTLE_SECONDS = 5.0
 """No event comes earlier: the scheduler fails a task whose trigger is faster than its own record of the deferral."""
 
 _CLOCK_CHECK_SECONDS = 30.0
-"""How often the wall clock is looked at, which can be set while a trigger waits."""
-
+"""How often to check the wall clock, which can be set while a trigger waits."""
 
 _endings: set[asyncio.Future[None]] = set()
-"""Calls that are being ended, for tasks that were stopped."""
+"""Hang-ups in progress, for tasks that were stopped."""
 
 
 class VapiCallTrigger(BaseTrigger):
     """
-    Wait in the triggerer until it is time for a task to look at its call.
+    Wait in the triggerer until a task should read its call again.
 
-    All triggers of a connection share one poll. The trigger judges nothing and hands on no part of the call: its one
-    event is ``{"event": ..., "call_id": ..., "message": ...}``, where ``done`` means that the call is worth a look,
-    ``timeout`` that ``end_time`` has come, and ``error`` that waiting on makes no sense.
+    All triggers of a connection share one poll. The trigger judges nothing and passes on no part of the call: its one
+    event is ``{"status": ..., "call_id": ..., "message": ...}``, where ``done`` means that the call may have ended,
+    ``timeout`` that ``end_time`` has come, and ``error`` that waiting longer is pointless.
 
     :param vapi_conn_id: the connection's id
     :param call_id: the call's id
-    :param poll_interval: the seconds between two polls; the triggers of a connection are served at the shortest that
-        one of them asks for, and at most every 5 seconds
+    :param poll_interval: the seconds between two polls; all triggers of a connection share the shortest one, and no
+        connection is polled more often than every 5 seconds
     :param end_time: when to give up, in seconds since 1970
-    :param since: the call's ``updatedAt`` when the task looked at it, ISO 8601; without it an end that came before the
-        trigger started can be noticed later
+    :param since: the call's ``updatedAt`` when the task read it, ISO 8601; without it an end before the trigger's start
+        may be noticed later
     :param wait_for_analysis: whether to wait for Vapi's analysis as well
     :param analysis_timeout: how many seconds after the call's end to wait for the analysis
-    :param hang_up_on_kill: whether to end the call when a user stops, clears or marks the task; from Airflow 3.3 on,
-        which is the first to tell a trigger
+    :param hang_up_on_kill: whether to end the call when a user stops, clears or marks the task; requires Airflow 3.3,
+        the first that informs the trigger
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class VapiCallTrigger(BaseTrigger):
         """
         Return what Airflow stores of the trigger.
 
-        :return: its class and its arguments: ids, numbers and an instant, nothing secret
+        :return: its class and its arguments: ids, numbers and an instant, no secrets
         """
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
@@ -112,14 +110,14 @@ class VapiCallTrigger(BaseTrigger):
         settled_at = time.monotonic() + SETTLE_SECONDS
         verdict = await self._wait()
         await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
-        event = {"status": verdict.event, "call_id": self.call_id, "message": verdict.message}
+        event = {"status": verdict.status, "call_id": self.call_id, "message": verdict.message}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """End the call, if that was asked for, when somebody has stopped the task."""
+        """End the call when the task is stopped, if ``hang_up_on_kill`` is set."""
         if not self.hang_up_on_kill:
             return
-        # Airflow gives this about a second, so it goes on in a task of its own, which something must hold on to.
+        # Airflow waits for about a second, so it goes on in a task of its own, which needs a reference.
         ending = asyncio.ensure_future(self._hang_up())
         _endings.add(ending)
         ending.add_done_callback(_endings.discard)
@@ -130,8 +128,9 @@ class VapiCallTrigger(BaseTrigger):
             conn = await get_async_connection(self.vapi_conn_id)
             done = await asyncio.to_thread(_hang_up, conn, self.call_id)
         except Exception as error:
-            # Whose text could hold anything; whatever it was, somebody should know that the call goes on.
-            done = f"Call {self.call_id} was to be ended and may go on: {type(error).__name__}."
+            # The message of any other error may contain secrets, so log only its type.
+            reason = error if isinstance(error, VapiError) else f"{type(error).__name__}."
+            done = f"Could not end call {self.call_id}, which may go on: {reason}"
         self.log.warning("The task was stopped. %s", done)
 
     async def _wait(self) -> Verdict:
@@ -142,22 +141,22 @@ class VapiCallTrigger(BaseTrigger):
         waiter = Waiter(
             call_id=call_id,
             poll_interval=self.poll_interval,
-            # What is unreadable costs some latency and no more.
+            # An unreadable instant only costs some latency.
             since=read_instant(self.since),
             wait_for_analysis=self.wait_for_analysis,
             analysis_timeout=self.analysis_timeout,
         )
-        async with CallPoller.watching(self.vapi_conn_id, waiter):
+        async with CallPoller.join(self.vapi_conn_id, waiter):
             while (left := self.end_time - time.time()) > 0:
                 await asyncio.wait({waiter.verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
                 if waiter.verdict.done():
                     return waiter.verdict.result()
-        return Verdict("timeout", f"Call {call_id} was not over when the time for it had come.")
+        return Verdict("timeout", f"Call {call_id} did not end in time.")
 
 
 def _hang_up(conn: Connection, call_id: str) -> str:
-    hook = VapiClient(read_settings(conn).limited(timeout=10, max_retries=0), logging.getLogger(__name__))
+    client = open_client(conn)
     try:
-        return hang_up(hook, check_call_id(call_id))
+        return hang_up(client, check_call_id(call_id))
     finally:
-        hook.close()
+        client.close()

@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -347,9 +346,6 @@ class Schedule(AirflowModel):
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().install(monkeypatch)
-        # All tries of a request together have a limit; that of one is left to the time on the wall.
-        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
-        monkeypatch.setattr("tenacity.time", clock)
         log = logging.getLogger("schedule")
         monkeypatch.setattr(log, "handlers", [_Teller(self)])
         monkeypatch.setattr(log, "propagate", False)

@@ -433,7 +433,12 @@ def test_a_try_stands_still_until_its_successor_is_done(
         model.rings()
         slot = way.prepare(model, number + 1)
         run, tries = slot.prepare(), slot.try_number
-        at_nth(model, number, lambda: (slot.until_done(), model.pass_time(seconds)))
+
+        def stand_still(slot: Slot = slot) -> None:
+            slot.until_done()
+            model.pass_time(seconds)
+
+        at_nth(model, number, stand_still)
         with suppress(VapiTransientError):
             run()
         assert slot.try_number > tries, "there was no successor"

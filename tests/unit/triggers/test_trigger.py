@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from model_helpers import (
+from triggerer_model import (
     CLOCK_CHECK,
     CONN_ID,
     LATENCY,
@@ -28,13 +28,14 @@ from model_helpers import (
     ago,
     call_id_of,
     collect,
+    poller_threads,
     run_virtually,
     until,
     virtual_world,
-    watcher_threads,
 )
 
-from vapi_provider.polling.poller import CallPoller, Waiter
+from vapi_provider.polling.calls import Waiter
+from vapi_provider.polling.poller import CallPoller
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.triggers.call import VapiCallTrigger
 
@@ -90,7 +91,7 @@ def only_event(
 # What Airflow stores
 
 
-def test_it_is_stored_as_plain_json_and_comes_back_equal() -> None:
+def test_it_is_stored_as_plain_json_and_restored_equal() -> None:
     trigger = VapiCallTrigger(**ARGUMENTS)
     path, stored = trigger.serialize()
     assert path == "vapi_provider.triggers.call.VapiCallTrigger"
@@ -127,14 +128,14 @@ def test_airflows_own_storage_gives_it_back() -> None:
 # Its event
 
 
-def test_it_looks_first_when_the_interval_is_over_and_tells_once(triggerer: Triggerer) -> None:
+def test_it_polls_after_one_interval_and_has_one_event(triggerer: Triggerer) -> None:
     vapi = triggerer.vapi
     vapi.end(vapi.add(1))
     event, took = only_event(triggerer, CALL_ID)
     assert event == {
-        "event": "done",
+        "status": "done",
         "call_id": CALL_ID,
-        "message": f"Call {CALL_ID} is worth a look.",
+        "message": f"Call {CALL_ID} may have ended.",
     }
     assert took == pytest.approx(MIN_INTERVAL + LATENCY, abs=0.01)
     assert [request.path for request in vapi.log] == [f"/call/{CALL_ID}"]
@@ -145,8 +146,8 @@ def test_nothing_of_the_call_is_in_the_event(triggerer: Triggerer) -> None:
     vapi.change(vapi.add(1), transcript="what was said", customer={"number": "+12025550123"})
     vapi.end(vapi.calls[CALL_ID], analysis=True)
     event, _ = only_event(triggerer, CALL_ID, wait_for_analysis=True)
-    assert sorted(event) == ["call_id", "event", "message"]
-    for content in ("what was said", "555", "Confirmed", "ended", "key-of-the-tests"):
+    assert sorted(event) == ["call_id", "message", "status"]
+    for content in ("what was said", "555", "Confirmed", '"ended"', "key-of-the-tests"):
         assert content not in json.dumps(event)
 
 
@@ -157,7 +158,7 @@ def test_nothing_of_the_call_is_in_the_event(triggerer: Triggerer) -> None:
 )
 def test_a_bad_id_is_an_error_and_no_request(triggerer: Triggerer, call_id: Any) -> None:
     event, took = only_event(triggerer, call_id)
-    assert (event["event"], event["call_id"]) == ("error", call_id)
+    assert (event["status"], event["call_id"]) == ("error", call_id)
     assert "call_id" in event["message"]
     assert "Nothing was sent" in event["message"] or "nothing was sent" in event["message"]
     assert took == pytest.approx(SETTLE, abs=0.01)
@@ -168,7 +169,7 @@ def test_a_bad_id_is_an_error_and_no_request(triggerer: Triggerer, call_id: Any)
 def test_a_call_that_vapi_does_not_know_is_an_error(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1).erased = True
     event, _ = only_event(triggerer, CALL_ID)
-    assert event["event"] == "error"
+    assert event["status"] == "error"
     assert f"GET /call/{CALL_ID} was answered 404" in event["message"]
     assert "key-of-the-tests" not in json.dumps(event)
 
@@ -177,17 +178,17 @@ def test_a_key_that_is_refused_for_good_is_an_error(triggerer: Triggerer) -> Non
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 401, "times": -1}]
     event, took = only_event(triggerer, CALL_ID)
-    assert event["event"] == "error"
+    assert event["status"] == "error"
     assert "answered 401" in event["message"]
     assert f"connection {CONN_ID!r}" in event["message"]
     assert took <= 3 * MIN_INTERVAL + 1
     assert len(triggerer.vapi.log) == 2
 
 
-def test_a_key_that_is_refused_once_may_just_have_been_replaced(triggerer: Triggerer) -> None:
+def test_key_refused_once_is_no_error(triggerer: Triggerer) -> None:
     triggerer.vapi.end(triggerer.vapi.add(1))
     triggerer.vapi.faults = [{"status": 401, "times": 1}]
-    assert only_event(triggerer, CALL_ID)[0]["event"] == "done"
+    assert only_event(triggerer, CALL_ID)[0]["status"] == "done"
 
 
 def test_a_connection_that_is_not_there_is_an_error(
@@ -195,14 +196,14 @@ def test_a_connection_that_is_not_there_is_an_error(
 ) -> None:
     monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
     event, took = only_event(triggerer, CALL_ID)
-    assert event["event"] == "error"
-    assert f"no connection {CONN_ID!r}" in event["message"]
+    assert event["status"] == "error"
+    assert f"cannot find connection {CONN_ID!r}" in event["message"]
     # Airflow says so, too, while it cannot reach its database.
     assert took >= MISSING
     assert triggerer.vapi.log == []
 
 
-def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: Triggerer) -> None:
+def test_no_event_before_the_deferral_is_stored(triggerer: Triggerer) -> None:
     """Who joins those that wait already can know at once; the event waits all the same."""
     vapi = triggerer.vapi
 
@@ -217,13 +218,13 @@ def test_no_event_comes_before_the_scheduler_has_noted_the_deferral(triggerer: T
         asked = len(vapi.log)
         late = triggerer.start(CALL_ID, since=before)
         assert SETTLE <= await triggerer.until_told(late) <= MIN_INTERVAL + 1
-        assert late.events[0]["event"] == "done"
+        assert late.events[0]["status"] == "done"
         assert len(vapi.log) - asked <= 20
 
     drive(triggerer, main)
 
 
-def test_who_joins_after_the_list_showed_its_call_alive_hears_nothing_before_the_end(
+def test_late_joiner_of_a_live_call_waits_for_its_end(
     triggerer: Triggerer,
 ) -> None:
     vapi = triggerer.vapi
@@ -251,21 +252,21 @@ def test_who_joins_after_the_list_showed_its_call_alive_hears_nothing_before_the
 def test_the_event_names_the_call_as_the_task_did(triggerer: Triggerer, call_id: str) -> None:
     triggerer.vapi.end(triggerer.vapi.add(1))
     event, _ = only_event(triggerer, call_id)
-    assert (event["event"], event["call_id"]) == ("done", call_id)
+    assert (event["status"], event["call_id"]) == ("done", call_id)
 
 
 @pytest.mark.parametrize("since", ["soon", 1_790_000_000, "", "2026-99-99T00:00:00Z"])
 def test_an_unreadable_since_does_no_harm(triggerer: Triggerer, since: Any) -> None:
     triggerer.vapi.end(triggerer.vapi.add(1))
     event, _ = only_event(triggerer, CALL_ID, since=since)
-    assert event["event"] == "done"
+    assert event["status"] == "done"
 
 
 def test_the_analysis_is_waited_for_as_long_as_was_asked(triggerer: Triggerer) -> None:
     vapi = triggerer.vapi
     vapi.end(vapi.add(1))
     event, took = only_event(triggerer, CALL_ID, wait_for_analysis=True, analysis_timeout=60)
-    assert event["event"] == "done"
+    assert event["status"] == "done"
     assert 60 <= took <= 60 + 2 * MIN_INTERVAL + 1
 
 
@@ -273,21 +274,21 @@ def test_an_analysis_timeout_without_end_is_one(triggerer: Triggerer) -> None:
     vapi = triggerer.vapi
     vapi.end(vapi.add(1))
     arguments = {"wait_for_analysis": True, "analysis_timeout": 86_399_999_999_999.0, "end_after": 500}
-    assert only_event(triggerer, CALL_ID, **arguments)[0]["event"] == "timeout"
+    assert only_event(triggerer, CALL_ID, **arguments)[0]["status"] == "timeout"
 
 
 # Its deadline
 
 
 TIMEOUT = {
-    "event": "timeout",
+    "status": "timeout",
     "call_id": CALL_ID,
-    "message": f"Call {CALL_ID} was not over when the time for it had come.",
+    "message": f"Call {CALL_ID} did not end in time.",
 }
 
 
 @pytest.mark.parametrize("end_after", [-86_400, -1, 0])
-def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, end_after: float) -> None:
+def test_past_deadline_ends_without_a_request(triggerer: Triggerer, end_after: float) -> None:
     triggerer.vapi.add(1)
     event, took = only_event(triggerer, CALL_ID, end_after=end_after)
     assert event == TIMEOUT
@@ -296,14 +297,14 @@ def test_a_deadline_in_the_past_is_told_without_a_request(triggerer: Triggerer, 
 
 
 @pytest.mark.parametrize("end_after", [2, 7, 31, 100, 86_400])
-def test_the_deadline_is_told_when_it_comes(triggerer: Triggerer, end_after: float) -> None:
+def test_deadline_ends_the_wait(triggerer: Triggerer, end_after: float) -> None:
     triggerer.vapi.add(1)
     event, took = only_event(triggerer, CALL_ID, end_after=end_after, poll_interval=3600, most=1e5)
     assert event == TIMEOUT
     assert took == pytest.approx(max(SETTLE, end_after), abs=0.01)
 
 
-def test_the_deadline_is_told_while_vapi_is_gone(triggerer: Triggerer) -> None:
+def test_deadline_ends_the_wait_while_vapi_is_down(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 503, "times": -1, "headers": {"Retry-After": "3600"}}]
     event, took = only_event(triggerer, CALL_ID, end_after=120)
@@ -312,9 +313,7 @@ def test_the_deadline_is_told_while_vapi_is_gone(triggerer: Triggerer) -> None:
 
 
 @pytest.mark.parametrize("step", [300, 86_400], ids=["to-the-deadline", "past-it"])
-def test_a_wall_clock_that_jumps_ahead_is_noticed_within_half_a_minute(
-    triggerer: Triggerer, step: float
-) -> None:
+def test_wall_clock_jump_is_noticed_within_half_a_minute(triggerer: Triggerer, step: float) -> None:
     """A triggerer's machine that slept, or whose clock was wrong: the deadline is the wall clock's."""
     triggerer.vapi.add(1)
 
@@ -329,7 +328,7 @@ def test_a_wall_clock_that_jumps_ahead_is_noticed_within_half_a_minute(
     assert drive(triggerer, main) <= CLOCK_CHECK
 
 
-def test_a_wall_clock_that_is_set_back_makes_nobody_give_up_early(triggerer: Triggerer) -> None:
+def test_wall_clock_set_back_ends_no_wait_early(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
@@ -345,7 +344,7 @@ def test_a_wall_clock_that_is_set_back_makes_nobody_give_up_early(triggerer: Tri
     drive(triggerer, main)
 
 
-def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhile(
+def test_end_noticed_in_time_survives_a_clock_jump(
     triggerer: Triggerer,
 ) -> None:
     vapi = triggerer.vapi
@@ -356,7 +355,7 @@ def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhil
         await until(lambda: bool(vapi.log))
         triggerer.clock.wall_offset += 3600
         await triggerer.until_told(wait)
-        assert wait.events[0]["event"] == "done"
+        assert wait.events[0]["status"] == "done"
 
     drive(triggerer, main)
 
@@ -369,7 +368,7 @@ def test_an_end_that_was_noticed_in_time_is_told_though_the_clock_jumps_meanwhil
     [0, 2.5, MIN_INTERVAL + LATENCY / 2, MIN_INTERVAL + LATENCY + 1, 60],
     ids=["at-once", "before-the-first-poll", "amid-a-request", "between-two-polls", "later"],
 )
-def test_a_cancelled_trigger_leaves_nothing_and_says_nothing(triggerer: Triggerer, after: float) -> None:
+def test_cancelled_trigger_leaves_nothing(triggerer: Triggerer, after: float) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
@@ -384,7 +383,7 @@ def test_a_cancelled_trigger_leaves_nothing_and_says_nothing(triggerer: Triggere
     drive(triggerer, main)
 
 
-def test_a_trigger_that_is_cancelled_once_it_knows_leaves_nothing_either(triggerer: Triggerer) -> None:
+def test_trigger_cancelled_with_verdict_leaves_nothing(triggerer: Triggerer) -> None:
     async def main(triggerer: Triggerer) -> None:
         wait = triggerer.start("no id")
         await asyncio.sleep(SETTLE / 2)
@@ -395,9 +394,7 @@ def test_a_trigger_that_is_cancelled_once_it_knows_leaves_nothing_either(trigger
 
 
 @pytest.mark.parametrize("rounds", range(8))
-def test_a_trigger_that_is_cancelled_right_after_another_came_stops_the_polling(
-    triggerer: Triggerer, rounds: int
-) -> None:
+def test_cancelling_right_after_a_join_stops_polling(triggerer: Triggerer, rounds: int) -> None:
     """
     Both go within a few rounds of the event loop, as when a user clears two tasks at once.
 
@@ -432,7 +429,7 @@ def test_the_triggers_that_stay_are_served_on(triggerer: Triggerer) -> None:
         await triggerer.stop(going)
         vapi.end(vapi.calls[CALL_ID])
         assert await triggerer.until_told(staying) <= MIN_INTERVAL + 1
-        assert staying.events[0]["event"] == "done"
+        assert staying.events[0]["status"] == "done"
         assert going.events == []
 
     drive(triggerer, main)
@@ -478,13 +475,13 @@ def test_a_request_in_flight_ends_with_its_thread_and_socket(
         assert asyncio.run(main()) < 0.2
         assert closed.wait(5)
         for thread in threading.enumerate():
-            if thread.name.startswith("vapi-call-watcher"):
+            if thread.name.startswith("vapi-call-poller"):
                 thread.join(5)
-        assert watcher_threads() == 0
+        assert poller_threads() == 0
         assert len(simulator.requests) == 1
 
 
-def test_the_log_of_a_poll_is_not_that_of_the_task_that_came_first(
+def test_poll_logs_outside_the_first_tasks_context(
     triggerer: Triggerer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow sends what is logged in a trigger's context to its task's log; that of all is nobody's."""
@@ -513,16 +510,16 @@ def test_the_log_of_a_poll_is_not_that_of_the_task_that_came_first(
         logger.removeHandler(note)
         logger.setLevel(level)
     assert [line.split(":")[0] for line in told] == ["nobody", "nobody"]
-    assert "does not work" in told[0]
+    assert f"Polling Vapi failed (connection {CONN_ID!r}, 1 call pending)" in told[0]
     assert "works again" in told[1]
 
 
 def test_event_loops_share_nothing(triggerer: Triggerer) -> None:
-    """A registry by connection alone would hand a watcher to a loop that it does not run in."""
+    """A registry by connection alone would hand a poller to a loop that it does not run in."""
     vapi, first = triggerer.vapi, VirtualLoop(triggerer.clock)
     vapi.end(vapi.add(1))
     wait = first.run_until_complete(started(triggerer, vapi.add(2).id))
-    assert only_event(Triggerer(vapi), CALL_ID)[0]["event"] == "done"
+    assert only_event(Triggerer(vapi), CALL_ID)[0]["status"] == "done"
     vapi.end(vapi.calls[wait.call_id])
     first.run_until_complete(triggerer.until_told(wait))
     first.run_until_complete(triggerer.stop(wait))
@@ -535,12 +532,12 @@ async def started(triggerer: Triggerer, call_id: str) -> Wait:
     return wait
 
 
-def test_a_waiter_is_told_once_only(triggerer: Triggerer) -> None:
+def test_waiter_gets_one_verdict(triggerer: Triggerer) -> None:
     triggerer.vapi.add(1)
 
     async def main(triggerer: Triggerer) -> None:
         waiter = Waiter(CALL_ID, 5)
-        async with CallPoller.watching(CONN_ID, waiter):
+        async with CallPoller.join(CONN_ID, waiter):
             triggerer.vapi.end(triggerer.vapi.calls[CALL_ID])
             await asyncio.wait_for(asyncio.shield(waiter.verdict), 60)
             first = waiter.verdict.result()

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from waiting_helpers import Airflow, StateStore, TaskInstance
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator
 from vapi_provider.sensors.call import VapiCallSensor
@@ -21,33 +22,6 @@ from vapi_provider.simulator import ManualClock, VapiSimulator
 SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 
 MOST_PAUSES = 50
-
-
-class StateStore(dict[str, Any]):
-    """What Airflow 3.3 keeps for a task instance between its processes."""
-
-    set = dict.__setitem__
-
-
-class TaskInstance:
-    """What of a task instance a sensor asks for."""
-
-    task_id = "wait"
-    map_index = -1
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {}
-        self.first_reschedule_date: datetime | None = None
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
-
-    def get_first_reschedule_date(self, context: Any) -> datetime | None:
-        return self.first_reschedule_date
 
 
 class Worker:
@@ -63,7 +37,7 @@ class Worker:
         self._then: Iterator[Callable[[], object]] = iter(())
 
     def time(self) -> float:
-        # Where nothing is kept, what is known of the past comes from Airflow, by the clock that stands still here.
+        # Without a store, what is known of the past comes from Airflow, whose clock stands still here.
         return time.time() + (self.slept if self.keeps_state else self.slept_in_process)
 
     def monotonic(self) -> float:
@@ -79,16 +53,16 @@ class Worker:
 
     def run(self, *, then: Iterable[Callable[[], object]] = (), **arguments: Any) -> Any:
         """
-        Run a sensor from its first look to its end.
+        Run a sensor from its first poke to its end.
 
-        :param then: what happens between the looks, one after another
+        :param then: what happens between the pokes, one after another
         :param arguments: the sensor's
         :return: the sensor's result
         """
         self.slept, self.pauses, self._then = 0.0, 0, iter(then)
         self.task_instance, store = TaskInstance(), StateStore()
         while True:
-            # Each look of a rescheduled sensor is another process.
+            # Each poke of a rescheduled sensor is another process.
             self.slept_in_process = 0.0
             sensor = VapiCallSensor(task_id="wait", **arguments)
             if self.pauses:
@@ -120,7 +94,7 @@ def clock(request: pytest.FixtureRequest) -> ManualClock:
 
 @pytest.fixture
 def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """A simulator behind ``vapi_default``; the hook asks once, so that one fault is one failed look."""
+    """A simulator behind ``vapi_default``; requests are not repeated, so that one fault is one failed poke."""
     with VapiSimulator(clock=clock) as running:
         connection = {**json.loads(running.connection), "extra": {"max_retries": 0}}
         monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
@@ -140,16 +114,32 @@ def worker(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return what the sensor has warned of so far; Airflow warns of matters of its own."""
+    """Return the warnings of this package so far; Airflow has warnings of its own."""
 
-    def told() -> list[str]:
+    def logged() -> list[str]:
         return [
             record.getMessage()
             for record in caplog.records
             if record.levelno >= logging.WARNING and record.name.startswith(("task", "vapi_provider"))
         ]
 
-    return told
+    return logged
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> StateStore | None:
+    """Airflow's task state store, which older versions do not have."""
+    return StateStore() if getattr(request, "param", True) else None
+
+
+@pytest.fixture
+def airflow(
+    worker: Worker, simulator: VapiSimulator, store: StateStore | None, monkeypatch: pytest.MonkeyPatch
+) -> Airflow:
+    airflow = Airflow(worker.task_instance, simulator, store)
+    for module in ("operators.call", "placing.placement", "sensors.call", "waiting.mixin", "waiting.wait"):
+        monkeypatch.setattr(f"vapi_provider.{module}.time", airflow)
+    return airflow
 
 
 @pytest.fixture(params=["poke", "reschedule"])

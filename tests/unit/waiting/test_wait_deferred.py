@@ -7,23 +7,15 @@ import copy
 import importlib.util
 import json
 import math
-import re
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from waiting_helpers import LINK, TRIGGER_FAILED, Airflow, StateStore, event, failure
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallFailedError,
@@ -32,139 +24,15 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.sensors import call as sensor_module
-from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 from vapi_provider.triggers.call import VapiCallTrigger
 
-LINK = "_link_VapiCallLink"
 OTHER_ID = "019a7c2e-5f00-7000-8000-0000000000bb"
 PERSONAL = "what the customer said"
-
-BACKSTOP = "__fail__", {"error": "Trigger timeout"}
-TRIGGER_FAILED = "__fail__", {"error": "Trigger failure", "traceback": ["Traceback: ...", "boom"]}
-
-
-@dataclass
-class Deferral:
-    """What Airflow stores of a deferred task."""
-
-    trigger: VapiCallTrigger
-    method: str
-    kwargs: dict[str, Any]
-    timeout: timedelta
-
-
-class StateStore:
-    """Keeps what a task leaves for its next process, as Airflow does from 3.3 on."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, str] = {}
-
-    def set(self, key: str, value: Any) -> None:
-        self.stored[key] = json.dumps(value, allow_nan=False)
-
-    def get(self, key: str) -> Any:
-        return json.loads(self.stored.get(key, "null"))
-
-
-class Airflow:
-    """Runs each process of a deferrable task with a sensor of its own, as Airflow's workers do."""
-
-    def __init__(self, worker: Any, simulator: VapiSimulator, store: StateStore | None) -> None:
-        self.simulator = simulator
-        self.task_instance = worker.task_instance
-        self.store = store
-        self.now = float(int(time.time())) + 0.25
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.simulator.clock.advance(seconds)  # type: ignore[attr-defined]
-
-    def first(self, **arguments: Any) -> Any:
-        """Run the first process."""
-        return self._run(lambda sensor, context: sensor.execute(context), arguments)
-
-    def deferral(self, **arguments: Any) -> Deferral:
-        """Run the first process, which must defer."""
-        deferral = self.first(**arguments)
-        assert isinstance(deferral, Deferral), deferral
-        return deferral
-
-    def resume(self, deferral: Deferral, event: Any, **arguments: Any) -> Any:
-        """Run the process that a trigger's event starts."""
-        kwargs = {**deferral.kwargs, "event": event}
-        return self.resume_with(deferral.method, kwargs, **arguments)
-
-    def resume_with(self, method: str, kwargs: dict[str, Any] | None, **arguments: Any) -> Any:
-        return self._run(lambda sensor, context: sensor.resume_execution(method, kwargs, context), arguments)
-
-    def kept(self) -> str:
-        """Return all that is stored of the task, but for its link."""
-        xcoms = {key: value for key, value in self.task_instance.xcoms.items() if key != LINK}
-        return json.dumps([xcoms, self.store and self.store.stored], allow_nan=False)
-
-    def _run(self, process: Callable[[VapiCallSensor, Any], Any], arguments: dict[str, Any]) -> Any:
-        sensor = VapiCallSensor(**{"task_id": "wait", "deferrable": True, **arguments})
-        context: Any = {"ti": self.task_instance}
-        if self.store is not None:
-            context["task_state_store"] = self.store
-        try:
-            return process(sensor, context)
-        except TaskDeferred as deferred:
-            deferral = deferred
-        return _store(deferral)
-
-
-def _store(deferred: TaskDeferred) -> Deferral:
-    """Take a deferral through Airflow's database: all of it is plain JSON, with nothing but finite numbers in it."""
-    path, stored = deferred.trigger.serialize()
-    assert path == "vapi_provider.triggers.call.VapiCallTrigger"
-    assert isinstance(deferred.timeout, timedelta)
-    trigger = VapiCallTrigger(**_stored(stored))
-    assert trigger == deferred.trigger
-    return Deferral(trigger, deferred.method_name, _stored(deferred.kwargs or {}), deferred.timeout)
-
-
-def _stored(value: dict[str, Any]) -> dict[str, Any]:
-    restored: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-    assert restored == value
-    return restored
-
-
-def event(status: str, call_id: str, message: str = "So it is.") -> dict[str, Any]:
-    return {"status": status, "call_id": call_id, "message": message}
-
-
-@pytest.fixture
-def store(request: pytest.FixtureRequest) -> StateStore | None:
-    """Airflow's task state store, which older versions have none of."""
-    return StateStore() if getattr(request, "param", True) else None
-
 
 with_and_without_store = pytest.mark.parametrize(
     "store", [False, True], ids=["before-3.3", "from-3.3"], indirect=True
 )
-
-
-@pytest.fixture
-def airflow(
-    worker: Any, simulator: VapiSimulator, store: StateStore | None, monkeypatch: pytest.MonkeyPatch
-) -> Airflow:
-    airflow = Airflow(worker, simulator, store)
-    clock = SimpleNamespace(time=lambda: airflow.now, monotonic=time.monotonic)
-    monkeypatch.setattr("vapi_provider.sensors.call.time", clock)
-    monkeypatch.setattr("vapi_provider.waiting.mixin.time", clock)
-    monkeypatch.setattr("vapi_provider.waiting.wait.time", clock)
-    return airflow
-
-
-def failure(run: Callable[..., Any], *args: Any, **arguments: Any) -> BaseException:
-    """Return what a process raised."""
-    try:
-        result = run(*args, **arguments)
-    except (Exception, AirflowTaskTimeout) as error:
-        return error
-    raise AssertionError(f"the process ended with {result}")
 
 
 # Whether it defers
@@ -309,7 +177,7 @@ def lose(simulator: VapiSimulator, call_id: str) -> None:
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-@pytest.mark.parametrize("kind", ["done", "timeout", "error"])
+@pytest.mark.parametrize("status", ["done", "timeout", "error"])
 @pytest.mark.parametrize(
     ("happen", "arguments", "error"),
     [
@@ -329,7 +197,7 @@ def test_the_call_decides_whatever_the_event(
     happen: Callable[[VapiSimulator, str], None],
     arguments: dict[str, Any],
     error: type[Exception] | None,
-    kind: str,
+    status: str,
     soft_fail: bool,
 ) -> None:
     """Its state, its XCom and its message are those of a sensor that pokes."""
@@ -340,14 +208,14 @@ def test_the_call_decides_whatever_the_event(
     happen(simulator, call_id)
 
     if error is None:
-        result = airflow.resume(deferral, event(kind, call_id), **arguments)
+        result = airflow.resume(deferral, event(status, call_id), **arguments)
         assert result == worker.run(**arguments)
         assert (result["outcome"], result.get("transcript")) == (
             "no_answer",
             PERSONAL if "include" in arguments else None,
         )
         return
-    failed = failure(airflow.resume, deferral, event(kind, call_id), **arguments)
+    failed = failure(airflow.resume, deferral, event(status, call_id), **arguments)
     assert type(failed) is (AirflowSkipException if soft_fail else error)
     simulator.set_status(call_id, "ringing")
     expected = worker.failure(**arguments, then=[lambda: happen(simulator, call_id)])
@@ -364,14 +232,14 @@ def test_the_call_decides_whatever_the_event(
         pytest.param(Fault(body="<html></html>", content_type="text/html"), id="html"),
     ],
 )
-@pytest.mark.parametrize("kind", ["done", "error"])
+@pytest.mark.parametrize("status", ["done", "error"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
 def test_transient_error_on_resume_defers_again_with_the_state(
     airflow: Airflow,
     simulator: VapiSimulator,
     fault: Fault,
-    kind: str,
+    status: str,
     soft_fail: bool,
     warnings: Callable[[], list[str]],
 ) -> None:
@@ -381,7 +249,7 @@ def test_transient_error_on_resume_defers_again_with_the_state(
     airflow.pass_time(60)
     simulator.faults.add(fault)
     kept = airflow.kept()
-    again = airflow.resume(deferral, event(kind, call_id), **arguments)
+    again = airflow.resume(deferral, event(status, call_id), **arguments)
     assert again.trigger == deferral.trigger
     assert airflow.kept() == kept
     assert again.timeout == timedelta(seconds=660)
@@ -559,129 +427,7 @@ def test_broken_trigger_is_airflows_own_error(
     assert len(simulator.requests) == asked
 
 
-# Its limits
-
-
-@pytest.mark.parametrize("by", ["trigger", "task", "backstop"])
-@pytest.mark.parametrize("soft_fail", [False, True])
-@with_and_without_store
-def test_timeout_has_one_message_whatever_notices_it(
-    airflow: Airflow, simulator: VapiSimulator, worker: Any, soft_fail: bool, by: str
-) -> None:
-    call_id = simulator.add_call(status="ringing")
-    arguments = {"call_id": call_id, "timeout": 30, "soft_fail": soft_fail}
-    deferral = airflow.deferral(**arguments)
-    airflow.pass_time(150 if by == "backstop" else 30)
-    if by == "backstop":
-        failed = failure(airflow.resume_with, *BACKSTOP, **arguments)
-    else:
-        kind = "timeout" if by == "trigger" else "done"
-        failed = failure(airflow.resume, deferral, event(kind, call_id), **arguments)
-    assert type(failed) is (AirflowSkipException if soft_fail else AirflowSensorTimeout)
-    assert str(failed) == (
-        f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
-        f"See {simulator.url}/calls/{call_id}, or raise the timeout."
-    )
-    assert str(failed) == str(worker.failure(**arguments, poke_interval=10))
-
-
-@pytest.mark.parametrize("soft_fail", [False, True])
-def test_backstop_pokes_once_more(airflow: Airflow, simulator: VapiSimulator, soft_fail: bool) -> None:
-    call_id = simulator.add_call(status="ringing")
-    arguments = {"call_id": call_id, "timeout": 30, "soft_fail": soft_fail}
-    airflow.deferral(**arguments)
-    airflow.pass_time(150)
-    simulator.end_call(call_id)
-    assert airflow.resume_with(*BACKSTOP, **arguments)["status"] == "ended"
-
-
-@pytest.mark.parametrize("soft_fail", [False, True])
-@with_and_without_store
-def test_backstop_in_an_outage_names_the_error(
-    airflow: Airflow, simulator: VapiSimulator, soft_fail: bool
-) -> None:
-    call_id = simulator.add_call(status="ringing")
-    arguments = {"call_id": call_id, "timeout": 30, "soft_fail": soft_fail}
-    airflow.deferral(**arguments)
-    airflow.pass_time(150)
-    simulator.faults.add(Fault(status=502))
-    failed = failure(airflow.resume_with, *BACKSTOP, **arguments)
-    assert type(failed) is (AirflowSkipException if soft_fail else AirflowSensorTimeout)
-    assert f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'." in str(
-        failed
-    )
-    assert "returned 502" in str(failed)
-
-
-@pytest.mark.parametrize("soft_fail", [False, True])
-def test_backstop_reports_a_refusal(airflow: Airflow, simulator: VapiSimulator, soft_fail: bool) -> None:
-    call_id = simulator.add_call(status="ringing")
-    simulator.faults.add(Fault(status=401))
-    failed = failure(airflow.resume_with, *BACKSTOP, call_id=call_id, soft_fail=soft_fail)
-    assert type(failed) is (AirflowSkipException if soft_fail else VapiAuthenticationError)
-    assert "401" in str(failed)
-
-
-@pytest.mark.parametrize("by", ["trigger", "task", "backstop"])
-@pytest.mark.parametrize("soft_fail", [False, True])
-@with_and_without_store
-def test_tighter_execution_timeout_ends_the_wait(
-    airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
-) -> None:
-    """Airflow itself forgets it while a task is deferred; as in other modes it fails the task, come what may."""
-    call_id = simulator.add_call(status="ringing")
-    limit = timedelta(seconds=40)
-    arguments = {"call_id": call_id, "timeout": 600, "execution_timeout": limit, "soft_fail": soft_fail}
-    deferral = airflow.deferral(**arguments)
-    assert deferral.trigger.end_time == airflow.now + 40
-    assert deferral.timeout == timedelta(seconds=160)
-    airflow.pass_time(160 if by == "backstop" else 40)
-    if by == "backstop":
-        failed = failure(airflow.resume_with, *BACKSTOP, **arguments)
-    else:
-        kind = "timeout" if by == "trigger" else "done"
-        failed = failure(airflow.resume, deferral, event(kind, call_id), **arguments)
-    assert type(failed) is AirflowTaskTimeout
-    assert str(failed) == (
-        f"Call {call_id} had not ended after 40 s (execution_timeout=40): its last status was 'ringing'. "
-        f"See {simulator.url}/calls/{call_id}, or raise the execution_timeout."
-    )
-
-
-def test_longer_execution_timeout_changes_nothing(airflow: Airflow, simulator: VapiSimulator) -> None:
-    call_id = simulator.add_call(status="ringing")
-    arguments = {"call_id": call_id, "timeout": 30, "execution_timeout": timedelta(seconds=40)}
-    deferral = airflow.deferral(**arguments)
-    assert deferral.trigger.end_time == airflow.now + 30
-    airflow.pass_time(30)
-    with pytest.raises(AirflowSensorTimeout, match=r"\(timeout=30\).* raise the timeout\."):
-        airflow.resume(deferral, event("timeout", call_id), **arguments)
-
-
-@with_and_without_store
-def test_log_shows_the_time_waited_after_the_backstop(
-    airflow: Airflow, simulator: VapiSimulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    call_id = simulator.add_call(status="ringing")
-    arguments = {"call_id": call_id, "timeout": 86_400, "execution_timeout": timedelta(seconds=40)}
-    airflow.deferral(**arguments)
-    airflow.pass_time(160)
-    simulator.end_call(call_id)
-    caplog.set_level("INFO", logger="task")
-    airflow.resume_with(*BACKSTOP, **arguments)
-    assert f"Waited 2 min 40 s for call {call_id}." in caplog.text
-
-
-def test_clock_that_is_set_back_gives_no_negative_wait(
-    airflow: Airflow, simulator: VapiSimulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    call_id = simulator.add_call(status="ringing")
-    deferral = airflow.deferral(call_id=call_id, timeout=600)
-    airflow.now -= 3600
-    simulator.end_call(call_id)
-    caplog.set_level("INFO", logger="task")
-    airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=600)
-    assert re.search(rf"Waited \d\.\d s for call {call_id}\.", caplog.text)
+# Bad ids
 
 
 @with_and_without_store
@@ -707,15 +453,3 @@ def test_call_id_that_turns_bad_while_deferred_is_an_error(
     assert type(failed) is (AirflowSkipException if soft_fail else VapiConfigurationError)
     assert "call_id is empty (got 'None' (str))" in str(failed)
     assert len(simulator.requests) == asked
-
-
-@pytest.mark.parametrize("timeout", [timedelta.max, timedelta(days=365 * 9000)], ids=["longest", "very-long"])
-def test_endless_timeout_can_be_deferred(
-    airflow: Airflow, simulator: VapiSimulator, timeout: timedelta
-) -> None:
-    """Airflow adds the limit to the time of day; there is no year 10,000."""
-    call_id = simulator.add_call(status="ringing")
-    deferral = airflow.deferral(call_id=call_id, timeout=timeout)
-    assert datetime.now(timezone.utc) + deferral.timeout > datetime(3000, 1, 1, tzinfo=timezone.utc)
-    simulator.end_call(call_id)
-    assert airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=timeout)

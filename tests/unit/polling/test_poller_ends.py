@@ -11,7 +11,7 @@ from itertools import cycle
 from math import ceil
 
 import pytest
-from watcher_helpers import World, watching, written
+from polling_world import World, watching
 
 from vapi_provider.simulator import Fault
 from vapi_provider.triggers.call import VapiCallTrigger
@@ -30,9 +30,7 @@ FEWEST_CALLS = 6
     ],
     ids="Vapi's clock is {} ahead".format,
 )
-def test_an_end_is_noticed_within_an_interval_and_the_time_of_a_poll(
-    make_world: Callable[..., World], off: timedelta
-) -> None:
+def test_end_is_noticed_within_an_interval(make_world: Callable[..., World], off: timedelta) -> None:
     world = make_world(off)
     call_ids = world.add_calls(200)
     world.request_seconds = 0.05
@@ -45,7 +43,7 @@ def test_an_end_is_noticed_within_an_interval_and_the_time_of_a_poll(
                 await asyncio.sleep(pause)
                 world.end(call_id)
                 took.append(await world.seconds_until(tasks[call_id]))
-                assert tasks[call_id].result().event == "done"
+                assert tasks[call_id].result().status == "done"
             assert not any(tasks[call_id].done() for call_id in call_ids if call_id not in call_ids[::26])
 
     world.run(main())
@@ -54,9 +52,7 @@ def test_an_end_is_noticed_within_an_interval_and_the_time_of_a_poll(
 
 
 @pytest.mark.parametrize("list_lag", [2, 30, 90])
-def test_a_list_that_lags_behind_delays_an_end_by_no_more_than_its_lag(
-    make_world: Callable[..., World], list_lag: float
-) -> None:
+def test_lagging_list_delays_end_by_its_lag(make_world: Callable[..., World], list_lag: float) -> None:
     world = make_world(list_lag=list_lag)
     call_ids = world.add_calls(200)
     took = []
@@ -75,7 +71,7 @@ def test_a_list_that_lags_behind_delays_an_end_by_no_more_than_its_lag(
     assert max(took) <= list_lag + 5 + 0.1
 
 
-def test_an_end_between_the_tasks_last_look_and_the_triggers_start_is_noticed_in_the_first_poll(
+def test_end_before_trigger_start_is_found_in_first_poll(
     world: World,
 ) -> None:
     call_ids = world.add_calls(300)
@@ -86,7 +82,7 @@ def test_an_end_between_the_tasks_last_look_and_the_triggers_start_is_noticed_in
     async def main() -> None:
         world.end(ended[0])
         for call_id in ended[1:]:
-            await asyncio.sleep(240)
+            await asyncio.sleep(180)
             world.end(call_id)
         await asyncio.sleep(100)
         async with watching(call_ids, since=since) as tasks:
@@ -96,7 +92,7 @@ def test_an_end_between_the_tasks_last_look_and_the_triggers_start_is_noticed_in
     assert len(world.polls()) == 1
 
 
-def test_an_end_that_the_list_told_before_anyone_waited_for_the_call_is_not_forgotten(world: World) -> None:
+def test_late_joiner_learns_of_listed_end(world: World) -> None:
     call_ids = world.add_calls(100)
     early, late = call_ids[:30], call_ids[30:]
     since = world.since(*call_ids)
@@ -118,7 +114,7 @@ def test_an_end_that_the_list_told_before_anyone_waited_for_the_call_is_not_forg
     world.run(main())
 
 
-def test_a_call_that_ended_and_was_told_is_not_told_to_who_knows_that_end_already(world: World) -> None:
+def test_known_end_is_no_news(world: World) -> None:
     call_ids = world.add_calls(40)
 
     async def main() -> None:
@@ -140,38 +136,43 @@ def test_a_call_that_ended_and_was_told_is_not_told_to_who_knows_that_end_alread
     world.run(main())
 
 
-def test_what_happened_while_no_triggerer_ran_for_an_hour_is_worked_off_and_delays_nobody(
-    world: World,
-) -> None:
-    call_ids = world.add_calls(1_000)
+def test_restart_finds_recent_ends_at_once_and_others_by_turn(world: World) -> None:
+    call_ids = world.add_calls(1_000, age=4_000)
     others = world.add_calls(2_000, age=4_000)
     since = world.since(*call_ids)
-    ended, live = call_ids[:300], call_ids[300:]
+    # Neither among the first to be read by turn nor among the last.
+    ended, live = call_ids[400:700], call_ids[995:]
     took = []
 
     async def main() -> None:
         for minute in range(60):
+            await asyncio.sleep(60)
             world.change(*others[minute::60])
             world.end(*ended[minute::60])
-            await asyncio.sleep(60)
+        recent = [call_id for minute in range(46, 60) for call_id in ended[minute::60]]
         async with watching(call_ids, since=since) as tasks:
-            for call_id in live[:5]:
+            restarted = world.clock.now
+            assert await world.seconds_until(*(tasks[call_id] for call_id in recent)) <= 3 * 5 + 0.1
+            assert not all(tasks[call_id].done() for call_id in ended)
+            for call_id in live:
                 await asyncio.sleep(2)
                 world.end(call_id)
                 took.append(await world.seconds_until(tasks[call_id]))
             await world.seconds_until(*(tasks[call_id] for call_id in ended))
+            took_all = world.clock.now - restarted
+            assert took_all <= 5 * ceil(1_000 / 17)
+            assert not any(tasks[call_id].done() for call_id in call_ids[:400])
 
     world.run(main())
     assert max(took) <= 5.1
-    # 2,300 calls changed, at 100 a page.
-    assert len(world.polls()) <= 3 + ceil(23 / 12)
+    assert max(map(len, world.polls())) <= MOST_REQUESTS
 
 
-def test_after_an_hour_of_silence_within_a_triggerer_news_come_before_what_was_missed(world: World) -> None:
+def test_news_come_first_after_an_hour_of_silence(world: World) -> None:
     call_ids = world.add_calls(400, age=4_000)
     # Placed later, so that a list in its usual order shows them first.
     others = world.add_calls(2_000)
-    ended, live = call_ids[:100], call_ids[100:]
+    ended, live = call_ids[200:300], call_ids[300:]
     world.simulator.faults.add(Fault(method="GET", path="/call", status=429, headers={"Retry-After": "3600"}))
 
     async def main() -> None:
@@ -188,7 +189,8 @@ def test_after_an_hour_of_silence_within_a_triggerer_news_come_before_what_was_m
             assert len(world.polls()) == 2
             # That one found out that Vapi is there again; the next one reads all that is new.
             assert await world.seconds_until(tasks[live[-1]]) <= 5.1
-            assert await world.seconds_until(*(tasks[call_id] for call_id in ended)) <= 6 * 5
+            # And the rest is found by turn.
+            assert await world.seconds_until(*(tasks[call_id] for call_id in ended)) <= 5 * ceil(400 / 17)
 
     world.run(main())
 
@@ -201,7 +203,7 @@ def test_news_come_first_after_a_pause_in_a_feed_that_had_read_on(world: World) 
 
     async def main() -> None:
         async with watching(call_ids, since=world.since(*call_ids)) as tasks:
-            # So long that each call was read, and nobody's ``since`` counts any more.
+            # So long that each call was read.
             await asyncio.sleep(60)
             polls = len(world.polls())
             world.simulator.faults.add(Fault(path="/call", status=429, headers={"Retry-After": "3600"}))
@@ -219,34 +221,9 @@ def test_news_come_first_after_a_pause_in_a_feed_that_had_read_on(world: World) 
     world.run(main())
 
 
-def test_one_call_that_was_scheduled_days_ago_delays_nobody(world: World) -> None:
-    call_ids = world.add_calls(60)
-    (scheduled,) = world.add_calls(1, age=6 * 86_400)
-    days_ago = world.simulator.clock.now() - timedelta(days=3)
-    # Many more than fit into a poll, all of them between then and now.
-    for place in range(2_000):
-        changed = written(days_ago + timedelta(seconds=place * 129))
-        world.simulator.add_call(status="ended", body={"createdAt": changed, "updatedAt": changed})
-    took = []
-
-    async def main() -> None:
-        since = world.since(*call_ids, scheduled)
-        async with watching([*call_ids, scheduled], since=since) as tasks:
-            for call_id in call_ids[:6]:
-                await asyncio.sleep(4)
-                world.end(call_id)
-                took.append(await world.seconds_until(tasks[call_id]))
-            world.end(scheduled)
-            took.append(await world.seconds_until(tasks[scheduled]))
-
-    world.run(main())
-    assert max(took) <= 5.1
-
-
-def test_ends_of_days_ago_are_found_although_the_call_itself_is_not_read_in_time(world: World) -> None:
+def test_an_end_of_days_ago_is_found_by_turn(world: World) -> None:
     call_ids = world.add_calls(400, age=4 * 86_400)
     since = world.since(*call_ids)
-    # Neither among the first to be read one by one nor among the last.
     ended = call_ids[200]
 
     async def main() -> None:
@@ -254,16 +231,27 @@ def test_ends_of_days_ago_are_found_although_the_call_itself_is_not_read_in_time
         world.end(ended)
         await asyncio.sleep(86_400)
         async with watching(call_ids, since=since) as tasks:
-            # Windows that double: 1 minute, 2, 4, ... reach a day with the eleventh.
-            assert await world.seconds_until(tasks[ended]) <= 2 * 5 + 0.1
+            assert await world.seconds_until(tasks[ended]) <= 5 * ceil(400 / 17) + 0.1
+
+    world.run(main())
+
+
+@pytest.mark.parametrize("interval", [1_200, 3_600])
+def test_long_interval_notices_end_in_next_poll(world: World, interval: float) -> None:
+    call_ids = world.add_calls(200)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=interval, since=world.since(*call_ids)) as tasks:
+            for call_id, pause in zip(call_ids[::-26], cycle((60.0, interval - 60)), strict=False):
+                await asyncio.sleep(pause)
+                world.end(call_id)
+                assert await world.seconds_until(tasks[call_id]) <= interval + 0.1
 
     world.run(main())
 
 
 @pytest.mark.parametrize("number", [21, 60])
-def test_an_end_that_does_not_move_updated_at_is_noticed_by_reading_in_turn(
-    world: World, number: int
-) -> None:
+def test_end_without_updated_at_is_found_by_turn(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     since = world.since(*call_ids)
     took = []
@@ -281,7 +269,7 @@ def test_an_end_that_does_not_move_updated_at_is_noticed_by_reading_in_turn(
     assert max(took) <= 5 * ceil(number / 17) + 0.1
 
 
-def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_polls_while_others_stream_in(
+def test_hidden_end_is_found_within_n_thirds_polls(
     world: World,
 ) -> None:
     """The worst case of all: every page is full, and all the time there is somebody new to look at."""
@@ -314,7 +302,7 @@ def test_an_end_that_nothing_tells_is_noticed_within_a_third_of_the_calls_in_pol
     assert max(took) <= 5 * (ceil((number + 10) / 3) + 1)
 
 
-def test_an_end_is_noticed_in_time_when_the_calls_have_just_become_too_many_to_read_each(
+def test_end_is_noticed_when_calls_become_too_many(
     world: World,
 ) -> None:
     """Nobody's ``since`` reaches back to the last time that these calls were read."""
@@ -348,7 +336,7 @@ def test_1000_calls_that_end_at_once_all_get_their_event_once(
     async def wait(call_id: str, since: str) -> None:
         trigger = VapiCallTrigger("vapi_default", call_id, 5, world.clock.time() + 3_600, since)
         async for event in trigger.run():
-            events[event.payload["event"], event.payload["call_id"]] += 1
+            events[event.payload["status"], event.payload["call_id"]] += 1
 
     async def main() -> None:
         calls = world.simulator.calls
@@ -363,9 +351,7 @@ def test_1000_calls_that_end_at_once_all_get_their_event_once(
 
 
 @pytest.mark.parametrize("ended_within", [1.0, 0.0])
-def test_calls_that_were_placed_at_one_instant_and_end_at_once_all_get_their_event(
-    world: World, ended_within: float
-) -> None:
+def test_calls_placed_at_one_instant_all_get_their_event(world: World, ended_within: float) -> None:
     """No list of calls with filters, but without a cursor, can be paged then."""
     number = 200
     call_ids = world.add_calls(number, spacing=0)
@@ -375,6 +361,6 @@ def test_calls_that_were_placed_at_one_instant_and_end_at_once_all_get_their_eve
             await asyncio.sleep(23)
             world.end(*call_ids, within=ended_within)
             assert await world.seconds_until(*tasks.values()) <= 5 * (ceil(number / FEWEST_CALLS) + 1)
-            assert {task.result().event for task in tasks.values()} == {"done"}
+            assert {task.result().status for task in tasks.values()} == {"done"}
 
     world.run(main())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of calls that do not keep to what the watcher reads into them: what they hide is found all the same."""
+"""Lists of calls that do not keep to what the poller reads into them: what they hide is found all the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from math import ceil
 from typing import Any
 
 import pytest
-from watcher_helpers import Lie, World, read, watching, written
+from polling_world import Lie, World, read, watching, written
 
-from vapi_provider.connection import RequestLimits
 from vapi_provider.simulator import Fault
 
 Fetch = Callable[[Mapping[str, str]], Any]
@@ -66,15 +65,13 @@ def offsets_in_place_of_z(query: Query, fetch: Fetch) -> Any:
 @pytest.mark.parametrize(
     "honest_enough",
     [
-        in_no_order,
-        oldest_first,
         each_row_twice,
         more_than_asked_for,
         offsets_in_place_of_z,
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_a_list_that_hides_nothing_tells_of_an_end_in_the_next_poll_however_odd_it_is(
+def test_odd_but_complete_list_shows_end_in_next_poll(
     world: World, lie: Callable[[World, Lie], None], honest_enough: Lie
 ) -> None:
     call_ids = world.add_calls(NUMBER)
@@ -95,9 +92,7 @@ def test_a_list_that_hides_nothing_tells_of_an_end_in_the_next_poll_however_odd_
     world.run(main())
 
 
-def test_rows_that_are_no_calls_hide_none_of_the_others(
-    world: World, lie: Callable[[World, Lie], None]
-) -> None:
+def test_broken_rows_hide_no_others(world: World, lie: Callable[[World, Lie], None]) -> None:
     """A page with one of them is full all the same, and what comes after it is read."""
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(120, age=590)
@@ -170,6 +165,8 @@ def one_row_from_the_future(query: Query, fetch: Fetch) -> Any:
 @pytest.mark.parametrize(
     "lies",
     [
+        in_no_order,
+        oldest_first,
         nothing,
         everything_is_live,
         no_status,
@@ -187,9 +184,7 @@ def one_row_from_the_future(query: Query, fetch: Fetch) -> Any:
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_what_a_list_hides_is_found_by_reading_each_call_in_its_turn(
-    world: World, lie: Callable[[World, Lie], None], lies: Lie
-) -> None:
+def test_hidden_ends_are_found_by_turn(world: World, lie: Callable[[World, Lie], None], lies: Lie) -> None:
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(110, age=0)
     lie(world, lies)
@@ -201,7 +196,7 @@ def test_what_a_list_hides_is_found_by_reading_each_call_in_its_turn(
             world.end(*call_ids[::9])
             waiting = [tasks[call_id] for call_id in call_ids[::9]]
             assert await world.seconds_until(*waiting) <= 5 * IN_TURN + 0.1
-            assert {task.result().event for task in waiting} == {"done"}
+            assert {task.result().status for task in waiting} == {"done"}
             assert not tasks[call_ids[2]].done()
 
     world.run(main())
@@ -209,7 +204,7 @@ def test_what_a_list_hides_is_found_by_reading_each_call_in_its_turn(
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(minutes=-10)], ids="{} ahead".format)
-def test_an_answer_without_a_date_costs_no_more_than_that(
+def test_missing_date_header_is_harmless(
     make_world: Callable[..., World], lie: Callable[[World, Lie], None], off: timedelta
 ) -> None:
     """Our own clock takes the place of the missing one, however far that is off."""
@@ -228,13 +223,8 @@ def test_an_answer_without_a_date_costs_no_more_than_that(
     world.run(main())
 
 
-def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "vapi_provider.polling.connection.LIMITS",
-        RequestLimits(timeout=10, max_retries=0, max_response_bytes=50_000),
-    )
+def test_oversized_call_is_left_to_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vapi_provider.polling.connection.MAX_RESPONSE_BYTES", 50_000)
     call_ids = world.add_calls(NUMBER)
     (huge,) = world.add_calls(1, transcript="x" * 60_000)
 
@@ -247,20 +237,17 @@ def test_one_call_larger_than_any_answer_may_be_hides_only_what_shares_its_page(
             assert await world.seconds_until(*waiting) <= 5 * IN_TURN
             # Nobody but a worker can read this one.
             await world.seconds_until(tasks[huge])
-            assert tasks[huge].result().event == "done"
+            assert tasks[huge].result().status == "done"
 
     world.run(main())
     assert max(map(len, world.polls())) <= 20
 
 
-def test_a_newest_call_that_is_too_large_to_be_read_does_not_blind_the_watcher(
+def test_oversized_call_does_not_blind_the_poller(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first look at the list asks for one call, to learn Vapi's time."""
-    monkeypatch.setattr(
-        "vapi_provider.polling.connection.LIMITS",
-        RequestLimits(timeout=10, max_retries=0, max_response_bytes=100_000),
-    )
+    monkeypatch.setattr("vapi_provider.polling.connection.MAX_RESPONSE_BYTES", 100_000)
     caplog.set_level(logging.WARNING)
     call_ids = world.add_calls(200)
     world.add_calls(1, age=300, transcript="x" * 110_000)
@@ -273,5 +260,5 @@ def test_a_newest_call_that_is_too_large_to_be_read_does_not_blind_the_watcher(
             await asyncio.sleep(60)
 
     world.run(main())
-    # It was looked for in a backlog; by now it costs nothing any more.
+    # It was given up while catching up; by now it costs nothing any more.
     assert sum(request.path == "/call" for request in world.polls()[-1]) < 5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a watcher asks of Vapi, and how often."""
+"""How much a poller asks of Vapi, and how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from watcher_helpers import World, watching
+from polling_world import World, watching
 
 from vapi_provider.polling import connection
 
@@ -23,7 +23,7 @@ def pauses(world: World) -> list[float]:
 
 
 @pytest.mark.parametrize("number", [1, 2, 19, 20])
-def test_up_to_20_calls_are_each_read_once_a_poll_and_the_list_never(world: World, number: int) -> None:
+def test_up_to_20_calls_are_read_one_by_one(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
 
     async def main() -> None:
@@ -64,9 +64,7 @@ def test_a_poll_makes_at_most_20_requests(world: World, number: int, changing: i
 
 
 @pytest.mark.parametrize("poll_interval", [0.0, 0.1, 4.9, 5.0])
-def test_no_interval_asked_for_makes_polls_more_frequent_than_every_5_seconds(
-    world: World, poll_interval: float
-) -> None:
+def test_polls_are_at_least_5_seconds_apart(world: World, poll_interval: float) -> None:
     call_ids = world.add_calls(3)
     world.request_seconds = 0.3
 
@@ -79,9 +77,7 @@ def test_no_interval_asked_for_makes_polls_more_frequent_than_every_5_seconds(
     assert min(pauses(world)) >= SHORTEST_PAUSE
 
 
-def test_an_airflow_that_takes_its_time_to_read_the_connection_brings_no_two_polls_together(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_connection_read_keeps_polls_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     (call_id,) = world.add_calls(1)
     read = connection.get_async_connection
 
@@ -100,7 +96,7 @@ def test_an_airflow_that_takes_its_time_to_read_the_connection_brings_no_two_pol
     assert min(pauses(world)) >= SHORTEST_PAUSE
 
 
-def test_a_poll_that_takes_longer_than_the_interval_is_followed_by_a_rest(world: World) -> None:
+def test_long_poll_is_followed_by_a_rest(world: World) -> None:
     call_ids = world.add_calls(30)
     world.request_seconds = 0.4
 
@@ -114,7 +110,7 @@ def test_a_poll_that_takes_longer_than_the_interval_is_followed_by_a_rest(world:
     assert min(rests) >= 1
 
 
-def test_a_vapi_that_takes_5_seconds_an_answer_delays_nobody_by_a_whole_poll_of_20(world: World) -> None:
+def test_slow_vapi_does_not_delay_the_list(world: World) -> None:
     call_ids = world.add_calls(30)
     world.request_seconds = 5
 
@@ -130,7 +126,7 @@ def test_a_vapi_that_takes_5_seconds_an_answer_delays_nobody_by_a_whole_poll_of_
     assert len({request.path for request in world.simulator.requests} - {"/call"}) >= 8
 
 
-def test_waiters_that_come_and_go_do_not_make_polls_more_frequent(world: World) -> None:
+def test_joins_and_leaves_keep_polls_apart(world: World) -> None:
     call_ids = world.add_calls(30)
 
     async def main() -> None:
@@ -149,7 +145,7 @@ def test_waiters_that_come_and_go_do_not_make_polls_more_frequent(world: World) 
     assert min(pauses(world)) >= SHORTEST_PAUSE
 
 
-def test_failing_polls_are_not_more_frequent_either(world: World) -> None:
+def test_failing_polls_are_not_more_frequent(world: World) -> None:
     call_ids = world.add_calls(3)
 
     async def main() -> None:
@@ -165,7 +161,7 @@ def test_failing_polls_are_not_more_frequent_either(world: World) -> None:
     assert min(pauses(world)) >= SHORTEST_PAUSE
 
 
-def test_all_are_served_at_the_shortest_interval_that_one_asks_for(world: World) -> None:
+def test_shortest_interval_applies_to_all(world: World) -> None:
     first, second = world.add_calls(2)
     began = world.simulator.clock.now()
 
@@ -190,7 +186,7 @@ def test_all_are_served_at_the_shortest_interval_that_one_asks_for(world: World)
     ]
 
 
-def test_the_first_look_comes_an_interval_after_the_first_waiter(world: World) -> None:
+def test_first_poll_comes_after_one_interval(world: World) -> None:
     (call_id,) = world.add_calls(1)
     began = world.simulator.clock.now()
 

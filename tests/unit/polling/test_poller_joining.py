@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from watcher_helpers import World, come_true, run_in_loop, watch, watcher_threads, watching
+from polling_world import World, come_true, poller_threads, run_in_loop, watch, watching
 
-from vapi_provider.polling import poller as watcher
-from vapi_provider.polling.poller import Waiter
+from vapi_provider.polling import poller
+from vapi_provider.polling.calls import Waiter
 from vapi_provider.simulator import Fault, VapiSimulator
 
 
@@ -52,7 +52,7 @@ def gate(simulator: VapiSimulator, short_pauses: None) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_who_comes_while_a_request_is_in_flight_is_served(gate: Gate, number: int) -> None:
+def test_waiter_may_join_during_a_request(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
     late = [simulator.add_call(status="ended") for _ in range(5)]
@@ -63,13 +63,13 @@ def test_who_comes_while_a_request_is_in_flight_is_served(gate: Gate, number: in
             async with watching(late, poll_interval=0.02) as tasks:
                 gate.is_open.set()
                 await asyncio.wait(tasks.values(), timeout=10)
-                assert {task.result().event for task in tasks.values()} == {"done"}
+                assert {task.result().status for task in tasks.values()} == {"done"}
 
     run_in_loop(main())
 
 
 @pytest.mark.parametrize("number", [4, 40], ids="{} waiting".format)
-def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Gate, number: int) -> None:
+def test_waiter_may_leave_during_a_request(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
 
@@ -83,11 +83,11 @@ def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Ga
             # At once, whatever is in flight.
             await asyncio.wait([tasks[call_id] for call_id in gone], timeout=5)
             assert all(tasks[call_id].cancelled() for call_id in gone)
-            (only,) = watcher._watchers.values()
-            assert set(only._calls) == set(call_ids) - set(gone)
+            (only,) = poller._pollers.values()
+            assert set(only._calls._calls) == set(call_ids) - set(gone)
             gate.is_open.set()
             simulator.end_call(call_ids[-1])
-            assert (await tasks[call_ids[-1]]).event == "done"
+            assert (await tasks[call_ids[-1]]).status == "done"
             await come_true(lambda: len(simulator.requests) > before + 25, "it goes on")
             # Not even in the poll that they left in.
             asked = {request.path for request in simulator.requests[before:]}
@@ -97,9 +97,7 @@ def test_who_goes_while_a_request_is_in_flight_leaves_the_others_served(gate: Ga
 
 
 @pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_the_last_one_stops_the_polling_at_once_and_the_next_one_starts_it_again(
-    gate: Gate, number: int
-) -> None:
+def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate, number: int) -> None:
     simulator = gate.simulator
     call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
 
@@ -111,23 +109,23 @@ def test_the_last_one_stops_the_polling_at_once_and_the_next_one_starts_it_again
                 await gate.close_on_next_request()
                 began = time.monotonic()
             assert time.monotonic() - began < 5
-            assert not watcher._watchers
+            assert not poller._pollers
             assert all(task.cancelled() for task in tasks.values())
             # Nobody but the test is left in the loop, though the request is still in flight.
-            await come_true(lambda: asyncio.all_tasks() == own_tasks, "the loop of the watcher ends")
-            assert watcher_threads()
+            await come_true(lambda: asyncio.all_tasks() == own_tasks, "the loop of the poller ends")
+            assert poller_threads()
             before = len(simulator.requests)
             gate.is_open.set()
-            await come_true(lambda: not watcher_threads(), "the thread ends")
+            await come_true(lambda: not poller_threads(), "the thread ends")
             assert len(simulator.requests) == before
         async with watching(call_ids, poll_interval=0.02) as tasks:
             simulator.end_call(call_ids[0])
-            assert (await tasks[call_ids[0]]).event == "done"
+            assert (await tasks[call_ids[0]]).status == "done"
 
     run_in_loop(main())
 
 
-def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi(gate: Gate) -> None:
+def test_thread_ends_after_request_in_flight(gate: Gate) -> None:
     simulator = gate.simulator
     call_id = simulator.add_call(status="in-progress")
 
@@ -135,7 +133,7 @@ def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi
         async with watching([call_id], poll_interval=0.02):
             await gate.close_on_next_request()
         gate.is_open.set()
-        await come_true(lambda: not watcher_threads(), "the thread ends")
+        await come_true(lambda: not poller_threads(), "the thread ends")
         connections = simulator._server._state.connections
         await come_true(lambda: not connections, "the simulator has no connection any more")
 
@@ -144,17 +142,15 @@ def test_a_thread_ends_with_the_request_it_is_at_and_keeps_no_connection_to_vapi
 
 @pytest.mark.parametrize("rounds", range(8), ids="after {} rounds of the loop".format)
 @pytest.mark.parametrize("first_interval", [30.0, 4.0])
-def test_all_may_go_just_after_somebody_came_in_a_hurry(
-    world: World, rounds: int, first_interval: float
-) -> None:
-    """The one who comes wakes the watcher up; it must not miss, over that, that it is stopped."""
+def test_all_may_leave_right_after_an_urgent_join(world: World, rounds: int, first_interval: float) -> None:
+    """The one who comes wakes the poller up; it must not miss, over that, that it is stopped."""
     call_ids = world.add_calls(2)
 
     async def main() -> None:
         async with watching(call_ids[:1], poll_interval=first_interval):
             # By now it sleeps.
             await asyncio.sleep(1)
-            (only,) = watcher._watchers.values()
+            (only,) = poller._pollers.values()
             waiting = watching(call_ids[1:], poll_interval=1.0)
             await waiting.__aenter__()
             for _ in range(rounds):
@@ -164,7 +160,7 @@ def test_all_may_go_just_after_somebody_came_in_a_hurry(
                 task.cancel()
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert not watcher._watchers
+            assert not poller._pollers
             await asyncio.wait({polling}, timeout=60)
             assert polling.done()
             await waiting.__aexit__(None, None, None)
@@ -172,7 +168,7 @@ def test_all_may_go_just_after_somebody_came_in_a_hurry(
     world.run(main())
 
 
-def test_two_who_wait_for_one_call_are_both_told_and_either_may_go(world: World) -> None:
+def test_waiters_for_one_call_are_independent(world: World) -> None:
     (call_id,) = world.add_calls(1)
 
     async def main() -> None:
@@ -183,14 +179,14 @@ def test_two_who_wait_for_one_call_are_both_told_and_either_may_go(world: World)
         assert world.polls()[-1][0].path == f"/call/{call_id}"
         world.end(call_id)
         assert await world.seconds_until(*waits[1:]) <= 5.1
-        assert [wait.result().event for wait in waits[1:]] == ["done", "done"]
+        assert [wait.result().status for wait in waits[1:]] == ["done", "done"]
 
     world.run(main())
     # One read a poll, however many want to know.
     assert {len(poll) for poll in world.polls()} == {1}
 
 
-def test_a_call_that_is_waited_for_again_is_watched_anew(world: World) -> None:
+def test_call_can_be_waited_for_again(world: World) -> None:
     (call_id, other) = world.add_calls(2)
 
     async def main() -> None:
@@ -208,25 +204,25 @@ def test_a_call_that_is_waited_for_again_is_watched_anew(world: World) -> None:
     world.run(main())
 
 
-def test_a_verdict_that_comes_as_the_waiter_is_cancelled_harms_nobody(world: World) -> None:
+def test_verdict_for_cancelled_waiter_is_harmless(world: World) -> None:
     call_ids = world.add_calls(4)
 
     async def main() -> None:
         async with watching(call_ids) as tasks:
             await asyncio.sleep(6)
-            (only,) = watcher._watchers.values()
-            waiter = only._calls[call_ids[0]].waiters[0]
+            (only,) = poller._pollers.values()
+            waiter = only._calls._calls[call_ids[0]].waiters[0]
             waiter.verdict.cancel()
             world.end(*call_ids[:2])
             await world.seconds_until(tasks[call_ids[1]])
-            assert tasks[call_ids[1]].result().event == "done"
+            assert tasks[call_ids[1]].result().status == "done"
             world.end(call_ids[2])
             assert await world.seconds_until(tasks[call_ids[2]]) <= 5.1
 
     world.run(main())
 
 
-def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> None:
+def test_many_joins_and_leaves_lose_nothing(world: World) -> None:
     """Calls are placed, waited for, given up and waited for again, and end, at random and at once."""
     dice = random.Random(7)
     call_ids = world.add_calls(150)
@@ -238,7 +234,7 @@ def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> No
             waiter = Waiter(call_id, dice.choice((5.0, 7.0, 15.0)), dice.choice((None, *known[call_id])))
             with suppress(asyncio.TimeoutError):
                 verdict = await asyncio.wait_for(watch(waiter), dice.choice((0.0, 3.0, 20.0, 200.0)))
-                assert verdict.event == "done"
+                assert verdict.status == "done"
                 assert world.simulator.get_call(call_id)["status"] == "ended"
                 told[call_id] += 1
 
@@ -256,9 +252,7 @@ def test_a_thousand_comings_and_goings_lose_and_leak_nothing(world: World) -> No
     assert max(map(len, world.polls())) <= 20
 
 
-def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_poller_logs_outside_any_task_context(world: World, caplog: pytest.LogCaptureFixture) -> None:
     import contextvars
 
     task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="nobody")
@@ -283,7 +277,7 @@ def test_what_the_watcher_logs_is_not_for_the_log_of_the_task_that_came_first(
     assert set(seen) == {"nobody"}
 
 
-def test_nothing_is_left_after_the_loop_ends_under_its_waiters(
+def test_nothing_is_left_after_event_loop_ends(
     run: Callable[..., Any], simulator: VapiSimulator, short_pauses: None
 ) -> None:
     call_ids = [simulator.add_call(status="in-progress") for _ in range(30)]
@@ -295,4 +289,4 @@ def test_nothing_is_left_after_the_loop_ends_under_its_waiters(
 
     # As at the end of a triggerer: asyncio.run() cancels what is left.
     asyncio.run(main())
-    assert not watcher._watchers
+    assert not poller._pollers

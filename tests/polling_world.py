@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import selectors
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from vapi_provider.polling.poller import CallPoller, Verdict, Waiter
+import pytest
+
+from vapi_provider.polling import poller
+from vapi_provider.polling.calls import Verdict, Waiter
+from vapi_provider.polling.poller import CallPoller
+from vapi_provider.simulator import ManualClock, VapiSimulator
 
 if TYPE_CHECKING:
-    from vapi_provider.simulator import VapiSimulator
     from vapi_provider.simulator.request_log import RequestRecord
 
 T = TypeVar("T")
@@ -27,8 +32,8 @@ Lie = Callable[[dict[str, str], Callable[[Mapping[str, str]], Any]], Any]
 """Makes the body of a list, out of the query and a way to ask an honest list."""
 
 CONN_ID = "vapi_default"
-THREADS = "vapi-call-watcher"
-"""The name of a watcher's thread begins so."""
+THREADS = "vapi-call-poller"
+"""The name of a poller's thread begins so."""
 REAL_SECONDS = 60.0
 """No test of this folder is at work for longer than this, whatever it waits for."""
 
@@ -167,7 +172,7 @@ class World:
                 loop.run_until_complete(asyncio.wait({task}))
             loop.close()
             # A request in flight ends while there is still somebody to answer it.
-            for thread in watcher_threads():
+            for thread in poller_threads():
                 thread.join(15)
 
     def polls(self) -> list[list[RequestRecord]]:
@@ -231,7 +236,7 @@ class World:
         return self.clock.now - began
 
 
-def watcher_threads() -> list[threading.Thread]:
+def poller_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
@@ -296,7 +301,7 @@ async def come_true(check: Callable[[], Any], what: str) -> None:
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
     """Wait for a call as a trigger does, to the verdict."""
-    async with CallPoller.watching(conn_id, waiter):
+    async with CallPoller.join(conn_id, waiter):
         return await waiter.verdict
 
 
@@ -324,3 +329,55 @@ async def watching(
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+# Fixtures, for every folder whose conftest.py imports them
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the machine's own proxies, certificates and passwords out of the tests."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test after which a poller or its thread lives on; tasks are looked for where the loop ends."""
+    yield
+    left = list(poller._pollers)
+    poller._pollers.clear()
+    assert not left, "pollers are left"
+    for thread in poller_threads():
+        # A request in flight ends within its time limit.
+        thread.join(15)
+        assert not thread.is_alive(), f"{thread.name} is left"
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    """Run a coroutine in an event loop of its own, in real time: ``run(main())``."""
+    return run_in_loop
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection be polled 50 times a second, and events come at once."""
+    monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Vapi's clock in the fixture ``simulator``."""
+    return ManualClock()
+
+
+@pytest.fixture
+def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+    """A simulator behind ``vapi_default``, on a clock that only the test moves."""
+    with VapiSimulator(clock=clock) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
+        yield running

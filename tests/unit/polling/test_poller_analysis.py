@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from watcher_helpers import World, watch, watching
+from polling_world import World, watch, watching
 
-from vapi_provider.polling.poller import Waiter
+from vapi_provider.polling.calls import Waiter
 
 SUMMARY = {"summary": "All went well."}
 NUMBERS = pytest.mark.parametrize("number", [1, 60], ids="{} waiting".format)
@@ -31,14 +31,14 @@ def test_an_analysis_is_noticed_within_an_interval(world: World, number: int, mo
             assert not tasks[call_id].done()
             world.simulator.add_analysis(call_id, SUMMARY, moves_updated_at=moves)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
 
 @NUMBERS
 @pytest.mark.parametrize("off", [timedelta(), timedelta(minutes=-20), timedelta(days=2)], ids=str)
-def test_an_analysis_that_does_not_come_is_waited_for_as_long_as_asked_by_vapis_clock(
+def test_missing_analysis_times_out_by_vapis_clock(
     make_world: Callable[..., World], number: int, off: timedelta
 ) -> None:
     world = make_world(off)
@@ -52,13 +52,13 @@ def test_an_analysis_that_does_not_come_is_waited_for_as_long_as_asked_by_vapis_
             took = await world.seconds_until(tasks[call_ids[0]])
             # A Date header has whole seconds, and only a poll looks at the time.
             assert 59 <= took <= 60 + 5 + 1
-            assert tasks[call_ids[0]].result().event == "done"
+            assert tasks[call_ids[0]].result().status == "done"
 
     world.run(main())
 
 
 @NUMBERS
-def test_an_analysis_that_is_over_due_is_not_waited_for(world: World, number: int) -> None:
+def test_overdue_analysis_is_not_waited_for(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
 
     async def main() -> None:
@@ -72,7 +72,7 @@ def test_an_analysis_that_is_over_due_is_not_waited_for(world: World, number: in
     world.run(main())
 
 
-def test_a_call_that_never_took_place_has_no_analysis_to_wait_for(world: World) -> None:
+def test_call_that_never_took_place_has_no_analysis(world: World) -> None:
     call_ids = world.add_calls(2)
 
     async def main() -> None:
@@ -85,7 +85,7 @@ def test_a_call_that_never_took_place_has_no_analysis_to_wait_for(world: World) 
 
 
 @NUMBERS
-def test_of_two_who_wait_for_one_call_each_gets_what_it_waits_for(world: World, number: int) -> None:
+def test_two_waiters_for_one_call_with_different_aims(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     call_id = call_ids[0]
     (since,) = world.since(call_id).values()
@@ -127,7 +127,7 @@ def test_analyses_are_awaited_while_newcomers_stream_in(world: World) -> None:
     world.run(main())
 
 
-def test_many_analyses_that_do_not_move_updated_at_are_each_noticed_in_time(world: World) -> None:
+def test_many_analyses_without_updated_at_are_noticed(world: World) -> None:
     call_ids = world.add_calls(100)
     ended = call_ids[:50]
 
@@ -147,7 +147,7 @@ def test_many_analyses_that_do_not_move_updated_at_are_each_noticed_in_time(worl
     world.run(main())
 
 
-def test_who_waits_for_the_analysis_is_not_forgotten_over_who_hears_of_the_end_only_now(
+def test_late_news_of_end_keeps_analysis_waiter_urgent(
     make_world: Callable[..., World],
 ) -> None:
     """The list lags behind: one task has seen the end, and for the other, which looked before, it is news."""
@@ -175,7 +175,7 @@ def test_who_waits_for_the_analysis_is_not_forgotten_over_who_hears_of_the_end_o
     world.run(main())
 
 
-def test_more_analyses_that_do_not_come_than_can_be_looked_after_are_given_up_in_time(world: World) -> None:
+def test_many_missing_analyses_time_out_together(world: World) -> None:
     call_ids = world.add_calls(150)
     ended = call_ids[:120]
 

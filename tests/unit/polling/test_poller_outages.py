@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rate limits, outages and proxies: what slows a watcher down, what ends a wait, and what the log says of it."""
+"""Rate limits, outages and proxies: what slows a poller down, what ends a wait, and what the log says of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from watcher_helpers import Lie, World, watching
+from polling_world import Lie, World, watching
 
 from vapi_provider.polling.connection import CONNECTION_SECONDS
 from vapi_provider.simulator import Fault
@@ -34,7 +34,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]
         return [
             (record.levelname, record.getMessage())
             for record in caplog.records
-            if record.name.startswith("vapi_provider.triggers")
+            if record.name.startswith("vapi_provider.polling")
         ]
 
     return lines
@@ -61,9 +61,7 @@ def gaps(world: World) -> list[float]:
     ],
     ids=["429", "503", "Cloudflare's 520", "a page in place of JSON", "an empty answer", "a reset"],
 )
-def test_trouble_ends_the_poll_at_once_and_slows_the_whole_connection_down(
-    world: World, fault: Fault, number: int
-) -> None:
+def test_failure_ends_the_poll_and_backs_off(world: World, fault: Fault, number: int) -> None:
     call_ids = world.add_calls(number)
 
     async def main() -> None:
@@ -128,7 +126,7 @@ def test_recovery_is_noticed_within_two_intervals(
     ],
     ids=["nobody listens", "429", "a page in place of JSON", "resets"],
 )
-def test_all_that_ended_in_an_outage_is_noticed_right_after_it(world: World, trouble: Fault | None) -> None:
+def test_ends_during_outage_are_found_right_after_it(world: World, trouble: Fault | None) -> None:
     """It fits into the pages of one poll."""
     call_ids = world.add_calls(400)
     ended = call_ids[::2]
@@ -160,7 +158,7 @@ def rows_asked_for(requests: list[Any]) -> list[int]:
 @pytest.mark.parametrize(
     "trouble", [None, Fault(reset="before", times=None)], ids=["nobody listens", "resets"]
 )
-def test_after_an_outage_the_pages_are_no_smaller_than_before(world: World, trouble: Fault | None) -> None:
+def test_outage_does_not_shrink_pages(world: World, trouble: Fault | None) -> None:
     """A connection that is refused says nothing of how much was asked for."""
     call_ids = world.add_calls(60, spacing=0)
 
@@ -189,7 +187,7 @@ def test_after_an_outage_the_pages_are_no_smaller_than_before(world: World, trou
     ("asked", "granted"), [(0, 10), (3, 10), (45, 45), (600, 600), (3_600, 3_600), (10**9, 3_600)]
 )
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
-def test_a_pause_that_the_server_asks_for_is_granted_up_to_an_hour(
+def test_retry_after_is_granted_up_to_an_hour(
     make_world: Callable[..., World], number: int, asked: int, granted: float, as_date: bool
 ) -> None:
     world = make_world(off=timedelta(minutes=-11))
@@ -211,7 +209,7 @@ def test_a_pause_that_the_server_asks_for_is_granted_up_to_an_hour(
 
 
 @NUMBERS
-def test_a_trouble_is_told_once_when_it_begins_and_once_when_it_ends(
+def test_outage_is_logged_once_at_begin_and_end(
     world: World, told: Callable[[], list[tuple[str, str]]], number: int
 ) -> None:
     call_ids = world.add_calls(number)
@@ -243,7 +241,7 @@ def test_a_trouble_is_told_once_when_it_begins_and_once_when_it_ends(
     assert world.simulator.api_key not in f"{told()}"
 
 
-def test_a_list_that_does_not_work_is_told_once_and_calls_are_read_all_the_same(
+def test_refused_list_is_logged_once_and_calls_are_read(
     world: World, lie: Callable[[World, Lie], None], told: Callable[[], list[tuple[str, str]]]
 ) -> None:
     call_ids = world.add_calls(60)
@@ -281,7 +279,7 @@ def test_a_list_that_does_not_work_is_told_once_and_calls_are_read_all_the_same(
     ],
     ids=["500", "a page in place of JSON", "broken JSON", "an object", "cut off"],
 )
-def test_a_list_that_is_down_alone_keeps_no_end_from_being_noticed(
+def test_failing_list_hides_no_end(
     world: World, fault: Fault, told: Callable[[], list[tuple[str, str]]]
 ) -> None:
     call_ids = world.add_calls(60)
@@ -303,7 +301,7 @@ def test_a_list_that_is_down_alone_keeps_no_end_from_being_noticed(
 
 
 @NUMBERS
-def test_a_call_that_vapi_does_not_know_ends_the_wait_for_it_alone(world: World, number: int) -> None:
+def test_unknown_call_ends_only_its_own_wait(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     unknown = str(uuid.uuid4())
 
@@ -311,14 +309,14 @@ def test_a_call_that_vapi_does_not_know_ends_the_wait_for_it_alone(world: World,
         async with watching([*call_ids, unknown]) as tasks:
             await world.seconds_until(tasks[unknown])
             verdict = tasks[unknown].result()
-            assert verdict.event == "error"
+            assert verdict.status == "error"
             assert unknown in verdict.message
             assert "404" in verdict.message
             await asyncio.sleep(30)
             assert not any(tasks[call_id].done() for call_id in call_ids)
             world.end(*call_ids)
             assert await world.seconds_until(*(tasks[call_id] for call_id in call_ids)) <= 5.1
-            assert {tasks[call_id].result().event for call_id in call_ids} == {"done"}
+            assert {tasks[call_id].result().status for call_id in call_ids} == {"done"}
 
     world.run(main())
     # It slowed nobody down.
@@ -347,7 +345,7 @@ PROXYS_PAGES = pytest.mark.parametrize(
 
 @PROXYS_PAGES
 @NUMBERS
-def test_a_page_of_a_proxy_ends_no_wait(world: World, number: int, page: dict[str, Any]) -> None:
+def test_proxy_page_ends_no_wait(world: World, number: int, page: dict[str, Any]) -> None:
     call_ids = world.add_calls(number)
 
     async def main() -> None:
@@ -360,16 +358,14 @@ def test_a_page_of_a_proxy_ends_no_wait(world: World, number: int, page: dict[st
             world.end(*call_ids)
             # Two intervals to the next poll, and one more for whom that does not get to.
             assert await world.seconds_until(*tasks.values()) <= 3 * 5 + 0.1
-            assert {task.result().event for task in tasks.values()} == {"done"}
+            assert {task.result().status for task in tasks.values()} == {"done"}
 
     world.run(main())
 
 
 @NUMBERS
 @pytest.mark.parametrize("bad", [1, 3], ids="for {} of the calls".format)
-def test_a_page_of_a_proxy_in_place_of_some_calls_keeps_nobody_elses_end_from_being_noticed(
-    world: World, number: int, bad: int
-) -> None:
+def test_proxy_page_for_one_call_hides_no_other_end(world: World, number: int, bad: int) -> None:
     call_ids = world.add_calls(number)
     spoilt, sound = call_ids[:bad], call_ids[bad:] + world.add_calls(2)
     for call_id in spoilt:
@@ -388,7 +384,7 @@ def test_a_page_of_a_proxy_in_place_of_some_calls_keeps_nobody_elses_end_from_be
     world.run(main())
 
 
-def test_a_defect_of_the_provider_ends_no_wait_and_is_in_the_log(
+def test_provider_defect_is_logged_and_ends_no_wait(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (call_id,) = world.add_calls(1)

@@ -17,35 +17,33 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
 import requests_mock
 
 from vapi_provider.polling import (
-    changes as feed_module,
+    calls as calls_module,
+    changes as changes_module,
     connection as connection_module,
-    poller as watcher_module,
+    poller as poller_module,
 )
 from vapi_provider.triggers import call as call_module
 from vapi_provider.triggers.call import VapiCallTrigger
 
-if TYPE_CHECKING:
-    from vapi_provider.connection import RequestLimits
-
 CONN_ID = "vapi_of_tests"
 HOST = "https://vapi.example"
-THREADS = "vapi-call-watcher"
+THREADS = "vapi-call-poller"
 LATENCY = 0.05
 
 # As they are in the package, whatever other tests put in their place.
 SETTLE = call_module.SETTLE_SECONDS
-MIN_INTERVAL = watcher_module.MIN_INTERVAL_SECONDS
+MIN_INTERVAL = poller_module.MIN_INTERVAL_SECONDS
 MISSING = connection_module.MISSING_SECONDS
 CLOCK_CHECK = call_module._CLOCK_CHECK_SECONDS
-BUDGET = watcher_module.REQUESTS_PER_POLL, watcher_module.PAGES_PER_POLL
-OVERLAP = feed_module._OVERLAP.total_seconds()
+BUDGET = poller_module.REQUESTS_PER_POLL, poller_module.PAGES_PER_POLL
+OVERLAP = changes_module._OVERLAP.total_seconds()
 
 
 def call_id_of(number: int) -> str:
@@ -125,8 +123,8 @@ def run_virtually(main: Callable[[], Any], clock: Clock) -> Any:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(_pass_on())
-        for key in [key for key in watcher_module._watchers if key[0] is loop]:
-            watcher_module._watchers.pop(key)._stop()
+        for key in [key for key in poller_module._pollers if key[0] is loop]:
+            poller_module._pollers.pop(key)._stop()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
@@ -137,7 +135,7 @@ async def _pass_on() -> None:
 
 
 def assert_nothing_left(loop: asyncio.AbstractEventLoop) -> None:
-    assert not [key for key in watcher_module._watchers if key[0] is loop], "a watcher is registered still"
+    assert not [key for key in poller_module._pollers if key[0] is loop], "a poller is registered still"
     assert not asyncio.all_tasks(loop), "a task goes on"
     for thread in threading.enumerate():
         if thread.name.startswith(THREADS):
@@ -145,7 +143,7 @@ def assert_nothing_left(loop: asyncio.AbstractEventLoop) -> None:
             assert not thread.is_alive(), "a thread goes on"
 
 
-def watcher_threads() -> int:
+def poller_threads() -> int:
     return sum(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 
@@ -354,7 +352,7 @@ class FakeVapi:
         polls: list[list[Exchange]] = []
         latest: dict[threading.Thread, list[Exchange]] = {}
         for exchange in self.log:
-            # Each watcher has a thread of its own; the last request of one may be under way when the next one begins.
+            # Each poller has a thread of its own; the last request of one may be under way when the next one begins.
             poll = latest.get(exchange.thread)
             if exchange.began < since:
                 continue
@@ -466,7 +464,7 @@ class Triggerer:
 def virtual_world(
     *,
     budget: tuple[int, int] = BUDGET,
-    limits: RequestLimits | None = None,
+    max_bytes: int | None = None,
     page_bytes: int | None = None,
     missing: float = MISSING,
 ) -> Iterator[Triggerer]:
@@ -476,24 +474,19 @@ def virtual_world(
     with pytest.MonkeyPatch.context() as patch, requests_mock.Mocker() as mocker:
         # So that it is what it was afterwards.
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
-        for module in (call_module, connection_module, watcher_module, feed_module):
+        for module in (call_module, connection_module, poller_module, calls_module, changes_module):
             patch.setattr(module, "time", clock)
-        # The default of its field is bound to the real clock.
-        made = watcher_module._WatchedCall
-        patch.setattr(
-            watcher_module, "_WatchedCall", lambda *args, **fields: made(*args, asked_at=clock.now, **fields)
-        )
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
         patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
-        patch.setattr(watcher_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
+        patch.setattr(poller_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
         patch.setattr(connection_module, "MISSING_SECONDS", missing)
-        patch.setattr(watcher_module, "REQUESTS_PER_POLL", budget[0])
-        patch.setattr(watcher_module, "PAGES_PER_POLL", budget[1])
-        patch.setattr(watcher_module, "random", SimpleNamespace(uniform=random.Random(0).uniform))
-        if limits is not None:
-            patch.setattr(connection_module, "LIMITS", limits)
+        patch.setattr(poller_module, "REQUESTS_PER_POLL", budget[0])
+        patch.setattr(poller_module, "PAGES_PER_POLL", budget[1])
+        patch.setattr(poller_module, "random", SimpleNamespace(uniform=random.Random(0).uniform))
+        if max_bytes is not None:
+            patch.setattr(connection_module, "MAX_RESPONSE_BYTES", max_bytes)
         if page_bytes is not None:
-            patch.setattr(feed_module, "PAGE_BYTES", page_bytes)
+            patch.setattr(changes_module, "PAGE_BYTES", page_bytes)
         mocker.register_uri("GET", re.compile(f"^{HOST}/call"), content=vapi.answer)
         yield Triggerer(vapi)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection of a watcher: read in the event loop, kept for a minute, and never mixed up with another."""
+"""The connection of a poller: read in the event loop, kept for a minute, and never mixed up with another."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import requests_mock
-from watcher_helpers import CONN_ID, THREADS, World, come_true, run_in_loop, watching
+from polling_world import CONN_ID, THREADS, World, come_true, run_in_loop, watching
 
 from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
-from vapi_provider.polling import connection, poller as watcher
+from vapi_provider.polling import connection, poller
 from vapi_provider.polling.connection import CONNECTION_SECONDS, MISSING_SECONDS
 from vapi_provider.simulator import Fault, VapiSimulator
 
@@ -95,7 +95,7 @@ def test_a_new_key_is_used_within_a_minute(
 
 
 @NUMBERS
-def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
+def test_rotated_key_ends_no_wait(
     world: World, organization: Organization, set_connection: Callable[..., None], number: int
 ) -> None:
     call_ids = world.add_calls(number)
@@ -112,7 +112,7 @@ def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
             assert not any(task.done() for task in tasks.values())
             world.end(call_ids[0])
             await world.seconds_until(tasks[call_ids[0]])
-            assert tasks[call_ids[0]].result().event == "done"
+            assert tasks[call_ids[0]].result().status == "done"
 
     world.run(main())
     # Each old key was refused once, and not used again.
@@ -123,7 +123,7 @@ def test_a_key_that_is_refused_since_it_was_rotated_ends_no_wait(
 
 @NUMBERS
 @pytest.mark.parametrize(("status", "worked_for"), [(401, 0), (401, 21), (403, 0)])
-def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_other(
+def test_refused_key_ends_waits_of_its_connection_only(
     world: World, set_connection: Callable[..., None], number: int, status: int, worked_for: float
 ) -> None:
     with VapiSimulator(clock=world.simulator.clock, api_key=KEYS[1]) as other:
@@ -140,7 +140,7 @@ def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_oth
                 # The poll that it is refused in, and one with the connection as it is by then.
                 assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
                 for task in tasks.values():
-                    assert task.result().event == "error"
+                    assert task.result().status == "error"
                     assert CONN_ID in task.result().message
                     assert str(status) in task.result().message
                 await asyncio.sleep(30)
@@ -151,16 +151,14 @@ def test_a_key_that_stays_refused_ends_all_waits_of_its_connection_and_of_no_oth
 
 
 @NUMBERS
-def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_call_alone(
-    world: World, number: int
-) -> None:
+def test_forbidden_call_ends_only_its_own_wait(world: World, number: int) -> None:
     call_ids = world.add_calls(number)
     world.simulator.faults.add(Fault(path=f"/call/{call_ids[-1]}", status=403, times=None))
 
     async def main() -> None:
         async with watching(call_ids) as tasks:
             await world.seconds_until(tasks[call_ids[-1]])
-            assert tasks[call_ids[-1]].result().event == "error"
+            assert tasks[call_ids[-1]].result().status == "error"
             assert "403" in tasks[call_ids[-1]].result().message
             await asyncio.sleep(30)
             assert [call_id for call_id in call_ids if tasks[call_id].done()] == call_ids[-1:]
@@ -178,7 +176,7 @@ def test_one_call_that_a_key_which_works_may_not_read_ends_the_wait_for_that_cal
     ],
     ids=["no key", "the mask of a key", "a host in the clear", "a bad time limit"],
 )
-def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
+def test_unusable_connection_ends_waits_with_reason(
     world: World, set_connection: Callable[..., None], fields: dict[str, Any], problem: str
 ) -> None:
     call_ids = world.add_calls(2)
@@ -188,7 +186,7 @@ def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
         async with watching(call_ids) as tasks:
             assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
             for task in tasks.values():
-                assert task.result().event == "error"
+                assert task.result().status == "error"
                 assert problem in task.result().message
                 assert CONN_ID in task.result().message
 
@@ -196,9 +194,7 @@ def test_a_connection_that_cannot_be_used_ends_the_waits_and_says_why(
     assert not world.simulator.requests
 
 
-def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
-    world: World, set_connection: Callable[..., None]
-) -> None:
+def test_briefly_unusable_connection_ends_no_wait(world: World, set_connection: Callable[..., None]) -> None:
     (call_id,) = world.add_calls(1)
     set_connection(world.simulator, password="")
 
@@ -209,12 +205,12 @@ def test_a_connection_that_was_unusable_for_a_moment_ends_no_wait(
             await asyncio.sleep(6)
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
 
-def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> None:
+def test_missing_connection_ends_its_waits(world: World) -> None:
     (call_id,) = world.add_calls(1)
 
     async def main() -> None:
@@ -222,8 +218,35 @@ def test_a_connection_that_is_not_there_ends_the_waits_for_it(world: World) -> N
             took = await world.seconds_until(tasks[call_id])
             # Not sooner: Airflow says so as well while it cannot reach where it keeps its connections.
             assert MISSING_SECONDS <= took <= MISSING_SECONDS + 3 * 5
-            assert tasks[call_id].result().event == "error"
+            assert tasks[call_id].result().status == "error"
             assert "'nowhere'" in tasks[call_id].result().message
+
+    world.run(main())
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_new"),
+    [
+        ({}, False),
+        ({"password": KEYS[1]}, True),
+        ({"host": "https://api.eu.vapi.ai"}, True),
+        ({"port": 8443}, True),
+        ({"extra": {"timeout": 9}}, True),
+    ],
+    ids=str,
+)
+def test_changed_connection_gets_a_new_client(
+    world: World, set_connection: Callable[..., None], fields: dict[str, Any], is_new: bool
+) -> None:
+    async def main() -> None:
+        polled = connection.PolledConnection(CONN_ID)
+        await polled.refresh()
+        client = polled._client
+        set_connection(world.simulator, **fields)
+        world.clock.now += CONNECTION_SECONDS
+        await polled.refresh()
+        assert (polled._client is not client) is is_new
+        polled.close()
 
     world.run(main())
 
@@ -272,7 +295,7 @@ def make_comms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Comms]:
 
 
 @pytest.mark.parametrize("at_first", [True, False], ids=["from the beginning", "once it was read"])
-def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connections(
+def test_waits_survive_half_a_minute_without_connections(
     world: World, make_comms: Callable[..., Comms], at_first: bool
 ) -> None:
     """Airflow 3.1 and later say then that there is no such connection."""
@@ -289,12 +312,12 @@ def test_waits_outlive_half_a_minute_in_which_airflow_cannot_read_its_connection
             assert not tasks[call_id].done(), tasks[call_id].result()
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
 
-def test_what_worked_a_minute_ago_is_used_while_airflow_cannot_read_its_connections(
+def test_last_connection_is_used_while_airflow_is_down(
     world: World, make_comms: Callable[..., Comms]
 ) -> None:
     (call_id,) = world.add_calls(1)
@@ -307,7 +330,7 @@ def test_what_worked_a_minute_ago_is_used_while_airflow_cannot_read_its_connecti
             await asyncio.sleep(10)
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 5.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
     # It was asked for the connection a second time, in vain.
@@ -328,7 +351,7 @@ def test_waits_outlive_an_error_of_airflows_own(world: World, monkeypatch: pytes
             assert not tasks[call_id].done()
             world.end(call_id)
             assert await world.seconds_until(tasks[call_id]) <= 2 * 5 + 0.1
-            assert tasks[call_id].result().event == "done"
+            assert tasks[call_id].result().status == "done"
 
     world.run(main())
 
@@ -379,7 +402,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
                 assert not tasks[own].done()
                 both_wait.wait(20)
                 await tasks[own]
-                verdicts[name] = [task.result().event for task in tasks.values()]
+                verdicts[name] = [task.result().status for task in tasks.values()]
 
         run_in_loop(main())
 
@@ -388,7 +411,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
     for thread in threads:
         thread.start()
     both_wait.wait(20)
-    assert len(watcher._watchers) == 2
+    assert len(poller._pollers) == 2
     simulator.end_call(shared)
     both_wait.wait(20)
     for call_id in own.values():
@@ -399,7 +422,7 @@ def test_two_event_loops_of_one_process_never_mix(simulator: VapiSimulator) -> N
 
 
 @pytest.mark.usefixtures("short_pauses")
-def test_airflow_is_asked_for_nothing_in_the_thread(
+def test_worker_thread_never_calls_airflow(
     run: Callable[..., Any],
     simulator: VapiSimulator,
     make_comms: Callable[..., Comms],
@@ -437,7 +460,7 @@ def test_airflow_is_asked_for_nothing_in_the_thread(
     assert not [name for name in threads if name.startswith(THREADS)]
 
 
-def test_nothing_of_the_connections_secrets_is_kept_with_a_waiter_or_told(
+def test_key_is_in_no_verdict_and_no_log(
     world: World, set_connection: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     (call_id,) = world.add_calls(1)

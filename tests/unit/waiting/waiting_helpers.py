@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Airflow keeps of a waiting task between its processes, and the processes of a deferred one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.simulator import VapiSimulator
+from vapi_provider.triggers.call import VapiCallTrigger
+
+LINK = "_link_VapiCallLink"
+
+BACKSTOP = "__fail__", {"error": "Trigger timeout"}
+TRIGGER_FAILED = "__fail__", {"error": "Trigger failure", "traceback": ["Traceback: ...", "boom"]}
+
+REQUEST = {
+    "assistant_id": "0198a3f0-0000-7000-8000-000000000002",
+    "phone_number_id": "0198a3f0-0000-7000-8000-000000000003",
+    "customer": {"number": "+12025550143"},
+}
+
+
+class StateStore:
+    """Keeps what a task leaves for its next process, as Airflow does from 3.3 on."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, str] = {}
+
+    def set(self, key: str, value: Any) -> None:
+        self.stored[key] = json.dumps(value, allow_nan=False)
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.stored.get(key, "null"))
+
+
+class TaskInstance:
+    """What of a task instance a waiting task uses."""
+
+    dag_id = "calls"
+    run_id = "manual__2026-11-23"
+    task_id = "wait"
+    map_index = -1
+    try_number = 1
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+        self.first_reschedule_date: datetime | None = None
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_reschedule_date
+
+
+@dataclass
+class Deferral:
+    """What Airflow stores of a deferred task."""
+
+    trigger: VapiCallTrigger
+    method: str
+    kwargs: dict[str, Any]
+    timeout: timedelta
+
+
+class Airflow:
+    """Runs each process of a deferrable task with an operator of its own, as Airflow's workers do."""
+
+    def __init__(
+        self, task_instance: TaskInstance, simulator: VapiSimulator, store: StateStore | None
+    ) -> None:
+        self.simulator = simulator
+        self.task_instance = task_instance
+        self.store = store
+        self.now = float(int(time.time())) + 0.25
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.simulator.clock.advance(seconds)  # type: ignore[attr-defined]
+
+    def first(self, **arguments: Any) -> Any:
+        """Run the first process."""
+        return self._run(lambda task, context: task.execute(context), arguments)
+
+    def deferral(self, **arguments: Any) -> Deferral:
+        """Run the first process, which must defer."""
+        deferral = self.first(**arguments)
+        assert isinstance(deferral, Deferral), deferral
+        return deferral
+
+    def resume(self, deferral: Deferral, event: Any, **arguments: Any) -> Any:
+        """Run the process that a trigger's event starts."""
+        kwargs = {**deferral.kwargs, "event": event}
+        return self.resume_with(deferral.method, kwargs, **arguments)
+
+    def resume_with(self, method: str, kwargs: dict[str, Any] | None, **arguments: Any) -> Any:
+        return self._run(lambda task, context: task.resume_execution(method, kwargs, context), arguments)
+
+    def kept(self) -> str:
+        """Return all that is stored of the task, but for its link."""
+        xcoms = {key: value for key, value in self.task_instance.xcoms.items() if key != LINK}
+        return json.dumps([xcoms, self.store and self.store.stored], allow_nan=False)
+
+    def change_state(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the state of the wait, as a process with another version of the package leaves it."""
+        if self.store is not None:
+            state = self.store.get("wait")
+            change(state)
+            self.store.set("wait", state)
+        else:
+            change(self.task_instance.xcoms["wait"])
+
+    def _run(self, process: Callable[[Any, Any], Any], arguments: dict[str, Any]) -> Any:
+        # Without a call, the task places one.
+        kind: Any = VapiCallSensor if "call_id" in arguments else VapiCreateCallOperator
+        usual = {} if "call_id" in arguments else REQUEST
+        task = kind(**{"task_id": "wait", "deferrable": True, **usual, **arguments})
+        run = SimpleNamespace(clear_number=0, run_after=datetime.fromtimestamp(self.now, timezone.utc))
+        context: Any = {"ti": self.task_instance, "dag_run": run}
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        try:
+            return process(task, context)
+        except TaskDeferred as deferred:
+            deferral = deferred
+        return _store(deferral)
+
+
+def _store(deferred: TaskDeferred) -> Deferral:
+    """Take a deferral through Airflow's database: all of it is plain JSON, with nothing but finite numbers in it."""
+    path, stored = deferred.trigger.serialize()
+    assert path == "vapi_provider.triggers.call.VapiCallTrigger"
+    assert isinstance(deferred.timeout, timedelta)
+    trigger = VapiCallTrigger(**_stored(stored))
+    assert trigger == deferred.trigger
+    return Deferral(trigger, deferred.method_name, _stored(deferred.kwargs or {}), deferred.timeout)
+
+
+def _stored(value: dict[str, Any]) -> dict[str, Any]:
+    restored: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    assert restored == value
+    return restored
+
+
+def event(status: str, call_id: str, message: str = "So it is.") -> dict[str, Any]:
+    return {"status": status, "call_id": call_id, "message": message}
+
+
+def failure(run: Callable[..., Any], *args: Any, **arguments: Any) -> BaseException:
+    """Return what a process raised."""
+    try:
+        result = run(*args, **arguments)
+    except (Exception, AirflowTaskTimeout) as error:
+        return error
+    raise AssertionError(f"the process ended with {result}")

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls that a poller polls: who waits for each, whose turn it is, and which waits a response ends."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from vapi_provider.models.call import CallStatusView
+
+_REMEMBERED_ENDS = 10_000
+
+
+class Verdict(NamedTuple):
+    """The result of a wait in the triggerer, as in the trigger's event."""
+
+    status: Literal["done", "timeout", "error"]
+    message: str
+
+
+@dataclass(eq=False)
+class Waiter:
+    """
+    A trigger that waits for a call.
+
+    :param call_id: the call's id, checked
+    :param poll_interval: the most seconds between two polls
+    :param since: the call's ``updatedAt`` when the task last read it; None when that is not known
+    :param wait_for_analysis: whether to wait for the analysis as well
+    :param analysis_timeout: how many seconds after the call's end to wait for it
+    """
+
+    call_id: str
+    poll_interval: float
+    since: datetime | None = None
+    wait_for_analysis: bool = False
+    analysis_timeout: float = 60.0
+
+    verdict: asyncio.Future[Verdict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdict = asyncio.get_running_loop().create_future()
+
+    def end(self, verdict: Verdict) -> None:
+        """End the wait; only the first verdict counts."""
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
+
+
+@dataclass(eq=False)
+class PolledCall:
+    """A call, and all who wait for it."""
+
+    call_id: str
+    waiters: list[Waiter] = field(default_factory=list)
+    was_read: bool = False
+    turn_at: float = field(default_factory=lambda: time.monotonic())
+    """When its last turn came; at first, when the first waiter joined."""
+    analysis_due_at: float | None = None
+    """When to stop waiting for its analysis, by our own clock; None unless only that is missing."""
+
+    def end(self, verdict: Verdict) -> None:
+        """End all waits for this call."""
+        for waiter in self.waiters:
+            waiter.end(verdict)
+
+    def take_turn(self) -> None:
+        """Record that the call is being read now."""
+        self.was_read, self.turn_at = True, time.monotonic()
+
+    def judge(self, view: CallStatusView, waiters: Iterable[Waiter] | None = None) -> None:
+        """
+        End the waits that the call's state ends.
+
+        :param view: the state
+        :param waiters: those for whom it is news; all by default
+        """
+        concerned = list(self.waiters if waiters is None else waiters)
+        if not view.is_terminal or not concerned:
+            return
+        for waiter in concerned:
+            if not waiter.wait_for_analysis or view.analysis_due_in(waiter.analysis_timeout) == 0:
+                waiter.end(may_have_ended(self.call_id))
+        pending = [
+            waiter.analysis_timeout
+            for waiter in self.waiters
+            if waiter.wait_for_analysis and not waiter.verdict.done()
+        ]
+        if pending:
+            self.analysis_due_at = time.monotonic() + view.analysis_due_in(max(pending))
+
+
+class PolledCalls:
+    """All calls of one poller."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, PolledCall] = {}
+        self._ended: dict[str, datetime] = {}
+        """Recently ended calls, so that late joiners are notified at once."""
+        self._late: list[Waiter] = []
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, call: PolledCall) -> bool:
+        return self._calls.get(call.call_id) is call
+
+    @property
+    def shortest_interval(self) -> float:
+        """The shortest interval that a waiter asks for."""
+        waiters = (waiter for call in self._calls.values() for waiter in call.waiters)
+        return min((waiter.poll_interval for waiter in waiters), default=math.inf)
+
+    def join(self, waiter: Waiter) -> None:
+        """Add a waiter."""
+        self._calls.setdefault(waiter.call_id, PolledCall(waiter.call_id)).waiters.append(waiter)
+        ended_at = self._ended.get(waiter.call_id)
+        if ended_at is not None and waiter.since is not None and ended_at > waiter.since:
+            self._late.append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Remove a waiter."""
+        call = self._calls.get(waiter.call_id)
+        if call is not None and waiter in call.waiters:
+            call.waiters.remove(waiter)
+            if not call.waiters:
+                del self._calls[waiter.call_id]
+
+    def notify_late(self) -> None:
+        """
+        End the waits that joined after the end of their call was listed.
+
+        To be done after a poll that succeeded: a task that cannot reach Vapi would defer again at once.
+        """
+        for waiter in self._late:
+            waiter.end(may_have_ended(waiter.call_id))
+        self._late.clear()
+
+    def end_all(self, verdict: Verdict) -> None:
+        """End all waits."""
+        for call in self._calls.values():
+            call.end(verdict)
+
+    def end_overdue(self) -> None:
+        """End the waits for analyses that are overdue."""
+        now = time.monotonic()
+        for call in self._calls.values():
+            if call.analysis_due_at is not None and call.analysis_due_at <= now:
+                call.end(may_have_ended(call.call_id))
+
+    def take_row(self, row: CallStatusView) -> None:
+        """Process a row of the list, which counts for waiters that know an older state of the call."""
+        if not row.is_terminal:
+            return
+        call_id = row.id.strip().lower()
+        if row.updated_at is not None:
+            self._ended[call_id] = row.updated_at
+            if len(self._ended) > _REMEMBERED_ENDS:
+                del self._ended[next(iter(self._ended))]
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.judge(row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
+
+    def forget_ended(self) -> None:
+        """Forget what the list has shown."""
+        self._ended.clear()
+
+    def next_in_turn(self, number: int) -> list[PolledCall]:
+        """
+        Return the calls to read one by one.
+
+        Up to half of them are new or wait for their analysis. The rest are those whose last turn came longest ago, so
+        that every call has its turn, whatever the list hides.
+        """
+        calls = self._calls.values()
+        urgent = (call for call in calls if not call.was_read or call.analysis_due_at is not None)
+        chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_by_urgency))
+        others = (call for call in calls if call not in chosen)
+        chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
+        # A call that fails every time, and so ends the poll, comes last.
+        return sorted(chosen, key=_by_turn)
+
+
+def may_have_ended(call_id: str) -> Verdict:
+    """Return the verdict that sends the task to read its call."""
+    return Verdict("done", f"Call {call_id} may have ended.")
+
+
+def _is_news(row: CallStatusView, waiter: Waiter) -> bool:
+    return waiter.since is None or row.updated_at is None or row.updated_at > waiter.since
+
+
+def _by_urgency(call: PolledCall) -> tuple[bool, float]:
+    return call.was_read, call.turn_at
+
+
+def _by_turn(call: PolledCall) -> float:
+    return call.turn_at
