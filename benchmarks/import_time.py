@@ -27,7 +27,7 @@ TARGET_MS = 10.0
 HEAVY = (
     "requests", "urllib3", "httpx", "aiohttp", "asyncio", "pydantic", "fastapi", "tenacity",
     "sqlalchemy", "airflow.triggers", "airflow.models", "airflow.providers.http.hooks",
-    "vapi_provider.hooks", "vapi_provider.models.call", "vapi.types",
+    "vapi_provider.hooks", "vapi_provider.client.client", "vapi_provider.models.call", "vapi.types",
 )  # fmt: skip
 """Modules that cost a parser much, or that nothing needs before a task runs."""
 

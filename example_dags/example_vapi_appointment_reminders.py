@@ -64,7 +64,6 @@ with DAG(
         assistant_id=ASSISTANT_ID,
         phone_number_id=PHONE_NUMBER_ID,
         name="Appointment reminder",
-        wait_for_completion=True,
         deferrable=True,
         timeout=timedelta(hours=1),
         # A deferred task counts only in a pool that includes them; for max_active_tis_per_dag, from Airflow 3.2 on.

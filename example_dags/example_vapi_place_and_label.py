@@ -29,7 +29,6 @@ with DAG(
         customer={"number": "+12025550105"},
         name="Reminder",
         assistant_overrides={"variableValues": {"first_name": "{{ params.first_name }}"}},
-        wait_for_completion=True,
         deferrable=True,
         timeout=timedelta(hours=1),
         wait_for_analysis=True,
@@ -38,7 +37,7 @@ with DAG(
 
     rename = VapiUpdateCallOperator(
         task_id="rename_call",
-        call_id="{{ ti.xcom_pull(task_ids='call_person', key='call_id') }}",
+        call_id=call.output,
         name="Reminder: {{ ti.xcom_pull(task_ids='call_person')['outcome'] }}",
     )
 

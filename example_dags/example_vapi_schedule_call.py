@@ -30,4 +30,5 @@ with DAG(
             "earliest_at": "{{ (dag_run.run_after + macros.timedelta(hours=params.hours)).isoformat() }}",
             "latest_at": "{{ (dag_run.run_after + macros.timedelta(hours=params.hours + 1)).isoformat() }}",
         },
+        wait_for_completion=False,
     )

@@ -81,14 +81,7 @@ class VapiSettings:
         max_retries: int | None = None,
         max_response_bytes: float = math.inf,
     ) -> VapiSettings:
-        """
-        Return the same connection with tighter limits.
-
-        :param timeout: the longest time limit of one request, in seconds
-        :param max_retries: the most repetitions of a request
-        :param max_response_bytes: the most bytes that are read of a response
-        :return: the settings with the tighter limit of each kind
-        """
+        """Return the same connection with tighter limits."""
         return replace(
             self,
             timeout=min(self.timeout, timeout),
@@ -97,12 +90,7 @@ class VapiSettings:
         )
 
     def dashboard_url(self, call_id: str) -> str:
-        """
-        Return the web page of a call: in the dashboard of the API's region, or the simulator's own.
-
-        :param call_id: the call's id, checked
-        :return: the URL, without any secret
-        """
+        """Return the web page of a call: in the dashboard of the API's region, or the simulator's own."""
         host = urlsplit(self.base_url).hostname or ""
         if is_loopback(host):
             return f"{self.base_url}/calls/{call_id}"
@@ -117,9 +105,7 @@ def read_settings(conn: Connection) -> VapiSettings:
 
     It uses nothing but the object and does not call Airflow, so it is safe in any thread.
 
-    :param conn: the connection; ``password`` holds the key, ``host`` and ``port`` the base URL, ``extra`` the rest
     :raises VapiConfigurationError: naming the connection and the field that is missing or unusable
-    :return: the settings
     """
     parser = _ConnectionParser(conn)
     return VapiSettings(
@@ -132,11 +118,7 @@ def read_settings(conn: Connection) -> VapiSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """
-    Return whether a host name means this very machine.
-
-    :param host: a name or an IP address, without a port
-    """
+    """Return whether a host name means this very machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

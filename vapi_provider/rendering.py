@@ -31,12 +31,7 @@ class RendersFields(BaseOperator):
 
 
 def show_call_id(call_id: Any) -> Any:
-    """
-    Show the id of a call, and nothing else of a call's summary.
-
-    :param call_id: an id, or a summary, which may contain what people said
-    :return: the id
-    """
+    """Show the id of a call, and nothing else of a call's summary."""
     if isinstance(call_id, Mapping):
         return show_call_id(call_id["id"]) if "id" in call_id else {}
     if isinstance(call_id, str):

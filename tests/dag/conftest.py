@@ -42,7 +42,7 @@ LINK = "_link_VapiCallLink"
 
 
 class DagRun:
-    """What a person sees of a run that is over."""
+    """What a user sees of a run that is over."""
 
     def __init__(self, run: Any, failures: list[BaseException]) -> None:
         self.state = str(run.state)
@@ -168,7 +168,7 @@ def dag_module(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """A simulator behind ``vapi_default``; the hook asks once, so that one fault is one failed look."""
+    """A simulator behind ``vapi_default``; requests are not repeated, so that one fault is one failed poke."""
     with VapiSimulator() as running:
         connection = {**json.loads(running.connection), "extra": {"max_retries": 0}}
         monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
@@ -184,7 +184,7 @@ def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
         dag_module.failures.clear()
         dag = next(dag for dag in dag_module.dags if dag.dag_id == dag_id)
         with pytest.MonkeyPatch.context() as patch:
-            # ``dag.test()`` looks once a second whether a task can go on.
+            # ``dag.test()`` checks once a second whether a task can go on.
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
             return DagRun(dag.test(run_conf=conf), dag_module.failures)
 

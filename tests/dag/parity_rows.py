@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of what a wait means: what Vapi answers, look by look, and what becomes of the task."""
+"""The table of what a wait means: what Vapi returns, poke by poke, and how the task ends."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from vapi_provider.exceptions import (
 from vapi_provider.simulator import Fault, VapiSimulator
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
-"""The time on Vapi's clock, unless a look says otherwise; far from that of this machine."""
+"""The time on Vapi's clock, unless a poke says otherwise; far from that of this machine."""
 
 LONGEST = 60.0
 """The seconds after which a wait ends that has gone wrong; no row takes as long."""
+
+URL = "http://vapi.test"
+"""Stands for the simulator's address, which differs between runs."""
 
 _COMES_LATER = ("startedAt", "endedAt", "endedReason", "analysis")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A look that brings the call, with these fields, so many seconds after noon."""
+    """A poke that returns the call, with these fields, so many seconds after noon."""
 
     fields: Mapping[str, Any]
     at: float = 0
@@ -57,22 +60,22 @@ def ended(reason: str | None = "customer-ended-call", *, status: str = "ended", 
 
 @dataclass(frozen=True)
 class Row:
-    """What the looks bring, the last one from then on, and what becomes of the task."""
+    """What the pokes return, the last one from then on, and how the task ends."""
 
-    looks: tuple[Seen | Fault, ...]
+    pokes: tuple[Seen | Fault, ...]
     state: str
     says: str
-    """How the last line begins; ``{id}`` is the call's, and `` ... `` stands for anything."""
+    """How the last line begins; ``{id}`` and ``{url}`` are the call's, and `` ... `` stands for anything."""
     errors: tuple[type[Exception], ...] = ()
     """What ends the tries, one by one, without ``soft_fail``."""
     is_softened: bool = False
     """Whether ``soft_fail`` makes a skip of it."""
     event: str = "done"
-    """What the trigger has to tell about it."""
+    """The status of the trigger's event about it."""
     warns: str = ""
     """What the log says besides."""
     forgotten: str = ""
-    """How the last line begins where the last look knows nothing of those before it, if that matters."""
+    """How the last line begins where the last poke knows nothing of those before it, if that matters."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,29 +84,34 @@ class Row:
 
     @property
     def is_long(self) -> bool:
-        """Whether the first look of the last try is not the last one."""
-        return len(self.looks) > self.tries or self.event != "done"
+        """Whether the first poke of the last try is not the last one."""
+        return len(self.pokes) > self.tries or self.event != "done"
+
+    @property
+    def has_link(self) -> bool:
+        """Whether the task knows its call and connection, so that the button leads somewhere."""
+        return VapiConfigurationError not in self.errors
 
     def says_of(self, call_id: Any, *, forgets: bool = False) -> re.Pattern[str]:
         says = self.forgotten if forgets and self.forgotten else self.says
-        parts = says.replace("{id}", str(call_id)).split(" ... ")
+        parts = says.replace("{url}", f"{URL}/calls/{call_id}").replace("{id}", str(call_id)).split(" ... ")
         return re.compile(".*".join(map(re.escape, parts)))
 
     def arrange(self, simulator: VapiSimulator, name: str) -> dict[str, Any]:
         """Add the call, with an id that is the same every time; return the sensor's arguments."""
         call_id = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
-        *first, last = self.looks
+        *first, last = self.pokes
         simulator.add_call(body={"id": call_id, **(last.fields if isinstance(last, Seen) else {})})
         call = {k: v for k, v in simulator.get_call(call_id).items() if k not in _COMES_LATER}
-        answers = [
-            Fault(body=json.dumps({**call, **look.fields}), headers=look.headers)
-            if isinstance(look, Seen)
-            else look
-            for look in first
+        responses = [
+            Fault(body=json.dumps({**call, **poke.fields}), headers=poke.headers)
+            if isinstance(poke, Seen)
+            else poke
+            for poke in first
         ]
-        answers.append(Fault(times=None, headers=last.headers) if isinstance(last, Seen) else lasting(last))
-        for answer in answers:
-            simulator.faults.add(replace(answer, path=f"/call/{call_id}"))
+        responses.append(Fault(times=None, headers=last.headers) if isinstance(last, Seen) else lasting(last))
+        for response in responses:
+            simulator.faults.add(replace(response, path=f"/call/{call_id}"))
         return {"call_id": call_id, "timeout": LONGEST, **self.arguments}
 
 
@@ -112,7 +120,7 @@ def lasting(fault: Fault) -> Fault:
 
 
 def succeeds(
-    *looks: Seen | Fault,
+    *pokes: Seen | Fault,
     says: str = "Call {id} ended (customer-ended-call): completed.",
     after: type[Exception] | None = None,
     event: str = "done",
@@ -121,20 +129,20 @@ def succeeds(
 ) -> Row:
     """Succeed, at the second try ``after`` an error."""
     errors = (after,) if after else ()
-    return Row(looks, "success", says, errors, event=event, warns=warns, arguments=arguments)
+    return Row(pokes, "success", says, errors, event=event, warns=warns, arguments=arguments)
 
 
 def fails(
     error: type[Exception],
     says: str,
-    *looks: Seen | Fault,
+    *pokes: Seen | Fault,
     event: str = "done",
     forgotten: str = "",
     **arguments: Any,
 ) -> Row:
-    """Fail for good, or be skipped with ``soft_fail``."""
+    """Fail permanently, or be skipped with ``soft_fail``."""
     return Row(
-        looks,
+        pokes,
         "failed",
         says,
         (error,),
@@ -145,9 +153,9 @@ def fails(
     )
 
 
-def gives_up(error: type[Exception], says: str, *looks: Seen | Fault, **arguments: Any) -> Row:
+def gives_up(error: type[Exception], says: str, *pokes: Seen | Fault, **arguments: Any) -> Row:
     """Fail after all of Airflow's tries, ``soft_fail`` or not."""
-    return Row(looks, "failed", says, (error,) * 3, arguments=arguments)
+    return Row(pokes, "failed", says, (error,) * 3, arguments=arguments)
 
 
 QUEUED, RINGING, ON_HOLD = seen("queued"), seen("ringing"), seen("on-hold")
@@ -169,13 +177,13 @@ REFUSALS = {
     404: VapiCallNotFoundError,
 }
 ANALYSIS = {"wait_for_analysis": True, "include": ["analysis"]}
-NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See https://"
+NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See {url}"
 MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
 NO_ANALYSIS = "Vapi's analysis of call {id} did not arrive in time"
-REFUSED = "GET /call/{id} was answered"
-FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): the last look brought no status. The last error was: {REFUSED} 503"
-SEE = "See https://dashboard.vapi.ai/calls/{id}, or raise the timeout."
+REFUSED = "GET /call/{id} returned"
+FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): no poke returned a status. The last error was: {REFUSED} 503"
+SEE = "See {url}, or raise the timeout."
 
 ROWS: dict[str, Row] = {
     # status ended
@@ -196,34 +204,45 @@ ROWS: dict[str, Row] = {
     "deletion-failed": fails(VapiCallFailedError, "Call {id} has status 'deletion-failed'", UNDELETED),
     # 400, 401, 403, 404 in Vapi's shape, bad id, bad connection
     **{
-        f"{status} at the first look": fails(error, f"{REFUSED} {status}", Fault(status=status))
+        f"{status} at the first poke": fails(error, f"{REFUSED} {status}", Fault(status=status))
         for status, error in REFUSALS.items()
     },
     **{
         f"{status} later": fails(error, f"{REFUSED} {status}", RINGING, Fault(status=status), event="error")
         for status, error in REFUSALS.items()
     },
-    "no id": fails(VapiConfigurationError, "call_id is 'None' (NoneType)", ENDED, call_id=None),
-    "id rendered to None": fails(VapiConfigurationError, "call_id is 'None' (str)", ENDED, call_id="None"),
-    "id of another path": fails(VapiConfigurationError, "call_id must be a call's id", ENDED, call_id="../x"),
+    "no id": fails(VapiConfigurationError, "call_id is empty (got 'None' (NoneType))", ENDED, call_id=None),
+    "id rendered to None": fails(
+        VapiConfigurationError, "call_id is empty (got 'None' (str))", ENDED, call_id="None"
+    ),
+    "id of another path": fails(
+        VapiConfigurationError, "call_id must be the id of a call", ENDED, call_id="../x"
+    ),
     "no such connection": fails(
         VapiConfigurationError,
-        "Call {id}: There is no connection 'nowhere'",
+        "Airflow finds no connection 'nowhere'",
         ENDED,
         vapi_conn_id="nowhere",
     ),
-    "no key": fails(
-        VapiConfigurationError, "Call {id}: Connection 'keyless': password", ENDED, vapi_conn_id="keyless"
+    "no key": fails(VapiConfigurationError, "Connection 'keyless': password", ENDED, vapi_conn_id="keyless"),
+    # a value that no argument takes
+    "unknown outcome in fail_on": fails(
+        VapiConfigurationError, "fail_on must be a list", ENDED, fail_on=["x"]
+    ),
+    "unknown name in include": fails(VapiConfigurationError, "include must be a list", ENDED, include="x"),
+    "interval of 0": fails(VapiConfigurationError, "poke_interval must be more", ENDED, poke_interval=0),
+    "negative analysis_timeout": fails(
+        VapiConfigurationError, "analysis_timeout must be", ENDED, **ANALYSIS, analysis_timeout=-1
     ),
     # transient error at the very first poke
-    "503 at the first look": succeeds(OUTAGE, RINGING, ENDED, after=VapiTransientError),
-    "reset at the first look": succeeds(RESET, ENDED, after=VapiTransientError),
-    "429 at the first look": succeeds(TOO_MANY, ENDED, after=VapiRateLimitError),
-    "proxy's 502 at the first look": succeeds(PAGE_502, ENDED, after=VapiTransientError),
-    "503 at the first look of each try": gives_up(VapiTransientError, f"{REFUSED} 503", OUTAGE),
+    "503 at the first poke": succeeds(OUTAGE, RINGING, ENDED, after=VapiTransientError),
+    "reset at the first poke": succeeds(RESET, ENDED, after=VapiTransientError),
+    "429 at the first poke": succeeds(TOO_MANY, ENDED, after=VapiRateLimitError),
+    "proxy's 502 at the first poke": succeeds(PAGE_502, ENDED, after=VapiTransientError),
+    "503 at the first poke of each try": gives_up(VapiTransientError, f"{REFUSED} 503", OUTAGE),
     # transient errors later, however many
     "503 later": succeeds(RINGING, OUTAGE, ENDED),
-    "all passing errors later": succeeds(
+    "all transient errors later": succeeds(
         RINGING, OUTAGE, RESET, TOO_MANY, PAGE_200, PAGE_403, PAGE_404, PAGE_502, ENDED
     ),
     "503 when the end was seen": succeeds(RINGING, ENDED, OUTAGE, OUTAGE, ENDED),
@@ -245,7 +264,7 @@ ROWS: dict[str, Row] = {
         OUTAGE,
         event="timeout",
         forgotten=FORGOTTEN,
-        # Enough for a second look.
+        # Enough for a second poke.
         timeout=1,
     ),
     # wait_for_analysis

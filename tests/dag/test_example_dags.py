@@ -42,7 +42,7 @@ def run_example(
         named = ROOT / "example_dags" / f"example_vapi_{example}.py"
         dag = load_dag_file(example if isinstance(example, Path) else named).dag
         for task in dag.tasks:
-            # ``dag.test()`` waits for the next look of a rescheduled task as long as Airflow does.
+            # ``dag.test()`` waits for the next poke of a rescheduled task as long as Airflow does.
             if "poke_interval" in getattr(task, "partial_kwargs", ()):
                 task.partial_kwargs["poke_interval"] = 0.01
             elif hasattr(task, "poke_interval"):
@@ -61,12 +61,12 @@ def result(run: Any, task_id: str) -> Any:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_holds_no_number_of_anybody_and_no_secret(path: Path) -> None:
-    # Those from +1 202 555 0100 to 0199 are nobody's.
+def test_example_contains_no_real_number_and_no_secret(path: Path) -> None:
+    # Those from +1 202 555 0100 to 0199 are reserved for fiction.
     assert not re.search(r"\+(?!120255501\d\d\b)\d{6,}|password|api_key", path.read_text(encoding="utf-8"))
 
 
-def test_the_examples_need_no_simulator() -> None:
+def test_examples_do_not_import_the_simulator() -> None:
     program = f"""
 import runpy, sys
 for path in {[str(path) for path in EXAMPLES]!r}:
@@ -94,7 +94,7 @@ def test_rename_call_waits_and_names_it_after_its_outcome(
         ("customer-did-not-answer", "call_again_later", "store_answer"),
     ],
 )
-def test_branch_on_outcome_goes_the_way_of_the_outcome(
+def test_branch_on_outcome_takes_the_branch_of_the_outcome(
     run_example: Runner, simulator: VapiSimulator, reason: str, taken: str, skipped: str
 ) -> None:
     call_id = simulator.add_call()
@@ -106,7 +106,7 @@ def test_branch_on_outcome_goes_the_way_of_the_outcome(
         assert result(run, taken) == "Tuesday suits."
 
 
-def test_branch_on_outcome_fails_for_a_call_that_the_machinery_broke(
+def test_branch_on_outcome_fails_for_a_technical_failure(
     run_example: Runner, simulator: VapiSimulator
 ) -> None:
     call_id = simulator.add_call()
@@ -116,7 +116,7 @@ def test_branch_on_outcome_fails_for_a_call_that_the_machinery_broke(
     assert states["wait_for_call"] == ["failed"]
 
 
-def test_nightly_labels_names_the_ended_calls_of_the_day_and_no_others(
+def test_nightly_labels_names_only_the_ended_calls_of_the_day(
     run_example: Runner, simulator: VapiSimulator
 ) -> None:
     def call(created_at: str, reason: str | None) -> str:
@@ -132,7 +132,7 @@ def test_nightly_labels_names_the_ended_calls_of_the_day_and_no_others(
     day_after = call("2026-03-11T00:00:00.000Z", "customer-ended-call")
     night = {"logical_date": datetime(2026, 3, 11, tzinfo=timezone.utc)}
     for _ in range(2):
-        # The second time is somebody's clear: it does the same again.
+        # The second time stands for a clear: it does the same again.
         state, states, _ = run_example("nightly_labels", **night)
         assert state == "success"
         assert states["label_call"] == ["success", "success"]
@@ -146,7 +146,7 @@ def test_nightly_labels_names_the_ended_calls_of_the_day_and_no_others(
         }
 
 
-def test_scheduled_call_is_waited_for_between_looks(run_example: Runner, simulator: VapiSimulator) -> None:
+def test_scheduled_call_is_waited_for_between_pokes(run_example: Runner, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="scheduled")
 
     def let_it_happen() -> None:
@@ -163,9 +163,7 @@ def test_scheduled_call_is_waited_for_between_looks(run_example: Runner, simulat
     assert "US dollars" in result(run, "report")
 
 
-def test_scheduled_call_that_was_cancelled_alarms_nobody(
-    run_example: Runner, simulator: VapiSimulator
-) -> None:
+def test_scheduled_call_that_was_cancelled_is_skipped(run_example: Runner, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="scheduled")
     simulator.end_call(call_id, "scheduled-call-deleted")
     _, states, _ = run_example("scheduled_call", run_conf={"call_id": call_id})
@@ -183,7 +181,7 @@ def test_wait_for_batch_waits_deferred_and_counts(
         for reason in ("customer-ended-call", "customer-did-not-answer", "assistant-ended-call")
     }
 
-    def end_each_once_it_was_looked_at() -> None:
+    def end_each_once_it_was_read() -> None:
         waiting = dict(reasons)
         while waiting:
             threading.Event().wait(0.01)
@@ -192,14 +190,14 @@ def test_wait_for_batch_waits_deferred_and_counts(
             ):
                 simulator.end_call(call_id, waiting.pop(call_id))
 
-    threading.Thread(target=end_each_once_it_was_looked_at, daemon=True).start()
+    threading.Thread(target=end_each_once_it_was_read, daemon=True).start()
     state, states, run = run_example("wait_for_batch")
     assert state == "success"
     assert states["wait_for_call"] == ["success"] * 3
     assert result(run, "count_outcomes") == {"completed": 2, "no_answer": 1}
 
 
-def test_the_readmes_shortest_dag_waits_and_renames(run_example: Runner, simulator: VapiSimulator) -> None:
+def test_shortest_dag_of_the_readme_works(run_example: Runner, simulator: VapiSimulator) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [block] = re.findall(
         r"^```python\n((?:(?!```).)*?wait_and_rename.*?)^```", readme, re.DOTALL | re.MULTILINE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls are placed by DAG runs: the examples do what they say, and each person's phone rings once a run."""
+"""Calls are placed by DAG runs: the examples do what they say, and each phone rings once per run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nothing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
     for wait in ("KILL_SECONDS", "LIST_LAG_SECONDS"):
-        monkeypatch.setattr(f"vapi_provider.placing.placement.{wait}", 0.1)
+        monkeypatch.setattr(f"vapi_provider.placing.search.{wait}", 0.1)
 
 
 @pytest.fixture
@@ -47,24 +47,26 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
 
 
 def use(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where a call is looked for, what matters is how long the request that may have placed it can have taken.
+    # A search waits for as long as the request that may have placed the call can take.
     connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 1}}
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
 
 
 @pytest.fixture
 def people(dag_module: ModuleType) -> Callable[..., None]:
-    """Say whom the test DAGs call, and how."""
+    """Set the callees of the test DAGs, and how they are called."""
 
     def be(*numbers: str, **how: Any) -> None:
-        dag_module.people[:] = [{"customer": {"number": number}, **how} for number in numbers]
+        dag_module.people[:] = [
+            {"customer": {"number": number}, "wait_for_completion": False, **how} for number in numbers
+        ]
 
     return be
 
 
 @contextmanager
 def answering(simulator: VapiSimulator, reasons: dict[str, str]) -> Iterator[None]:
-    """End each call that somebody waits for, in the way of whom it calls."""
+    """End each call that a task waits for, for the reason given for its callee."""
     over = threading.Event()
 
     def end_what_is_waited_for() -> None:
@@ -108,7 +110,7 @@ def rows_with(database: Path, text: str) -> dict[str, int]:
 # The operator in DAG runs
 
 
-def test_a_mapped_call_rings_once_and_hands_its_summary_on(
+def test_mapped_call_rings_once_and_returns_its_summary(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
 ) -> None:
     people(ADA, GRACE, EDSGER)
@@ -120,12 +122,10 @@ def test_a_mapped_call_rings_once_and_hands_its_summary_on(
     assert [result["id"] for result in run.results("call")] == [called[ADA], called[GRACE], called[EDSGER]]
     assert run.call_ids("call") == [called[ADA], called[GRACE], called[EDSGER]]
     assert run.labels("call") == ["***01", "***02", "***03"]
-    assert run.links("call") == [
-        f"https://dashboard.vapi.ai/calls/{call_id}" for call_id in run.call_ids("call")
-    ]
+    assert run.links("call") == [f"{simulator.url}/calls/{call_id}" for call_id in run.call_ids("call")]
 
 
-def test_a_deferred_wait_leaves_no_number_where_airflow_shows_arguments(
+def test_deferred_wait_leaves_no_number_in_the_database(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, database: Path
 ) -> None:
     simulator.timeline = RINGS_ON
@@ -136,7 +136,7 @@ def test_a_deferred_wait_leaves_no_number_where_airflow_shows_arguments(
     assert run.state == "success"
     [call_id] = simulator.calls
     assert (run.call_ids("call"), run.results("call")[0]["outcome"]) == ([call_id], "completed")
-    assert run.links("call") == [f"https://dashboard.vapi.ai/calls/{call_id}"]
+    assert run.links("call") == [f"{simulator.url}/calls/{call_id}"]
     assert simulator.rings == {number: 1}
     # What the task before it returned is where it was put, and nowhere else.
     assert rows_with(database, number) == {"xcom": 1}
@@ -148,7 +148,7 @@ def test_a_deferred_wait_leaves_no_number_where_airflow_shows_arguments(
     assert json.loads(rendered)["assistant_overrides"] == {"variableValues": {"said": "***"}}
 
 
-def test_a_mapped_task_shows_no_number_either(
+def test_mapped_task_leaves_no_number_in_the_database(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None], database: Path
 ) -> None:
     number = "+12025550108"
@@ -157,7 +157,7 @@ def test_a_mapped_task_shows_no_number_either(
     assert rows_with(database, number) == {"xcom": 1}
 
 
-def test_a_lost_answer_is_no_second_call(
+def test_lost_response_places_no_second_call(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
 ) -> None:
     simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=True))
@@ -170,7 +170,7 @@ def test_a_lost_answer_is_no_second_call(
     assert run.call_ids("call") == [called[ADA], called[GRACE]]
 
 
-def test_a_task_that_was_stopped_finds_its_call_in_the_next_try(
+def test_stopped_task_finds_its_call_in_the_next_try(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType
 ) -> None:
     simulator.timeline = Timeline(ringing=0, answered=0, ended=1.5, analysis=None)
@@ -182,7 +182,7 @@ def test_a_task_that_was_stopped_finds_its_call_in_the_next_try(
     assert posts(simulator) == 1
 
 
-def test_a_refusal_for_too_many_calls_at_once_is_tried_again(
+def test_refusal_over_the_limit_is_retried(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
 ) -> None:
     body = json.dumps({"message": "Over Concurrency Limit.", "statusCode": 400, "error": "Bad Request"})
@@ -194,7 +194,7 @@ def test_a_refusal_for_too_many_calls_at_once_is_tried_again(
     assert run.failures == []
 
 
-def test_a_call_that_was_taken_and_not_dialled_is_placed_again(
+def test_call_that_was_not_dialled_is_placed_again(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
 ) -> None:
     # It never rings by itself.
@@ -232,7 +232,7 @@ def test_a_call_that_was_taken_and_not_dialled_is_placed_again(
         ),
     ],
 )
-def test_a_clear_rings_nobody_again(
+def test_clear_dials_no_phone_again(
     simulator: VapiSimulator,
     run_dag: RunDag,
     clear_and_run: RunDag,
@@ -263,7 +263,7 @@ def test_another_run_calls_again(
     assert simulator.rings == {ADA: 2}
 
 
-def test_many_people_are_called_once_each(
+def test_many_callees_are_called_once_each(
     run_dag: RunDag, people: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = [f"+120255501{number}" for number in range(10, 50)]
@@ -297,9 +297,9 @@ def run_example(
             module.appointments = lambda: appointments
         for task in module.dag.tasks:
             if isinstance(task, MappedOperator):
-                task.partial_kwargs.update(retry_delay=timedelta(0), poke_interval=0.01)
-            elif hasattr(task, "poke_interval"):
-                task.poke_interval = 0.01
+                task.partial_kwargs.update(retry_delay=timedelta(0), poll_interval=0.01)
+            elif hasattr(task, "poll_interval"):
+                task.poll_interval = 0.01
         return module.dag.test(**arguments)
 
     return run
@@ -313,7 +313,7 @@ def appointment(number: str) -> dict[str, str]:
     return {"id": f"A-{number[-1]}", "number": number, "name": f"Person {number[-1]}", "time": "Tuesday"}
 
 
-def test_reminders_call_the_next_time_whoever_was_not_reached_and_whoever_is_new(
+def test_reminders_call_the_unreached_and_the_new_next_time(
     run_example: Callable[..., Any], simulator: VapiSimulator, database: Path
 ) -> None:
     simulator.timeline = RINGS_ON
@@ -350,7 +350,7 @@ def test_reminders_call_the_next_time_whoever_was_not_reached_and_whoever_is_new
         assert connection.execute(query, (GRACE,)).fetchall() == [("people_to_call",)]
 
 
-def test_reminders_count_a_call_that_vapi_refuses_and_try_it_the_next_time(
+def test_reminders_count_a_refused_call_and_try_it_next_time(
     run_example: Callable[..., Any], simulator: VapiSimulator
 ) -> None:
     book = [appointment(number) for number in ("+12025550105", "+12025550106")]
@@ -362,7 +362,7 @@ def test_reminders_count_a_call_that_vapi_refuses_and_try_it_the_next_time(
     assert simulator.rings == {"+12025550105": 1, "+12025550106": 1}
 
 
-def test_schedule_call_hands_the_call_over_and_vapi_places_it_at_its_time(
+def test_schedule_call_leaves_the_call_to_vapi(
     run_example: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ManualClock()
@@ -383,7 +383,7 @@ def test_schedule_call_hands_the_call_over_and_vapi_places_it_at_its_time(
         assert posts(simulator) == 1
 
 
-def test_place_and_label_names_the_call_after_its_outcome_and_hands_on_what_was_said(
+def test_place_and_label_names_the_call_after_its_outcome(
     run_example: Callable[..., Any], simulator: VapiSimulator
 ) -> None:
     simulator.timeline = Timeline(ringing=0, answered=0.2, ended=0.4, analysis=0.6, cost=0.25)

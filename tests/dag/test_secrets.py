@@ -237,7 +237,7 @@ def left_behind(
             "stderr": output.err,
             "log": caplog.text,
             "log files": "\n".join(logs),
-            "exceptions": "\n".join(map(told_by, dag_module.failures)),
+            "exceptions": "\n".join(map(shown_by, dag_module.failures)),
             "request log": repr(simulator.requests),
         }
 
@@ -253,22 +253,22 @@ def tables(database: Path) -> dict[str, str]:
         return {name: repr(connection.execute(f'SELECT * FROM "{name}"').fetchall()) for name in names}
 
 
-def told_by(error: BaseException | None) -> str:
+def shown_by(error: BaseException | None) -> str:
     """Return all that a log, a callback or an error tracker could show of an exception and of what led to it."""
-    told = []
+    shown = []
     while error is not None:
-        told += [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
+        shown += [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
         request = getattr(error, "request", None)
-        told.append(repr(request and vars(request)))
+        shown.append(repr(request and vars(request)))
         error = error.__cause__ or error.__context__
-    return "\n".join(told)
+    return "\n".join(shown)
 
 
 def places(marks: Marks, left: dict[str, str]) -> dict[str, list[str]]:
     return {where: found for where, text in left.items() if (found := marks.hidden_in(text))}
 
 
-def test_a_success_stores_what_was_asked_for_and_nothing_secret(
+def test_success_stores_what_is_included_and_nothing_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="ended", body=planted_call(marks))
@@ -294,7 +294,7 @@ def test_a_success_stores_what_was_asked_for_and_nothing_secret(
     assert call_id in left["stdout"]
 
 
-def test_a_failure_tells_nothing_secret(
+def test_failure_shows_nothing_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="not-found", body=planted_call(marks))
@@ -307,7 +307,7 @@ def test_a_failure_tells_nothing_secret(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
-def test_no_way_to_fail_tells_anything_secret(
+def test_no_kind_of_failure_shows_anything_secret(
     simulator: VapiSimulator,
     run_dag: RunDag,
     marks: Marks,
@@ -319,7 +319,7 @@ def test_no_way_to_fail_tells_anything_secret(
     def call(**fields: Any) -> str:
         return simulator.add_call(body={**body, "status": "ringing", **fields})
 
-    def at_second_look(**fault: Any) -> str:
+    def at_second_poke(**fault: Any) -> str:
         call_id = call()
         simulator.faults.add(Fault(path=f"/call/{call_id}"))
         simulator.faults.add(Fault(path=f"/call/{call_id}", **fault))
@@ -331,16 +331,16 @@ def test_no_way_to_fail_tells_anything_secret(
         call(status="ended", endedReason="customer-busy"),
         call(status="not-found"),
         call(status=f"gone-{API_KEY}", endedAt="2026-08-01T10:00:00Z", endedReason="voicemail"),
-        at_second_look(status=400, body=json.dumps({"message": f"not with {API_KEY}", "statusCode": 400})),
-        at_second_look(status=400, body=json.dumps({**body, "id": API_KEY})),
-        at_second_look(status=500, body=f"<html><title>{API_KEY}</title>{said}", content_type="text/html"),
-        at_second_look(status=302, headers={"Location": f"https://{API_KEY}.example.invalid/?key={API_KEY}"}),
-        at_second_look(body=f"<html><title>{API_KEY}</title>{said}", content_type="text/html"),
-        at_second_look(body=json.dumps([body])),
-        at_second_look(body=json.dumps({**body, "id": None})),
-        at_second_look(body=json.dumps({**body, "id": API_KEY})),
-        at_second_look(body=json.dumps(body)[:-200]),
-        at_second_look(reset="midway"),
+        at_second_poke(status=400, body=json.dumps({"message": f"not with {API_KEY}", "statusCode": 400})),
+        at_second_poke(status=400, body=json.dumps({**body, "id": API_KEY})),
+        at_second_poke(status=500, body=f"<html><title>{API_KEY}</title>{said}", content_type="text/html"),
+        at_second_poke(status=302, headers={"Location": f"https://{API_KEY}.example.invalid/?key={API_KEY}"}),
+        at_second_poke(body=f"<html><title>{API_KEY}</title>{said}", content_type="text/html"),
+        at_second_poke(body=json.dumps([body])),
+        at_second_poke(body=json.dumps({**body, "id": None})),
+        at_second_poke(body=json.dumps({**body, "id": API_KEY})),
+        at_second_poke(body=json.dumps(body)[:-200]),
+        at_second_poke(reset="midway"),
     ]
     run = run_dag(
         f"wait_poke_{'soft' if soft_fail else 'hard'}",
@@ -368,7 +368,7 @@ def test_no_way_to_fail_tells_anything_secret(
         pytest.param(None, id="nobody-there"),
     ],
 )
-def test_an_error_of_the_hook_holds_no_key_anywhere(
+def test_error_of_the_hook_never_contains_the_key(
     simulator: VapiSimulator, fault: Fault | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 0.2}}
@@ -380,12 +380,12 @@ def test_an_error_of_the_hook_holds_no_key_anywhere(
         simulator.faults.add(fault)
     with pytest.raises(VapiError) as failure:
         VapiHook().get_call(call_id)
-    told = told_by(failure.value)
-    assert API_KEY not in told
-    assert f"/call/{call_id}" in told
+    shown = shown_by(failure.value)
+    assert API_KEY not in shown
+    assert f"/call/{call_id}" in shown
 
 
-def test_a_call_shows_nothing_of_itself(simulator: VapiSimulator, marks: Marks) -> None:
+def test_repr_of_a_call_shows_no_content(simulator: VapiSimulator, marks: Marks) -> None:
     call_id = simulator.add_call(status="ringing", body=planted_call(marks))
     call = VapiHook().get_call(call_id)
     shown = [repr(call), str(call), f"{call}", f"{[call]}", repr(call.summary())]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a waiting task hands on is of use to the tasks after it."""
+"""Tasks downstream use what a waiting task returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
 
-def test_a_mapped_wait_hands_its_summaries_on(simulator: VapiSimulator, run_dag: Callable[..., Any]) -> None:
+def test_mapped_wait_returns_its_summaries(simulator: VapiSimulator, run_dag: Callable[..., Any]) -> None:
     reached = simulator.add_call(status="ended")
     missed = simulator.add_call(status="ended", body={"endedReason": "customer-busy"})
     run = run_dag("wait_for_list", call_ids=[missed, reached])
@@ -27,7 +27,7 @@ def test_a_mapped_wait_hands_its_summaries_on(simulator: VapiSimulator, run_dag:
         pytest.param("customer-busy", "Call again", ("skipped", "success"), id="missed"),
     ],
 )
-def test_a_dag_can_branch_on_the_outcome(
+def test_dag_can_branch_on_the_outcome(
     simulator: VapiSimulator,
     run_dag: Callable[..., Any],
     reason: str,

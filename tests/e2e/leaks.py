@@ -30,7 +30,7 @@ def log_files(folder: Path) -> dict[Path, str]:
 
 
 class CommandLines:
-    """PlacementStore the command lines of all processes of the machine, several times a second."""
+    """Keeps the command lines of all processes of the machine, several times a second."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()

@@ -184,7 +184,7 @@ def test_a_user_who_stops_a_deferred_task_ends_the_call_if_that_was_asked_for(
     airflow.wait_until(lambda: vapi.get_call(ids[asked])["status"] == "ended", 60, "the call has been ended")
     assert vapi.get_call(ids[asked])["endedReason"] == "manually-canceled"
     assert vapi.get_call(ids[not_asked])["status"] == "ringing"
-    said = f"The task was stopped. Call {ids[asked]} has been ended."
+    said = f"The task was stopped. Call {ids[asked]} was ended."
     airflow.wait_until(
         lambda: any(said in text for text in log_files(folder).values()), 30, "the triggerer says so"
     )

@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,28 +26,37 @@ import requests
 
 import vapi_provider.exceptions
 from airflow.configuration import conf
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Connection
+from airflow.providers.common.compat.sdk import AirflowFailException, Connection
 from airflow.sdk import DAG, task
-from vapi_provider import get_provider_info as info
 from vapi_provider.client import hang_up, responses, transport
-from vapi_provider.connection import VapiSettings, read_settings
+from vapi_provider.client.client import VapiClient
+from vapi_provider.connection import (
+    CONN_FIELDS,
+    DEFAULT_BASE_URL,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    UI_FIELD_BEHAVIOUR,
+    VapiSettings,
+    read_settings,
+)
 from vapi_provider.exceptions import VapiError
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.models.call import Call, CallStatus
 from vapi_provider.models.outcome import CallOutcome, outcome_of
-from vapi_provider.models.summary import check_include
+from vapi_provider.models.summary import CallSummary, check_include
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.placing import placement, search
 from vapi_provider.placing.decision import RULES, Rule
-from vapi_provider.placing.request import MAX_NAME_LENGTH
+from vapi_provider.placing.request import MAX_NAME_LENGTH, Customer
 from vapi_provider.polling import changes, connection, poller
+from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.simulator.__main__ import main as run_simulator
 from vapi_provider.simulator.timeline import DEFAULT_TIMELINE
 from vapi_provider.triggers import call as trigger
-from vapi_provider.waiting import mixin
+from vapi_provider.waiting import mixin, wait
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
 
@@ -176,16 +187,24 @@ def test_every_page_begins_with_its_licence(page: Path) -> None:
 
 # Blocks of Python
 
+# What the operator that contributors are shown takes from modules.
+FOR_CONTRIBUTORS = {
+    "Any": Any,
+    "RendersFields": RendersFields,
+    "Sequence": Sequence,
+    "VapiCallLink": VapiCallLink,
+    "show_call_id": show_call_id,
+}
+
 
 @pytest.mark.parametrize("block", [block for block in of("python") if block.file is None], ids=name)
 def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator) -> None:
     for _ in range(3):
         vapi_simulator.end_call(vapi_simulator.add_call(), cost=0.5)
+    # The simulator knows calls only.
+    vapi_simulator.faults.add(Fault(method="GET", path="/assistant", status=200, body="[]"))
     names = {
-        "Any": Any,
-        "BaseOperator": BaseOperator,
-        "Sequence": Sequence,
-        "VapiCallLink": VapiCallLink,
+        **FOR_CONTRIBUTORS,
         "VapiCallSensor": VapiCallSensor,
         "VapiCreateCallOperator": VapiCreateCallOperator,
         "VapiUpdateCallOperator": VapiUpdateCallOperator,
@@ -209,16 +228,16 @@ def test_the_hooks_examples_return_what_they_say(vapi_simulator: VapiSimulator) 
 
 
 def test_the_operator_that_contributors_are_shown_works(vapi_simulator: VapiSimulator) -> None:
-    names: dict[str, Any] = {
-        "Any": Any,
-        "BaseOperator": BaseOperator,
-        "Sequence": Sequence,
-        "VapiCallLink": VapiCallLink,
-    }
+    names: dict[str, Any] = dict(FOR_CONTRIBUTORS)
     exec(block_with("CONTRIBUTING.md", "class VapiGetCallOperator"), names)
     call_id = vapi_simulator.add_call(status="ringing")
-    operator = names["VapiGetCallOperator"](task_id="get", call_id=call_id)
-    assert operator.execute({})["status"] == "ringing"
+    operator = names["VapiGetCallOperator"](task_id="get", call_id={"id": call_id, "transcript": "secret"})
+    operator.render_template_fields({})
+    assert operator.call_id == call_id
+    pushed: dict[str, str] = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    assert operator.execute({"ti": ti})["status"] == "ringing"
+    assert pushed == {VapiCallLink().xcom_key: f"{vapi_simulator.url}/calls/{call_id}"}
 
 
 def project_of(page: str, folder: Path) -> int:
@@ -303,7 +322,8 @@ def test_a_connection_in_an_environment_variable_can_be_read(
     assert variable == "AIRFLOW_CONN_VAPI_DEFAULT"
     monkeypatch.setenv(variable, value)
     settings = read_settings(VapiHook.get_connection("vapi_default"))
-    assert (settings.api_key, settings.base_url) == ("YOUR_PRIVATE_KEY", "https://api.vapi.ai")
+    host = "api.eu.vapi.ai" if "eu" in value else "api.vapi.ai"
+    assert (settings.api_key, settings.base_url) == ("YOUR_PRIVATE_KEY", f"https://{host}")
     assert (settings.timeout, settings.max_retries) == ((10, 2) if "timeout" in value else (30, 4))
 
 
@@ -400,7 +420,10 @@ def test_every_command_of_airflow_is_one(words: list[str]) -> None:
     given = get_parser().parse_args(words[1:])
     if words[2] == "add":
         fields = {"conn_type": given.conn_type, "password": given.conn_password, "extra": given.conn_extra}
-        assert settings_of(**fields, port=given.conn_port).timeout == (60 if given.conn_extra else 30)
+        # The column that it is stored in makes a number of it.
+        settings = settings_of(**fields, port=int(given.conn_port) if given.conn_port else None)
+        assert settings.timeout == (60 if given.conn_extra else 30)
+        assert settings.base_url == DEFAULT_BASE_URL + (":443" if given.conn_port else "")
 
 
 def test_every_module_that_is_run_is_there() -> None:
@@ -465,7 +488,19 @@ def test_the_arguments_for_placing_are_those_of_the_code() -> None:
     )
     shown = {code_in(row[0])[0]: row[2] for row in rows}
     assert shown["deferrable"].endswith(f"`{made.deferrable}`")
-    assert (made.timeout, shown["timeout"].partition(", ")[2]) == (7 * 24 * 3600, "7 days")
+    assert (made.timeout, shown["timeout"]) == (12 * 3600, "12 hours")
+
+
+def test_the_arguments_without_effect_are_those_of_the_code() -> None:
+    text = " ".join(read(DOCS / "placing.md").split())
+    listed = re.search(r"the arguments without effect are (.*?), unless they have their default", text)
+    assert listed is not None
+    assert {name.partition("=")[0] for name in code_in(listed[1])} == mixin._ONLY_WHILE_WAITING.keys()
+
+
+def test_the_keys_of_a_customer_are_those_of_the_code() -> None:
+    rows = table("placing.md", "| key of `customer` |")
+    assert [code_in(row[0])[0] for row in rows] == list(Customer.__annotations__)
 
 
 def row_of(rule: Rule) -> list[str]:
@@ -480,7 +515,7 @@ def row_of(rule: Rule) -> list[str]:
     assert sum(besides.values()) == sum(condition is not None for condition in conditions)
     return [
         rule.name,
-        ", ".join(noted.value for noted in rule.noted or ()) or "any",
+        ", ".join(recorded.value for recorded in rule.recorded or ()) or "any",
         ", ".join(found.value for found in rule.found or ()) or "any",
         "; ".join(text for text, holds in besides.items() if holds),
         rule.step.value,
@@ -489,7 +524,7 @@ def row_of(rule: Rule) -> list[str]:
 
 
 def test_the_table_of_decisions_is_that_of_the_code() -> None:
-    assert table("placing.md", "| row | noted") == [row_of(rule) for rule in RULES]
+    assert table("placing.md", "| row | recorded") == [row_of(rule) for rule in RULES]
 
 
 def test_the_sensors_arguments_are_those_of_the_code() -> None:
@@ -528,21 +563,38 @@ def test_the_names_to_include_are_those_of_the_code() -> None:
     assert sorted(named) == sorted(among[1].split(", "))
 
 
+def test_the_summary_is_typed_as_it_is() -> None:
+    named = {code_in(row[0])[0] for row in table("operators.md", "| name | adds |")}
+    base = Call.model_validate({"id": CALL_ID}).summary()
+    assert CallSummary.__annotations__.keys() == base.keys() | named
+
+
 def test_the_fields_of_the_connection_are_those_of_the_code() -> None:
-    rows = table("connection.md", "| field |")
-    assert [code_in(row[0])[-1] for row in rows if row[0].startswith("extra")] == list(info.CONN_FIELDS)
-    assert {row[2] for row in rows[1:]} == {
-        f"`{info.DEFAULT_HOST}`",
-        f"{info.DEFAULT_TIMEOUT:g}",
-        str(info.DEFAULT_MAX_RETRIES),
-    }
+    rows = {row[0]: row[1:] for row in table("connection.md", "| field |")}
+    extra = {code_in(field)[-1]: cells for field, cells in rows.items() if field.startswith("extra")}
+    assert list(extra) == list(CONN_FIELDS)
+    for name, default in (("timeout", f"{DEFAULT_TIMEOUT:g}"), ("max_retries", str(DEFAULT_MAX_RETRIES))):
+        schema = CONN_FIELDS[name]["schema"]
+        assert extra[name][0].endswith(f"; {schema['minimum']} to {schema['maximum']}")
+        assert extra[name][1] == default
+    assert rows["host (*API base URL*)"][1] == f"`{DEFAULT_BASE_URL}`"
     labels = re.findall(r"^\| (\w+) \(\*(.*?)\*\)", read(DOCS / "connection.md"), re.MULTILINE)
-    assert dict(labels) == info.UI_FIELD_BEHAVIOUR["relabeling"]
+    assert dict(labels) == UI_FIELD_BEHAVIOUR["relabeling"]
 
 
-def test_the_hooks_methods_are_there() -> None:
-    for row in table("operators.md", "| method |"):
-        assert callable(getattr(VapiHook, code_in(row[0])[0]))
+def test_the_form_has_no_field_for_the_port() -> None:
+    assert "port" in UI_FIELD_BEHAVIOUR["hidden-fields"]
+    assert "The form has no field for the\nport." in read(DOCS / "connection.md")
+
+
+def test_the_hooks_methods_are_those_of_the_code() -> None:
+    listed = {code_in(row[0])[0] for row in table("operators.md", "| method |")}
+    public = {name for name in vars(VapiHook) if not name.startswith("_")}
+    airflows = {"conn_name_attr", "default_conn_name", "conn_type", "hook_name", "get_ui_field_behaviour"}
+    assert listed == public - airflows - {"get_connection_form_widgets", "client"}
+    reference = re.search(r"VapiHook\n +:members: (.*)", read(DOCS / "api.md"))
+    assert reference is not None
+    assert set(reference[1].split(", ")) == listed
 
 
 def test_the_exceptions_are_those_of_the_code() -> None:
@@ -600,18 +652,19 @@ def test_what_contributing_names_is_there(named: str) -> None:
 def of_connection(**fields: Any) -> Callable[[VapiSimulator], Any]:
     def connect(simulator: VapiSimulator) -> Any:
         base = {"conn_id": "vapi_default", "conn_type": "vapi", "password": "key"}
-        return VapiHook.from_connection(Connection(**{**base, **fields})).get_call(CALL_ID)
+        client = VapiClient(read_settings(Connection(**{**base, **fields})), logging.getLogger(__name__))
+        return client.get_call(CALL_ID)
 
     return connect
 
 
-def of_answer(extra: dict[str, Any], **fault: Any) -> Callable[[VapiSimulator], Any]:
-    def ask(simulator: VapiSimulator) -> Any:
+def of_response(extra: dict[str, Any], **fault: Any) -> Callable[[VapiSimulator], Any]:
+    def request(simulator: VapiSimulator) -> Any:
         simulator.faults.add(Fault(times=None, **fault))
         fields = {**json.loads(simulator.connection), "extra": json.dumps({"max_retries": 0, **extra})}
         return of_connection(**fields)(simulator)
 
-    return ask
+    return request
 
 
 def without_bundle(simulator: VapiSimulator) -> Any:
@@ -620,29 +673,74 @@ def without_bundle(simulator: VapiSimulator) -> Any:
         return of_connection(host="https://127.0.0.1:1")(simulator)
 
 
-def look_at_erased(simulator: VapiSimulator) -> Any:
+def wait_for_erased(simulator: VapiSimulator) -> Any:
     call_id = simulator.add_call(status="not-found")
     return VapiCallSensor(task_id="wait", call_id=call_id).poke({})
 
 
 def sensor_with(**arguments: Any) -> Callable[[VapiSimulator], Any]:
-    return lambda simulator: VapiCallSensor(task_id="wait", call_id=CALL_ID, **arguments)
+    return lambda simulator: VapiCallSensor(task_id="wait", call_id=CALL_ID, **arguments).poke({})
 
+
+CALL = {"assistant_id": "x", "phone_number_id": "y", "customer": {"number": "+12025550143"}}
+
+
+def operator_with(**arguments: Any) -> VapiCreateCallOperator:
+    return VapiCreateCallOperator(task_id="call", **{**CALL, **arguments})
+
+
+def place_to_unusable_number(simulator: VapiSimulator) -> Any:
+    return operator_with(customer={"number": "0151"})._place_and_wait({})
+
+
+def place_without_writing(simulator: VapiSimulator) -> Any:
+    def refuse(key: str, value: Any) -> None:
+        raise ConnectionError
+
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="call", try_number=1, map_index=-1)
+    store = SimpleNamespace(get=lambda key: None, set=refuse)
+    return operator_with()._place_and_wait({"ti": ti, "task_state_store": store})
+
+
+def lose_response_to_run(simulator: VapiSimulator) -> Any:
+    simulator.faults.add(Fault(method="POST", path="/assistant", status=502))
+    return VapiHook().run("POST", "/assistant", json={"name": "Ada"})
+
+
+def lose_response_to_delete(simulator: VapiSimulator) -> Any:
+    simulator.faults.add(Fault(method="DELETE", status=502, effect=True))
+    return VapiHook().delete_call(simulator.add_call(status="scheduled"))
+
+
+# Raised by a constructor, which Airflow runs when it parses the DAG.
+IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
+    "exactly one of assistant_id, squad_id and assistant is required": lambda _: operator_with(squad_id="z"),
+    "has no effect with wait_for_completion=False": lambda _: operator_with(wait_for_completion=False, timeout=5),
+    "does not take exponential_backoff": lambda _: VapiCallSensor(
+        task_id="wait", call_id=CALL_ID, exponential_backoff=True
+    ),
+}  # fmt: skip
 
 MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
+    **IMPORT_ERRORS,
     'starts with "Bearer"': of_connection(password="Bearer key"),
     "has unknown fields": of_connection(extra='{"timeot": 5}'),
-    "must be a whole URL such as": of_connection(host="api.vapi.ai"),
-    "call_id must be a call's id, a UUID": lambda simulator: VapiHook().get_call("+12025550117"),
-    "A later try may work": of_answer({}, status=503),
+    "must be a number from 1 to 75": of_connection(extra='{"timeout": 86400}'),
+    "must be a host name or a URL such as": of_connection(host="https://"),
+    "call_id is the text of a mapping": lambda simulator: VapiHook().get_call("{'id': 'x'}"),
+    "call_id must be the id of a call, a UUID": lambda simulator: VapiHook().get_call("+12025550117"),
+    "A later try may succeed": of_response({}, status=503),
     "the connection was refused": of_connection(host="http://127.0.0.1:1", extra='{"max_retries": 0}'),
-    "no complete answer within": of_answer({"timeout": 0.2}, delay=1),
-    "the file of certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names is not there": without_bundle,
-    "it never took place or was erased, and will not end": look_at_erased,
+    "no complete response within": of_response({"timeout": 1}, delay=2),
+    "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist": without_bundle,
+    "it never took place or was erased, and will not end": wait_for_erased,
+    "is not in E.164": place_to_unusable_number,
+    "Could not write the task's state": place_without_writing,
+    "The request may have taken effect": lose_response_to_run,
+    "delete it again to erase its data": lose_response_to_delete,
     "must be a datetime with a time zone": lambda simulator: VapiHook().list_calls(created_at_ge="yesterday"),
     "fail_on must be a list of outcomes among": sensor_with(fail_on="failed"),
     "include must be a list of names among": sensor_with(include=["recording"]),
-    "does not take exponential_backoff": sensor_with(exponential_backoff=True),
 }  # fmt: skip
 
 
@@ -657,8 +755,13 @@ def test_troubleshooting_lists_the_messages_of_the_readme_and_those_that_are_che
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: VapiSimulator) -> None:
-    with pytest.raises((VapiError, ValueError), match=re.escape(message)):
+    with pytest.raises(VapiError, match=re.escape(message)):
         MESSAGES[message](vapi_simulator)
+
+
+def test_the_page_says_which_mistakes_are_import_errors() -> None:
+    rows = table("troubleshooting.md", "| message |")
+    assert {row[0].strip("`") for row in rows if "does not import" in row[1]} == IMPORT_ERRORS.keys()
 
 
 # Figures
@@ -679,20 +782,24 @@ def test_a_message_is_what_troubleshooting_says(message: str, vapi_simulator: Va
         ("waiting", "some two minutes later", mixin.BACKSTOP_SECONDS == 120),
         ("waiting", "every 15 seconds, the default interval", VapiCallSensor(task_id="wait", call_id="x").poke_interval == 15),
         ("connection", "All tries of a request end within 75 seconds", transport.ALL_TRIES_SECONDS == 75),
-        ("connection", "after a passing error, at most 10", info.MAX_MAX_RETRIES == 10),
+        ("connection", "after a transient error; 0 to 10", CONN_FIELDS["max_retries"]["schema"]["maximum"] == 10),
         ("connection", "triggerers do within a minute", connection.CONNECTION_SECONDS == 60),
-        ("connection", "triggers share one look a minute", connection.CONNECTION_SECONDS == 60),
+        ("connection", "triggers share one look-up a minute", connection.CONNECTION_SECONDS == 60),
         ("operators", "within 75 seconds in all", transport.ALL_TRIES_SECONDS == 75),
-        ("operators", "408, 425, 429 and 5xx", sorted(responses._RETRY_STATUSES) == [408, 425, 429]),
-        ("operators", "a pause asked for that is longer than a minute", transport.MAX_RETRY_AFTER_SECONDS == 60),
+        ("operators", "408, 425, 429, 5xx", sorted(responses._RETRY_STATUSES) == [408, 425, 429]),
+        ("operators", "a requested pause that is longer than a minute", transport.MAX_RETRY_AFTER_SECONDS == 60),
         ("sensor", "deferred, never less than 5", poller.MIN_INTERVAL_SECONDS == 5),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH == 30),
-        ("placing", "a killed task goes on for 5 seconds", placement.KILL_SECONDS == 5),
-        ("placing", "the list may lag by 30", placement.LIST_LAG_SECONDS == 30),
-        ("placing", "its time limit (30 seconds", info.DEFAULT_TIMEOUT == 30),
-        ("placing", "from an hour before", placement.CLOCK_DIFFERENCE.total_seconds() == 3600),
+        ("placing", "a killed task goes on for 5 seconds", search.KILL_SECONDS == 5),
+        ("placing", "the list may lag by 30", search.LIST_LAG_SECONDS == 30),
+        ("placing", "its time limit (30 seconds", DEFAULT_TIMEOUT == 30),
+        ("placing", "from an hour before", search.CLOCK_DIFFERENCE.total_seconds() == 3600),
         ("placing", "up to 200 pages of 100 calls or 512 MiB", (search.MAX_PAGES, search.PAGE_SIZE, search.MAX_BYTES) == (200, 100, 2**29)),
         ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS == 3),
+        ("placing", "in the first 30 seconds after its placement", wait.READ_LAG_SECONDS == 30),
+        ("placing", "if its last search is more than 5 seconds old", placement.FRESH_SECONDS == 5),
+        ("placing", "The default of 12 hours", mixin.DEFAULT_TIMEOUT == 12 * 3600),
+        ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", mixin.DEFAULT_TIMEOUT == 12 * 3600),
         ("testing", "for 5 seconds at least", trigger.SETTLE_SECONDS == 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout == 604_800),
         ("troubleshooting", "[core] max_map_length`, 1,024 by default", conf.getint("core", "max_map_length") == 1024),

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG file loads: every scheduler parses it every few seconds."""
+"""What imports load: every scheduler parses a DAG file every few seconds, and the root is for the metadata too."""
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-# What Airflow's own bases load is not ours to avoid, so only what comes on top counts.
-PROGRAM = """
+import pytest
+
+import vapi_provider
+from vapi_provider import exceptions
+
+# What Airflow's own base classes load does not count, only what comes on top.
+DAG_FILE = """
 import json, sys
 from airflow.sdk import BaseOperator, BaseSensorOperator
 before = set(sys.modules)
@@ -17,12 +24,96 @@ from vapi_provider.sensors.call import *
 from vapi_provider.links.call import *
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-HEAVY = ("airflow.triggers", "pydantic", "requests", "tenacity", "urllib3", "vapi_provider.hooks")
+HEAVY = (
+    *("airflow.triggers", "pydantic", "requests", "tenacity", "urllib3"),
+    *("vapi_provider.client", "vapi_provider.hooks", "vapi_provider.polling", "vapi_provider.triggers"),
+)
+ROOT = """
+import json, sys
+import vapi_provider
+vapi_provider.__version__, dir(vapi_provider)
+print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] in ("airflow", "vapi_provider"))))
+"""
 
 
-def test_a_dag_file_loads_neither_http_nor_models_nor_triggers() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
-    loaded = json.loads(done.stdout.splitlines()[-1])
+def loaded_by(program: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
+
+
+def type_checking_imports() -> dict[str, str]:
+    """Return the names that the root imports for type checkers, with their modules."""
+    tree = ast.parse(Path(vapi_provider.__file__).read_text())
+    [block] = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    ]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert len(imports) == len(block.body)
+    return {
+        alias.asname or alias.name: (node.module or "").removeprefix("vapi_provider.")
+        for node in imports
+        for alias in node.names
+    }
+
+
+def test_dag_file_loads_neither_http_nor_models_nor_triggers() -> None:
+    loaded = loaded_by(DAG_FILE)
     assert "vapi_provider.sensors.call" in loaded
     heavy = [name for name in loaded if name.startswith(HEAVY) or name == "vapi_provider.models.call"]
     assert heavy == []
+
+
+def test_root_loads_none_of_its_modules_and_no_airflow() -> None:
+    assert loaded_by(ROOT) == ["vapi_provider"]
+
+
+def test_exports_are_those_of_type_checkers() -> None:
+    assert type_checking_imports() == vapi_provider._EXPORTS
+
+
+@pytest.mark.parametrize("name", vapi_provider._EXPORTS)
+def test_export_can_be_imported_and_is_listed(name: str) -> None:
+    exported = getattr(vapi_provider, name)
+    assert exported.__name__ == name
+    assert exported.__module__ == f"vapi_provider.{vapi_provider._EXPORTS[name]}"
+    assert name in dir(vapi_provider)
+
+
+def test_every_listed_name_exists() -> None:
+    assert [name for name in dir(vapi_provider) if not hasattr(vapi_provider, name)] == []
+    with pytest.raises(AttributeError, match="has no attribute 'VapiNothing'"):
+        _ = vapi_provider.VapiNothing
+    with pytest.raises(ImportError):
+        from vapi_provider import VapiNothing  # noqa: F401
+
+
+def test_exports_are_the_public_names_of_the_design() -> None:
+    errors = {
+        name
+        for name, value in vars(exceptions).items()
+        if isinstance(value, type) and issubclass(value, exceptions.VapiError)
+    }
+    classes = {
+        "VapiHook",
+        "VapiCreateCallOperator",
+        "VapiUpdateCallOperator",
+        "VapiCallSensor",
+        "VapiCallTrigger",
+    }
+    assert set(vapi_provider._EXPORTS) == errors | classes | {"CallOutcome"}
+
+
+def test_configuration_error_is_a_value_error() -> None:
+    for kind in (vapi_provider.VapiConfigurationError, vapi_provider.VapiConnectionNotFoundError):
+        with pytest.raises(ValueError, match="^no$"):
+            raise kind("no")
+    others = [
+        exceptions.VapiTransientError,
+        exceptions.VapiAuthenticationError,
+        exceptions.VapiCallNotFoundError,
+        exceptions.VapiCallInDoubtError,
+    ]
+    assert not any(issubclass(kind, ValueError) for kind in others)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow is told about the package."""
+"""The metadata that Airflow reads."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from importlib import metadata, resources
 from typing import Any
 
@@ -22,19 +24,27 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
-def test_the_metadata_is_what_airflow_expects() -> None:
+def run(program: str) -> str:
+    """Run a program in a fresh process; return its last line."""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_metadata_is_what_airflow_expects() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_the_connection_type_is_what_the_provider_yaml_allows() -> None:
+def test_connection_type_is_what_the_provider_yaml_allows() -> None:
     connection_types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
     jsonschema.validate(get_provider_info()["connection-types"], connection_types)
 
 
-def test_everything_that_the_metadata_names_is_there() -> None:
+def test_everything_that_the_metadata_names_exists() -> None:
     info = get_provider_info()
-    for kind in ("operators", "sensors", "hooks"):
+    for kind in ("operators", "sensors", "triggers", "hooks"):
         for entry in info[kind]:
+            assert entry["python-modules"]
             for module in entry["python-modules"]:
                 importlib.import_module(module)
     named = [*info["extra-links"], *(entry["hook-class-name"] for entry in info["connection-types"])]
@@ -43,14 +53,14 @@ def test_everything_that_the_metadata_names_is_there() -> None:
         assert hasattr(importlib.import_module(module), attribute)
 
 
-def test_the_distribution_is_the_one_that_the_metadata_names() -> None:
+def test_distribution_is_the_one_that_the_metadata_names() -> None:
     info = get_provider_info()
     assert info["package-name"] == "airflow-provider-vapi"
     assert info["versions"] == [__version__]
     assert metadata.version(info["package-name"]) == __version__
 
 
-def test_airflow_finds_the_provider_its_connection_type_and_its_link() -> None:
+def test_airflow_finds_provider_connection_type_and_link() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-vapi"].version == __version__
     hook = manager.hooks["vapi"]
@@ -59,7 +69,27 @@ def test_airflow_finds_the_provider_its_connection_type_and_its_link() -> None:
     assert "vapi_provider.links.call.VapiCallLink" in manager.extra_links_class_names
 
 
-def test_the_form_shows_key_and_url_and_hides_what_means_nothing() -> None:
+def test_metadata_is_read_without_importing_airflow() -> None:
+    # Airflow reads it while it is itself being imported.
+    imported = run(
+        "import sys\n"
+        "from vapi_provider.get_provider_info import get_provider_info\n"
+        "assert get_provider_info()['connection-types']\n"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('airflow', 'vapi_provider')))"
+    )
+    assert imported == "['vapi_provider', 'vapi_provider.connection', 'vapi_provider.get_provider_info']"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["exceptions", "client.client", "models.outcome", "hooks.vapi", "operators.call", "triggers.call"],
+)
+def test_any_module_can_be_imported_first(module: str) -> None:
+    # Importing Airflow makes it read this provider's metadata, while the module is half imported.
+    assert run(f"import vapi_provider.{module}\nprint('imported')") == "imported"
+
+
+def test_form_shows_key_and_url_and_hides_the_rest() -> None:
     [connection_type] = get_provider_info()["connection-types"]
     behaviour = connection_type["ui-field-behaviour"]
     assert set(behaviour["hidden-fields"]) == {"schema", "port", "login"}
@@ -68,7 +98,14 @@ def test_the_form_shows_key_and_url_and_hides_what_means_nothing() -> None:
     assert "https://api.vapi.ai" in behaviour["placeholders"]["host"]
 
 
-@pytest.mark.parametrize("name", ["timeout", "max_retries"])
-def test_the_forms_own_fields_may_stay_empty(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "low", "high", "default"), [("timeout", 1, 75, "30"), ("max_retries", 0, 10, "4")]
+)
+def test_fields_of_the_form_may_be_empty_and_have_bounds(
+    name: str, low: int, high: int, default: str
+) -> None:
     [connection_type] = get_provider_info()["connection-types"]
-    assert "null" in connection_type["conn-fields"][name]["schema"]["type"]
+    field = connection_type["conn-fields"][name]
+    assert "null" in field["schema"]["type"]
+    assert (field["schema"]["minimum"], field["schema"]["maximum"]) == (low, high)
+    assert f"{default} when empty" in field["description"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from airflow.sdk import Connection
+from vapi_provider.client.client import VapiClient
 from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiError
 from vapi_provider.hooks.vapi import VapiHook
@@ -72,7 +74,7 @@ def test_the_connections_from_the_environment_work(monkeypatch: pytest.MonkeyPat
         read.append((settings.base_url, settings.api_key, settings.timeout))
     assert read == [
         ("https://api.vapi.ai", "YOUR_PRIVATE_KEY", 30),
-        ("https://api.vapi.ai", "YOUR_PRIVATE_KEY", 5),
+        ("https://api.eu.vapi.ai", "YOUR_PRIVATE_KEY", 5),
     ]
 
 
@@ -96,12 +98,16 @@ def test_the_campaign_calls_each_person_once(
     vapi_simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0)
     for customer in people:
         arguments = {
-            name: mapped.partial_kwargs[name]
-            for name in ("assistant_id", "phone_number_id", "name", "wait_for_completion")
+            name: mapped.partial_kwargs[name] for name in ("assistant_id", "phone_number_id", "name")
         }
         operator = VapiCreateCallOperator(task_id="call", customer=customer, **arguments)
         ti = SimpleNamespace(
-            dag_id="campaign", run_id="r", task_id="call", try_number=1, xcom_push=lambda *_, **__: None
+            dag_id="campaign",
+            run_id="r",
+            task_id="call",
+            try_number=1,
+            map_index=0,
+            xcom_push=lambda *_, **__: None,
         )
         assert operator.execute({"ti": ti})["outcome"] == "completed"
     assert dict(vapi_simulator.rings) == {customer["number"]: 1 for customer in people}
@@ -135,18 +141,18 @@ def test_the_outcomes_and_their_examples_are_right() -> None:
 
 def test_the_sensors_arguments_and_their_defaults_are_those_of_the_code() -> None:
     sensor = VapiCallSensor(task_id="wait", call_id=CALL_ID)
-    header = "| argument | meaning |\n|---|---|\n| `call_id` (templated) | the call's id, a UUID |\n"
+    header = "| argument | meaning |\n|---|---|\n| `call_id` (templated) | the call's id, a UUID, or a call's summary |\n"
     table = README[README.index("**`VapiCallSensor`** waits") :]
     names = re.findall(r"^\| `(\w+)`", table[: table.index("What ends the wait")], re.MULTILINE)
     assert header in README
     assert all(hasattr(sensor, name) for name in names)
     assert (sensor.poke_interval, sensor.analysis_timeout, sensor.timeout) == (15, 60, 7 * 24 * 3600)
-    shown = re.search(r"`include` of the sensor adds content by name:(.*?)\.", README, re.DOTALL)
+    shown = re.search(r"`include` of a task that waits adds content by name:(.*?)\.", README, re.DOTALL)
     assert shown is not None
     assert check_include(re.findall(r"`(\w+)`", shown[1]))
 
 
-def answered(**fault: Any) -> Callable[[VapiSimulator], Any]:
+def returned(**fault: Any) -> Callable[[VapiSimulator], Any]:
     def read(simulator: VapiSimulator) -> Any:
         simulator.faults.add(Fault(method="GET", **fault))
         return VapiHook().get_call(CALL_ID)
@@ -157,7 +163,8 @@ def answered(**fault: Any) -> Callable[[VapiSimulator], Any]:
 def over(name: str, value: str) -> Callable[[VapiSimulator], Any]:
     def connect(simulator: VapiSimulator) -> Any:
         fields = {"conn_id": "vapi_default", "conn_type": "vapi", "password": "key", name: value}
-        return VapiHook.from_connection(Connection(**fields)).get_call(CALL_ID)
+        client = VapiClient(read_settings(Connection(**fields)), logging.getLogger(__name__))
+        return client.get_call(CALL_ID)
 
     return connect
 
@@ -178,34 +185,34 @@ def nest(message: str, status: int) -> str:
 MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "password (API key) is empty": over("password", ""),
     "holds the mask that Airflow shows in place of the key": over("password", "***"),
-    "an API key does not travel in the clear": over("host", "http://vapi.example"),
-    "was answered 401": answered(status=401),
-    "Use the private key, not the public one": answered(status=403, body=nest("Forbidden", 403)),
-    "refuses clients by their User-Agent": answered(
+    "must use https:// (http:// is allowed only for localhost)": over("host", "http://vapi.example"),
+    "returned 401": returned(status=401),
+    "Use the private key, not the public one": returned(status=403, body=nest("Forbidden", 403)),
+    "rejects clients by their User-Agent": returned(
         status=403, body="error code: 1010", content_type="text/plain"
     ),
-    "not Vapi's own answer": answered(status=404, body="<html>", content_type="text/html"),
-    "so there is no call to work on": lambda simulator: VapiHook().get_call("None"),
-    "Vapi takes at most 40": lambda simulator: VapiHook().update_call(CALL_ID, name="x" * 41),
-    "Check the call's id, and that the call belongs to the organization": lambda simulator: (
-        VapiHook().get_call(CALL_ID)
+    "This response is not Vapi's own": returned(status=404, body="<html>", content_type="text/html"),
+    "call_id is empty": lambda simulator: VapiHook().get_call("None"),
+    "Vapi accepts at most 40": lambda simulator: VapiHook().update_call(CALL_ID, name="x" * 41),
+    "Check the call id, and that the call belongs to the organization": lambda simulator: VapiHook().get_call(
+        CALL_ID
     ),
-    "The organization's rate limit is reached": answered(status=429, headers={"Retry-After": "3600"}),
-    "The organization has too many calls at once": lambda simulator: [place(0) for _ in range(11)],
+    "The organization's rate limit is reached": returned(status=429, headers={"Retry-After": "3600"}),
+    "The organization is over its concurrency limit": lambda simulator: [place(0) for _ in range(11)],
     "A call may have been placed": lambda simulator: (
         simulator.faults.add(Fault(method="POST", status=502, effect=True)),
         place(0),
     ),
-    "Redirects are not followed": answered(status=302, headers={"Location": "https://elsewhere.example/x"}),
+    "Redirects are not followed": returned(status=302, headers={"Location": "https://elsewhere.example/x"}),
 }
 # The others are the messages of tests of the sensor, of paging and of a missing connection.
 ELSEWHERE = {
-    "There is no connection 'vapi_default'",
+    "Airflow finds no connection 'vapi_default'",
     "had not ended after",
     "which is in fail_on",
-    "cannot be waited for in the triggerer",
+    "The triggerer cannot read call",
     "that this task does not know",
-    "cannot go on",
+    "cannot continue",
 }
 
 

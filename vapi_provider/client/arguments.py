@@ -33,9 +33,7 @@ def check_call_id(call_id: Any) -> str:
     """
     Check a call id before it becomes part of a path.
 
-    :param call_id: a UUID of any version, in any case, with or without white space around it; or a call's summary
     :raises VapiConfigurationError: for anything else
-    :return: the id in lower case, without white space
     """
     if isinstance(call_id, Mapping):
         call_id = call_id.get("id", call_id)
@@ -62,10 +60,7 @@ def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     """
     Check the id of a resource whose calls are to be listed.
 
-    :param resource_id: the id, or None for no filter
-    :param parameter: the name to use in the error
     :raises VapiConfigurationError: for anything else; an empty string does not mean all calls
-    :return: the id without white space around it, a UUID in lower case; None for no filter
     """
     if resource_id is None:
         return None
@@ -92,10 +87,7 @@ def check_name(name: Any, *, call_id: str) -> str:
     """
     Check a call's new name.
 
-    :param name: 1 to 40 characters, not blank
-    :param call_id: the call to name in the error
     :raises VapiConfigurationError: for anything else, including "None", which a template makes of a None
-    :return: the name, unchanged
     """
     problem = None
     if not isinstance(name, str):
@@ -114,10 +106,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
     """
     Check an instant and write it as Vapi reads it.
 
-    :param instant: a datetime with a time zone, the same as an ISO 8601 string, or None
-    :param parameter: the name to use in the error
     :raises VapiConfigurationError: for anything else, including a datetime without a time zone
-    :return: ISO 8601 with an offset; None for None
     """
     # Here, not at the top: a DAG file that places calls imports this module and needs no pydantic.
     from vapi_provider.models.call import parse_instant
@@ -137,9 +126,7 @@ def check_page_size(page_size: Any) -> int:
     """
     Check how many calls a page should hold.
 
-    :param page_size: 1 to 1000
     :raises VapiConfigurationError: for anything else
-    :return: the page size
     """
     if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
         raise VapiConfigurationError(
@@ -153,9 +140,7 @@ def check_request(request: Any) -> dict[str, Any]:
     """
     Check the body of a request to place a call, as far as its own fields do not matter.
 
-    :param request: a JSON object for one customer
     :raises VapiConfigurationError: for anything else
-    :return: the body
     """
     if not isinstance(request, Mapping) or not request:
         raise VapiConfigurationError(
@@ -176,11 +161,7 @@ def check_endpoint(method: Any, path: Any, json_body: Any) -> str:
     """
     Check a request to an endpoint that has no method of its own.
 
-    :param method: GET, POST, PATCH, PUT or DELETE, in any case
-    :param path: the path below the base URL, such as ``/assistant``
-    :param json_body: the body
     :raises VapiConfigurationError: for another method or path, a body that is not JSON, and for placing a call
-    :return: the method in upper case
     """
     verb = method.upper() if isinstance(method, str) else None
     if verb not in _METHODS:

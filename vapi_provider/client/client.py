@@ -5,19 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vapi_provider.client.arguments import (
-    check_call_id,
-    check_endpoint,
-    check_filter_id,
-    check_instant,
-    check_name,
-    check_page_size,
-)
+from vapi_provider.client.arguments import check_call_id, check_endpoint, check_name
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
@@ -81,14 +73,9 @@ class VapiClient:
         return _call(self._transport.send(ApiRequest("GET", f"/call/{checked_id}")), checked_id)
 
     def get_status(self, call_id: str) -> CallStatusView:
-        """
-        Read the part of a call that shows whether it is over, at a fraction of the cost of :meth:`get_call`.
-
-        :param call_id: the call's id
-        :return: the view
-        """
+        """Read the part of a call that shows whether it is over, at a fraction of the cost of a whole one."""
         checked_id = check_call_id(call_id)
-        response = self._transport.send(ApiRequest("GET", f"/call/{checked_id}", parses=False))
+        response = self._send_for_views(f"/call/{checked_id}")
         try:
             view = _STATUS_VIEW.validate_json(response.body)
         except ValidationError:
@@ -116,7 +103,6 @@ class VapiClient:
         """
         Send one DELETE, which cancels a scheduled call and erases the data of one that is over.
 
-        :param call_id: the call's id
         :raises VapiTransientError: when the response was lost, so that the call may or may not be deleted
         """
         # An empty body deletes the call in the path; a list of ids would delete others.
@@ -149,55 +135,22 @@ class VapiClient:
             self.delete_call(call_id)
         return None
 
-    def list_calls(
-        self,
-        *,
-        assistant_id: str | None = None,
-        phone_number_id: str | None = None,
-        created_at_ge: datetime | str | None = None,
-        created_at_lt: datetime | str | None = None,
-        updated_at_ge: datetime | str | None = None,
-        updated_at_lt: datetime | str | None = None,
-        page_size: int = 100,
-    ) -> Iterator[Call]:
-        """List calls, newest first; see :meth:`~vapi_provider.hooks.vapi.VapiHook.list_calls`."""
-        filters: dict[str, str | None] = {
-            "assistantId": check_filter_id(assistant_id, parameter="assistant_id"),
-            "phoneNumberId": check_filter_id(phone_number_id, parameter="phone_number_id"),
-            "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
-            "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
-            "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),
-            "updatedAtLt": check_instant(updated_at_lt, parameter="updated_at_lt"),
-        }
+    def list_calls(self, filters: Mapping[str, str | None], page_size: int) -> Iterator[Call]:
+        """List calls, newest first, by checked filters under the API's own names; None stands for no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
-        return newest_first(lambda page: self.list_page({**given, **page}), check_page_size(page_size))
+        return newest_first(lambda page: self.list_page({**given, **page}), page_size)
 
     def list_page(self, params: Mapping[str, Any]) -> list[Call]:
-        """
-        Read one page of the list (https://docs.vapi.ai/api-reference/calls/list).
-
-        :param params: the query, under the API's own names: ``limit``, ``createdAtLe`` and the like
-        :return: the calls in Vapi's order
-        """
+        """Read one page of the list (https://docs.vapi.ai/api-reference/calls/list)."""
         response = self._transport.send(ApiRequest("GET", "/call", params=params))
         return [_parse(response, row, Call) for row in _rows(response)]
 
     def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
-        """
-        Read one page of the list, and the part of each call that shows whether it is over.
-
-        :param params: the query, under the API's own names
-        :return: the page
-        """
+        """Read one page of the list, and the part of each call that shows whether it is over."""
         return self._page(params, _STATUS_VIEWS)
 
     def list_placed(self, params: Mapping[str, Any]) -> CallPage[PlacedCallView]:
-        """
-        Read one page of the list, and the part of each call that shows which task placed it.
-
-        :param params: the query, under the API's own names
-        :return: the page
-        """
+        """Read one page of the list, and the part of each call that shows which task placed it."""
         return self._page(params, _PLACED_VIEWS)
 
     def run(
@@ -223,8 +176,12 @@ class VapiClient:
             detail=failure.detail,
         )
 
+    def _send_for_views(self, path: str, params: Mapping[str, Any] | None = None) -> ApiResponse:
+        # pydantic parses views from bytes; the JSON is needed only where a body that is not JSON is repeated.
+        return self._transport.send(ApiRequest("GET", path, params, parses=self.settings.max_retries > 0))
+
     def _page(self, params: Mapping[str, Any], views: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
-        response = self._transport.send(ApiRequest("GET", "/call", params=params, parses=False))
+        response = self._send_for_views("/call", params)
         try:
             rows = views.validate_json(response.body)
         except ValidationError:

@@ -37,16 +37,7 @@ def no_response(
     limit: float,
     surrounding: BaseException | None,
 ) -> VapiTransientError:
-    """
-    Build the error for a request that got no complete response.
-
-    :param error: what requests raised; its own text can contain URLs and headers
-    :param settings: the connection
-    :param request: the request
-    :param limit: its time limit in seconds
-    :param surrounding: what the caller was handling when it sent the request, which is not a cause
-    :return: the error
-    """
+    """Build the error for a request that got no complete response."""
     causes = list(_causes(error, surrounding))
     is_about_certificates = _is_bundle_missing(error) or any(
         isinstance(cause, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes

@@ -55,13 +55,10 @@ def end_call(client: VapiClient, call_id: str) -> str:
     After a transient failure the call is read again and the decision made anew, once: what the first try did is not
     done twice.
 
-    :param client: the client
-    :param call_id: the call's id
     :raises VapiConfigurationError: when the id is unusable; nothing is sent then
     :raises VapiCallNotFoundError: when there is no such call
     :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
     :raises VapiTransientError: for a transient failure; the call may go on
-    :return: what was done, in a sentence
     """
     checked_id = check_call_id(call_id)
     failure: VapiTransientError
@@ -74,13 +71,7 @@ def end_call(client: VapiClient, call_id: str) -> str:
 
 
 def hang_up(client: VapiClient, call_id: str) -> str:
-    """
-    End a call and raise nothing, for callers that have something more important to raise.
-
-    :param client: the client, with the limits that the caller can afford
-    :param call_id: the call's id
-    :return: what was done, or what failed, in a sentence for the log
-    """
+    """End a call and raise nothing, for callers that have something more important to raise."""
     try:
         return end_call(client, call_id)
     except VapiError as error:
@@ -88,13 +79,7 @@ def hang_up(client: VapiClient, call_id: str) -> str:
 
 
 def hang_up_soon(client: VapiClient, call_id: str) -> str:
-    """
-    End a call within 3 seconds, even in a signal handler that has interrupted the client in a request.
-
-    :param client: the client of the task
-    :param call_id: the call's id
-    :return: what was done, or what failed, in a sentence for the log
-    """
+    """End a call within 3 seconds, even in a signal handler that has interrupted the client in a request."""
     own = VapiClient(client.settings.limited(timeout=HANG_UP_REQUEST_SECONDS, max_retries=0), client.log)
     done: list[str] = []
     # A thread that is left behind goes on for as long as the process does.

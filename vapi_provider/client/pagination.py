@@ -22,11 +22,8 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
     Each page begins where the one before ended, with an overlap, and duplicates are dropped by id. The server may
     return fewer calls than requested, so the last page is the one that is not full and brings nothing new.
 
-    :param read_page: requests one page, given the query's ``limit`` and bound on ``createdAt``
-    :param page_size: how many calls to request at once
     :raises VapiTransientError: when calls could be missed: more of them share one instant than fit on a page, or the
         list is not sorted
-    :return: the calls, newest first
     """
     pager = _Pager[ViewT](page_size)
     while not pager.is_done:
@@ -72,7 +69,6 @@ class _Pager(Generic[ViewT]):
         """
         Take in the response to the probe.
 
-        :param rows: the calls in it
         :raises VapiTransientError: when there are calls that the page out of order did not show
         """
         self.probe = None

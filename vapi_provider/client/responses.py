@@ -144,12 +144,7 @@ class ApiResponse:
         return self.body.decode(json.detect_encoding(self.body), "surrogatepass")
 
     def unreadable(self, what: str) -> UnreadableResponseError:
-        """
-        Build the error for a success that is not what the endpoint returns.
-
-        :param what: what came instead
-        :return: the error
-        """
+        """Build the error for a success that is not what the endpoint returns."""
         return UnreadableResponseError(
             f"{self.method} {self.path} returned {self.status} with {what}. A proxy between Airflow and Vapi may have "
             "responded instead; a later try may succeed.",
@@ -159,12 +154,7 @@ class ApiResponse:
         )
 
     def error(self, settings: VapiSettings) -> VapiError:
-        """
-        Build the error that a status other than 2xx means.
-
-        :param settings: the connection, which the advice names
-        :return: the error; its class says whether a later try may succeed
-        """
+        """Build the error that a status other than 2xx means."""
         detail = _one_line(self.mask.in_text(self._plain_text() if self._message is None else self._message))
         kind, advice = self._kind_and_advice(settings)
         error = kind(

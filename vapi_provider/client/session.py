@@ -85,13 +85,7 @@ class _Session(requests.Session):
 
 
 def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.Session:
-    """
-    Open a session that sends a User-Agent and keeps the time limit of every request.
-
-    :param settings: the connection
-    :param with_key: whether requests for the API's own origin are authenticated
-    :return: the session
-    """
+    """Open a session that sends a User-Agent and keeps the time limit of every request."""
     session = _Session(settings.timeout)
     session.auth = _BearerAuth(settings) if with_key else _NoAuth()
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
@@ -118,13 +112,7 @@ class KeyMask:
         return self._pattern.sub(_MASK, text)
 
     def in_json(self, value: Any, text: str) -> Any:
-        """
-        Mask the key in every string of a JSON value, in place.
-
-        :param value: the value
-        :param text: the JSON text of the value
-        :return: the value
-        """
+        """Mask the key in every string of a JSON value, in place."""
         # Within JSON the key can also be written with escapes.
         may_hold_key = "\\u" in text or "\\/" in text or self._pattern.search(text)
         waiting = [value] if self._is_plausible and may_hold_key and isinstance(value, (dict, list)) else []

@@ -79,8 +79,6 @@ class VapiTransport:
         """
         Send a request that must not take effect twice.
 
-        :param request: the request
-        :param ends_at: when to give up at the latest, by the monotonic clock
         :raises VapiTransientError: for a transient failure; ``had_no_effect`` is whether it certainly did nothing
         :raises VapiPermanentError: when Vapi refuses
         """
@@ -147,11 +145,7 @@ class VapiTransport:
 
 
 def may_repeat(error: BaseException) -> bool:
-    """
-    Return True if the same request may succeed after a pause that a task can sit out.
-
-    :param error: what sending it raised
-    """
+    """Return True if the same request may succeed after a pause that a task can sit out."""
     return (
         isinstance(error, VapiTransientError)
         and error.is_repeatable
@@ -160,13 +154,7 @@ def may_repeat(error: BaseException) -> bool:
 
 
 def pause_after(error: BaseException | None, attempt: int) -> float:
-    """
-    Return the pause before the next try: as long as the server asks, else exponential with full jitter.
-
-    :param error: what the last try raised
-    :param attempt: the number of the try that failed, from 1
-    :return: the pause in seconds
-    """
+    """Return the pause before the next try: as long as the server asks, else exponential with full jitter."""
     asked = error.retry_after if isinstance(error, VapiTransientError) else None
     if asked is None:
         return random.uniform(0, min(_MAX_BACKOFF_SECONDS, 2.0 ** (attempt - 1)))
@@ -195,12 +183,7 @@ class RepeatBudget:
         """How many tries have failed."""
 
     def pause_after(self, error: VapiError) -> float | None:
-        """
-        Count a failed try.
-
-        :param error: what it raised
-        :return: the pause before the next try, in seconds; None when there is to be none
-        """
+        """Count a failed try."""
         self.failed += 1
         pause = pause_after(error, self.failed)
         is_spent = self.failed > self._max_retries or time.monotonic() + pause > self._ends_at

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.client.arguments import check_request
+from vapi_provider.client.arguments import check_filter_id, check_instant, check_page_size, check_request
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import end_call
 from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR, read_settings
@@ -257,15 +257,15 @@ class VapiHook(BaseHook):
         :raises VapiPermanentError: when Vapi refuses
         :return: an iterator over the calls
         """
-        return self.client.list_calls(
-            assistant_id=assistant_id,
-            phone_number_id=phone_number_id,
-            created_at_ge=created_at_ge,
-            created_at_lt=created_at_lt,
-            updated_at_ge=updated_at_ge,
-            updated_at_lt=updated_at_lt,
-            page_size=page_size,
-        )
+        filters = {
+            "assistantId": check_filter_id(assistant_id, parameter="assistant_id"),
+            "phoneNumberId": check_filter_id(phone_number_id, parameter="phone_number_id"),
+            "createdAtGe": check_instant(created_at_ge, parameter="created_at_ge"),
+            "createdAtLt": check_instant(created_at_lt, parameter="created_at_lt"),
+            "updatedAtGe": check_instant(updated_at_ge, parameter="updated_at_ge"),
+            "updatedAtLt": check_instant(updated_at_lt, parameter="updated_at_lt"),
+        }
+        return self.client.list_calls(filters, check_page_size(page_size))
 
     def test_connection(self) -> tuple[bool, str]:
         """

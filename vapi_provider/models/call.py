@@ -48,14 +48,9 @@ _validate_instant = TypeAdapter(datetime).validate_strings
 
 
 def parse_instant(value: Any) -> datetime | None:
-    """
-    Parse an instant in ISO 8601.
-
-    :param value: the text
-    :return: the instant, with a time zone if the text has one; None for anything but ISO 8601
-    """
-    # pydantic takes a bare number for seconds since 1970; here it is something else.
-    if not isinstance(value, str) or "-" not in value[1:]:
+    """Parse an instant in ISO 8601, with or without a time zone; None for anything else."""
+    # pydantic takes a bare number, 1.5e-3 too, for seconds since 1970; here it is something else.
+    if not (isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-"):
         return None
     try:
         return _validate_instant(value)
@@ -64,12 +59,7 @@ def parse_instant(value: Any) -> datetime | None:
 
 
 def read_instant(value: Any) -> datetime | None:
-    """
-    Read an instant as Vapi writes it.
-
-    :param value: what stands in the place of one
-    :return: the instant, with a time zone; None for anything but ISO 8601
-    """
+    """Read an instant as Vapi writes it, with a time zone; None for anything but ISO 8601."""
     instant = parse_instant(value)
     return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
@@ -288,12 +278,7 @@ class Call(CallStatusView):
 
 
 def over_limit_message(limits: Any) -> str:
-    """
-    Explain that the organization is at its concurrency limit, and what to do.
-
-    :param limits: the ``subscriptionLimits`` of Vapi's response, if there are any
-    :return: some sentences
-    """
+    """Explain the concurrency limit by the ``subscriptionLimits`` of a response, if there are any, and what to do."""
     limits = limits if isinstance(limits, dict) else {}
     limit = finite_number(limits.get("concurrencyLimit"))
     left = finite_number(limits.get("remainingConcurrentCalls"))

@@ -21,23 +21,12 @@ _MAX_DEPTH = 50
 
 
 def clean_line(value: str | None) -> str | None:
-    """
-    Remove control characters and lone surrogates from a string.
-
-    :param value: the string as Vapi sent it; None stays None
-    :return: a string that is safe in a log line, an XCom and the database
-    """
+    """Remove control characters and lone surrogates from a string."""
     return None if value is None else _UNSAFE_IN_LINE.sub("", value)
 
 
 def clean_json(value: Any, depth: int = 0) -> Json:
-    """
-    Copy a JSON value so that Airflow can store it.
-
-    :param value: the value; what is not JSON becomes None
-    :param depth: how deep it is nested; what is nested too deep becomes None
-    :return: the copy, its strings without control characters except line breaks and tabs
-    """
+    """Copy a JSON value so that Airflow can store it."""
     if isinstance(value, str):
         return _UNSAFE_IN_TEXT.sub("", value)
     if isinstance(value, float):
@@ -52,12 +41,7 @@ def clean_json(value: Any, depth: int = 0) -> Json:
 
 
 def finite_number(value: Any) -> float | None:
-    """
-    Read a number as Vapi writes it, as an int or a float.
-
-    :param value: what stands in the place of a number
-    :return: the number; None for anything else, and for one that is not finite or too large
-    """
+    """Read a number as Vapi writes it, as an int or a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

@@ -94,20 +94,12 @@ def outcome_of(ended_reason: str | None) -> CallOutcome:
 
 
 def was_never_dialled(ended_reason: str | None) -> bool:
-    """
-    Return True if a call that ended for this reason cannot have made a phone ring.
-
-    :param ended_reason: Vapi's ``endedReason``
-    """
+    """Return True if a call that ended for this reason cannot have made a phone ring."""
     return bool(re.fullmatch(_NEVER_DIALLED, _normalized(ended_reason)))
 
 
 def is_over_limit(ended_reason: str | None) -> bool:
-    """
-    Return True if a call ended because the organization was at its concurrency limit.
-
-    :param ended_reason: Vapi's ``endedReason``
-    """
+    """Return True if a call ended because the organization was at its concurrency limit."""
     return bool(re.fullmatch(_OVER_LIMIT, _normalized(ended_reason)))
 
 

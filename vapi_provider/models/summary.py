@@ -146,9 +146,7 @@ def check_include(include: Iterable[str]) -> tuple[str, ...]:
     """
     Check the names of the content that a summary should contain beyond its base fields.
 
-    :param include: any of analysis, cost_breakdown, customer, messages, structured_outputs, transcript
     :raises VapiConfigurationError: for an unknown name, and for a single string in place of a list
-    :return: the names
     """
     names = None if isinstance(include, str) or not isinstance(include, Iterable) else tuple(include)
     if names is None or any(name not in tuple(_INCLUDES) for name in names):
@@ -167,10 +165,7 @@ def summarize(call: Call, include: Iterable[str] = ()) -> CallSummary:
     """
     Build the summary of a call, JSON-ready and safe for XCom.
 
-    :param call: the call
-    :param include: names of content to add, see :func:`check_include`
     :raises VapiConfigurationError: for an unknown name in ``include``
-    :return: the base fields and one key for each name in ``include``
     """
     names = check_include(include)
     base = {

@@ -209,7 +209,8 @@ class VapiCreateCallOperator(WaitsForCall):
         misuse = find_misuse({name: getattr(self, name) for name in _REQUEST_ARGUMENTS})
         useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
         if misuse is None and useless:
-            misuse = f"{', '.join(useless)} has no effect with wait_for_completion=False"
+            verb = "has" if len(useless) == 1 else "have"
+            misuse = f"{' and '.join(useless)} {verb} no effect with wait_for_completion=False"
         if misuse is not None:
             raise VapiConfigurationError(f"Task {self.task_id!r}: {misuse}.")
 

@@ -99,12 +99,7 @@ class Rule(NamedTuple):
 _NONE_THERE = (Found.NOTHING, Found.NEVER_RANG)
 
 RULES = (
-    Rule(
-        "call found",
-        Step.ADOPT,
-        "The call exists; how it went is a result.",
-        found=(Found.CALL,),
-    ),
+    Rule("call found", Step.ADOPT, "The call exists; how it went is a result.", found=(Found.CALL,)),
     Rule(
         "id recorded",
         Step.READ,
@@ -177,10 +172,5 @@ RULES = (
 
 
 def decide(known: Knowledge) -> Rule:
-    """
-    Decide the next step.
-
-    :param known: what is known
-    :return: the row of the table that applies, with the step to take
-    """
+    """Decide the next step."""
     return next(rule for rule in RULES if rule.applies(known))

@@ -11,12 +11,7 @@ _RECOGNISED_BY = ("number", "sip_uri")
 
 
 def mask_customer(customer: Any) -> Any:
-    """
-    Mask a customer, except for the last two characters of the number.
-
-    :param customer: the argument, rendered
-    :return: the same keys with masked values
-    """
+    """Mask a customer, except for the last two characters of the number."""
     if not isinstance(customer, Mapping):
         return mask_values(customer)
     return {
@@ -26,12 +21,7 @@ def mask_customer(customer: Any) -> Any:
 
 
 def mask_values(value: Any) -> Any:
-    """
-    Mask every value of a structure and keep its keys.
-
-    :param value: an argument, rendered
-    :return: the same structure with masked values
-    """
+    """Mask every value of a structure and keep its keys."""
     if isinstance(value, Mapping):
         return {name: mask_values(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -40,10 +30,5 @@ def mask_values(value: Any) -> Any:
 
 
 def mask_ending(text: str) -> str:
-    """
-    Mask a phone number or SIP URI, except for its end, by which its owner recognises it.
-
-    :param text: the number
-    :return: a mask and the last two characters
-    """
+    """Mask a phone number or SIP URI, except for its end, by which its owner recognises it."""
     return f"{MASK}{text[-2:]}" if len(text) > 4 else MASK

@@ -117,7 +117,6 @@ class CallPlacement:
 
         :raises VapiConcurrencyLimitError: when Vapi did not dial it, over the concurrency limit
         :raises VapiError: when it could not be read
-        :return: the call; None when it never rang, so that :meth:`run` has to go on
         """
         if self._placed is not None:
             self._log.info("Placed call %s. Its token is %s.", self.call_id, self.state.token)

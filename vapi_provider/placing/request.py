@@ -93,11 +93,7 @@ class CallRequest:
         return datetime.fromisoformat(due).timestamp() if due else None
 
     def carrying(self, token: str) -> dict[str, Any]:
-        """
-        Return the body with the token in the name and in the variable values.
-
-        :param token: the token
-        """
+        """Return the body with the token in the name and in the variable values."""
         overrides = self.body.get(self.overrides) or {}
         values = {**(overrides.get("variableValues") or {}), TOKEN_VARIABLE: token}
         name = " ".join(part for part in (self.body.get("name"), f"#{token}") if part)
@@ -105,12 +101,7 @@ class CallRequest:
 
 
 def find_misuse(arguments: Mapping[str, Any]) -> str | None:
-    """
-    Find arguments that are missing or exclude each other, by which are given and not by their values.
-
-    :param arguments: the operator's arguments by name, rendered or not
-    :return: what is wrong; None when nothing is
-    """
+    """Find arguments that are missing or exclude each other, by which are given and not by their values."""
     extra = arguments["extra_body"]
     if not isinstance(extra, (Mapping, type(None))):
         # What a template or a task makes of it is known later.
@@ -133,9 +124,7 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     """
     Check a call's arguments, all of them rendered, and build its request.
 
-    :param arguments: the operator's arguments by name
     :raises VapiConfigurationError: naming the argument that is wrong; nothing is sent then
-    :return: the request
     """
     checked = {
         name: check(name, arguments[name]) for name, check in _CHECKS.items() if arguments[name] is not None

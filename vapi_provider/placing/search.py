@@ -66,23 +66,15 @@ class CallSearch:
         self._newest: datetime | None = None
 
     def settles_at(self, last_sending: float) -> float:
-        """
-        Return when a search is late enough to show the call of a request.
-
-        :param last_sending: when the request was about to be sent, in seconds since 1970
-        """
+        """Return when a search is late enough to show the call of a request."""
         return last_sending + self._client.settings.timeout + KILL_SECONDS + LIST_LAG_SECONDS
 
     def run(self, state: PlacementState, *, since: float | None, is_again: bool = False) -> SearchResult:
         """
         Search once.
 
-        :param state: what is recorded about the call
-        :param since: when it can have been placed at the earliest, in seconds since 1970, by our clock
-        :param is_again: whether only what came since the last search matters
         :raises VapiTransientError: when the list could not be read
         :raises VapiPermanentError: when Vapi refuses to list calls
-        :return: what was found
         """
         began_at = time.monotonic()
         oldest: datetime | None = None
@@ -117,14 +109,8 @@ def search_calls(
     """
     Search for the calls with a token, and choose one that made a phone ring, or still may.
 
-    :param client: the client
-    :param token: the token
-    :param since: when the oldest of them can have been created, by Vapi's clock
-    :param assistant_id: their assistant
-    :param phone_number_id: their phone number
     :raises VapiTransientError: when the list could not be read
     :raises VapiPermanentError: when Vapi refuses to list calls
-    :return: what was found
     """
     filters = {
         "assistantId": assistant_id,
@@ -151,11 +137,7 @@ def search_calls(
 
 
 def never_rang(call: Call | PlacedCallView) -> bool:
-    """
-    Return whether a call is over without ever having been dialled.
-
-    :param call: the call
-    """
+    """Return whether a call is over without ever having been dialled."""
     return call.has_ended and was_never_dialled(call.ended_reason)
 
 

@@ -63,9 +63,7 @@ class PlacementStore:
         """
         Return what an earlier try recorded about this call and still counts.
 
-        :param blank: the state of a call without a record
         :raises Exception: when there is a store and it cannot be read
-        :return: the state; the blank one where nothing counts, or there is no store
         """
         recorded = self._store.get(_KEY) if self._store is not None else None
         if not recorded:
@@ -87,7 +85,6 @@ class PlacementStore:
         """
         Record a state in place of the former one; without a store, nothing happens.
 
-        :param state: the state
         :raises Exception: when Airflow does not take it, as from a try that another one has superseded
         """
         if self._store is not None:

@@ -21,24 +21,12 @@ _LENGTH = 8
 
 
 def make_token(context: Context, request: CallRequest) -> str:
-    """
-    Make the token of a call: the same for every try, another for another callee, run, task or Airflow.
-
-    :param context: the context of the running task
-    :param request: the call
-    :return: eight letters and digits
-    """
+    """Make the token of a call: the same for every try, another for another callee, run, task or Airflow."""
     return _digest([*_scope(context), request.person, request.caller])
 
 
 def fingerprint_person(context: Context, request: CallRequest) -> str:
-    """
-    Return a fingerprint of the callee, which shows nothing of the number.
-
-    :param context: the context of the running task
-    :param request: the call
-    :return: letters and digits
-    """
+    """Return a fingerprint of the callee, which shows nothing of the number."""
     return _digest([*_scope(context), request.person])
 
 
@@ -47,9 +35,6 @@ def carries(call: PlacedCallView, token: str) -> bool:
     Return whether a call has the token, in its name or in its variable values.
 
     People and tasks rename calls, and which fields Vapi shows is not certain.
-
-    :param call: the call
-    :param token: the token
     """
     if (call.name or "").rstrip().endswith(f"#{token}"):
         return True

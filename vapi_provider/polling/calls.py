@@ -76,12 +76,7 @@ class PolledCall:
         self.was_read, self.turn_at = True, time.monotonic()
 
     def judge(self, view: CallStatusView, waiters: Iterable[Waiter] | None = None) -> None:
-        """
-        End the waits that the call's state ends.
-
-        :param view: the state
-        :param waiters: those for whom it is news; all by default
-        """
+        """End the waits that the call's state ends."""
         concerned = list(self.waiters if waiters is None else waiters)
         if not view.is_terminal or not concerned:
             return

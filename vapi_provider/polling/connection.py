@@ -44,7 +44,6 @@ def open_client(conn: Connection) -> VapiClient:
     """
     Make the client of a triggerer.
 
-    :param conn: the connection, as Airflow has it
     :raises VapiConfigurationError: when it cannot be used
     """
     settings = read_settings(conn)
@@ -101,19 +100,11 @@ class PolledConnection:
         self._renew(conn)
 
     async def get_status(self, call_id: str) -> CallStatusView:
-        """
-        Read the state of a call.
-
-        :param call_id: the call's id
-        """
+        """Read the state of a call."""
         return await self._send(lambda client: client.get_status(call_id))
 
     async def list_statuses(self, query: Mapping[str, Any]) -> CallPage[CallStatusView]:
-        """
-        Read a page of the list of calls.
-
-        :param query: the query
-        """
+        """Read a page of the list of calls."""
         return await self._send(lambda client: client.list_statuses(query))
 
     def doubt(self) -> None:

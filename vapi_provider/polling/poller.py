@@ -66,12 +66,7 @@ class CallPoller:
     @classmethod
     @asynccontextmanager
     async def join(cls, conn_id: str, waiter: Waiter) -> AsyncIterator[None]:
-        """
-        Have a call polled by the one poller of this connection and event loop.
-
-        :param conn_id: the connection's id
-        :param waiter: gets the result, as its ``verdict``
-        """
+        """Have a call polled by the one poller of this connection and event loop."""
         key = asyncio.get_running_loop(), conn_id
         poller = _pollers.get(key)
         if poller is None:

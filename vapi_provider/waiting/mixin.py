@@ -71,14 +71,7 @@ class WaitsForCall(RendersFields):
     _has_link: bool = False
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """
-        Resume after the deferral, see :meth:`execute_complete`.
-
-        :param next_method: the method to call
-        :param next_kwargs: its arguments
-        :param context: the context of the running task
-        :return: the call's summary
-        """
+        """Resume after the deferral, see :meth:`execute_complete`."""
         try:
             from airflow.sdk.exceptions import TaskDeferralTimeout
         except ImportError:
@@ -99,10 +92,6 @@ class WaitsForCall(RendersFields):
         Read the call again, after the trigger has reported.
 
         It raises and returns what :meth:`execute` does.
-
-        :param context: the context of the running task
-        :param event: the trigger's event
-        :return: the call's summary
         """
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import refused
@@ -293,12 +282,7 @@ def _read_event(event: Any, call_id: str) -> tuple[str, str]:
 
 
 def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
-    """
-    Return the arguments that were given to a task and have no effect, since it does not wait.
-
-    :param task: the task, its arguments as they were given
-    :param default_args: the default_args of its DAG and task groups, which need not fit every task
-    """
+    """Return the arguments that were given to a task and have no effect, since it does not wait."""
     return [
         name
         for name, default in _ONLY_WHILE_WAITING.items()

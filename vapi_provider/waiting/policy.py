@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-)
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError, VapiConfigurationError
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
@@ -54,12 +50,8 @@ class WaitPolicy:
         """
         Return whether there is nothing more to wait for.
 
-        :param call: the call as it was just read
-        :param url: the page of the call
-        :param limits: the organization's limits, from the response to the placement
         :raises VapiCallFailedError: when the call's end fails the task
         :raises VapiConcurrencyLimitError: when it was not dialled and the task can place it again
-        :return: whether the task may return the call's summary
         """
         if not call.is_terminal:
             self._warn_of_unknown_status(call)
@@ -77,17 +69,7 @@ class WaitPolicy:
         is_execution_timeout: bool,
         url: str | None,
     ) -> BaseException:
-        """
-        Build the exception for a wait that has reached its limit.
-
-        :param call_id: the call's id
-        :param last_status: the status at the last poke that returned one
-        :param last_error: why the last poke returned none
-        :param has_ended: whether the call had ended by then, so that only its analysis was missing
-        :param is_execution_timeout: whether ``execution_timeout`` is the limit, and not ``timeout``
-        :param url: the page of the call, if it is known
-        :return: the exception to raise
-        """
+        """Build the exception for a wait that has reached its limit."""
         name, seconds = (
             ("execution_timeout", self.execution_timeout)
             if is_execution_timeout
@@ -134,13 +116,7 @@ class WaitPolicy:
 
 
 def refused(error: VapiPermanentError, *, soft_fail: bool) -> Exception:
-    """
-    Build the exception for a permanent error.
-
-    :param error: the error
-    :param soft_fail: whether the task is skipped where it would fail permanently
-    :return: the exception to raise: the error itself, or a skip with its message
-    """
+    """Build the exception for a permanent error."""
     return AirflowSkipException(str(error)) if soft_fail else error
 
 
@@ -148,8 +124,6 @@ def check_dialled(call: Call, limits: Any) -> None:
     """
     Refuse a call that Vapi accepted and then did not dial, over the concurrency limit.
 
-    :param call: the call as it was just read
-    :param limits: the organization's limits, from the response to the placement
     :raises VapiConcurrencyLimitError: for such a call, as for a 400 to the placement
     """
     if call.has_ended and is_over_limit(call.ended_reason):
@@ -163,11 +137,7 @@ def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
     """
     Check a time span.
 
-    :param name: the argument's name, for the error
-    :param span: a timedelta or a number of seconds
-    :param may_be_infinite: whether infinity is a span
     :raises VapiConfigurationError: for anything else, or a negative one
-    :return: the seconds
     """
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
@@ -182,12 +152,7 @@ def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
 
 
 def duration(seconds: float) -> str:
-    """
-    Format a time span for people.
-
-    :param seconds: the span
-    :return: such as "1.5 s", "45 s", "2 min 5 s" or "3 h 0 min"
-    """
+    """Format a time span for people."""
     whole = int(seconds)
     if seconds < 10:
         return f"{seconds:.1f} s"

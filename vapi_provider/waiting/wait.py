@@ -57,12 +57,7 @@ class WaitState:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> WaitState:
-        """
-        Restore what a process left, perhaps one with another version of this package.
-
-        :param stored: the fields, unknown ones included; None when there are none
-        :return: the state
-        """
+        """Restore what a process left, perhaps one with another version of this package."""
         known = {name: value for name, value in (stored or {}).items() if name in _FIELDS}
         return cls(**{"started_at": time.time(), **known})
 
@@ -128,7 +123,6 @@ class CallWait:
         :raises VapiConcurrencyLimitError: when the call was not dialled, and the task can place it again
         :raises VapiPermanentError: when Vapi refuses, or the call's end fails the task
         :raises AirflowSkipException: in place of that, with ``soft_fail``
-        :return: the call's summary when the wait is over, None when it goes on
         """
         self._pokes += 1
         try:
@@ -155,12 +149,7 @@ class CallWait:
         return None
 
     def poke_until_over(self, interval: float) -> CallSummary | None:
-        """
-        Poke again and again.
-
-        :param interval: the seconds between two pokes
-        :return: the call's summary; None when the wait has reached its limit
-        """
+        """Poke again and again."""
         while True:
             summary = self.poke()
             left = self.ends_at - time.time()
@@ -175,7 +164,6 @@ class CallWait:
         :raises AirflowSensorTimeout: when the call has not ended within ``timeout``
         :raises AirflowSkipException: in place of that, with ``soft_fail``
         :raises AirflowTaskTimeout: when it has not ended within ``execution_timeout``
-        :return: the call's summary, when it has ended and only the analysis is missing
         """
         call = self._last_call
         # Only the last poke counts: a process of its own, in another mode, would have no other.
@@ -234,9 +222,5 @@ class CallWait:
 
 
 def is_read_too_soon(placed_at: float | None) -> bool:
-    """
-    Return whether a call was placed so recently that a 404 for it proves nothing.
-
-    :param placed_at: when this task has placed it, in seconds since 1970; None when it has not
-    """
+    """Return whether a call was placed so recently that a 404 for it proves nothing."""
     return placed_at is not None and time.time() - placed_at < READ_LAG_SECONDS

@@ -21,11 +21,11 @@ failures: list[BaseException] = []
 """What tasks of this run failed with."""
 
 heard: dict[int, list[Any]] = defaultdict(list)
-"""What each overheard instance logs and is told: texts, the exceptions that end its tries, triggers' events."""
+"""What each overheard instance logs and gets: texts, the exceptions that end its tries, triggers' events."""
 
 
 people: list[dict[str, Any]] = []
-"""Whom to call, and how, where that is not to be in the run's configuration."""
+"""The callees, and how to call them, where that is not to be in the run's configuration."""
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
@@ -41,6 +41,7 @@ def new_dag(dag_id: str, **arguments: Any) -> DAG:
         "retries": 2,
         "retry_delay": timedelta(0),
         "poke_interval": 0.01,
+        "poll_interval": 0.01,
     }
     return DAG(dag_id, schedule=None, default_args=default_args, **arguments)
 
@@ -52,7 +53,7 @@ def configured(key: str, dag_run: Any = None) -> list[Any]:
 
 
 class _Ear(logging.Handler):
-    """PlacementStore what an overheard sensor logs."""
+    """Keeps what an overheard sensor logs."""
 
     map_index = -1
 
@@ -72,14 +73,14 @@ def listening(context: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # This one only says when to look again; its home differs between the versions of Airflow.
+        # This one only says when to poke again; its home differs between the versions of Airflow.
         if type(error).__name__ != "AirflowRescheduleException":
             heard[_ear.map_index].append(error)
         raise
 
 
 class OverheardSensor(VapiCallSensor):
-    """A sensor that does what every other does, and tells tests what a person would read of it."""
+    """A sensor that does what every other does, and shows tests what a user would read of it."""
 
     # Airflow's own logger writes past tests.
     log: Any = _heard_log
@@ -97,9 +98,9 @@ class OverheardSensor(VapiCallSensor):
             return super().resume_execution(next_method, next_kwargs, context)
 
 
-def wait_as_told() -> DAG:
-    """Wait for many calls, each in the way that the configuration says."""
-    with new_dag("wait_as_told") as dag:
+def wait_for_each() -> DAG:
+    """Wait for many calls, each in the mode that the configuration says."""
+    with new_dag("wait_for_each") as dag:
         OverheardSensor.partial(task_id="wait").expand_kwargs(configured("waits"))
     return dag
 
@@ -224,7 +225,6 @@ def place_one(dag_id: str, **how: Any) -> DAG:
             customer={"number": f"{{{{ {person}['number'] }}}}"},
             name="Reminder",
             assistant_overrides={"variableValues": {"said": f"{{{{ {person}['said'] }}}}"}},
-            wait_for_completion=True,
             **how,
         )
         whom() >> call
@@ -232,7 +232,7 @@ def place_one(dag_id: str, **how: Any) -> DAG:
 
 
 dags = [
-    wait_as_told(),
+    wait_for_each(),
     wait_poke(soft_fail=False),
     wait_poke(soft_fail=True),
     wait_then_rename(),

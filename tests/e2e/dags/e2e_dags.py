@@ -54,9 +54,8 @@ with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing
         assistant_id="0198a3f0-0000-7000-8000-000000000002",
         phone_number_id="0198a3f0-0000-7000-8000-000000000003",
         name="Reminder",
-        wait_for_completion=True,
         deferrable=True,
-        poke_interval=5,
+        poll_interval=5,
         timeout=3600,
         # Some tests kill whatever runs.
         **{**DEFAULTS, "retries": 20},

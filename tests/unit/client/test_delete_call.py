@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests_mock
 from http_helpers import CALL_ID, CALL_URL, KEY, OTHER_ID, client_of, failure, make_client
 
 from vapi_provider.exceptions import (
@@ -17,6 +16,9 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.simulator import Fault, VapiSimulator
+
+if TYPE_CHECKING:
+    import requests_mock
 
 HTML = "<html><head><title>Something in between</title></head></html>"
 LOST: dict[str, dict[str, Any]] = {

@@ -7,13 +7,12 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from http_helpers import CALL_ID, OTHER_ID, client_of, failure, make_client
+from http_helpers import CALL_ID, OTHER_ID, client_of, failure
 
-from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import HANG_UP_REQUEST_SECONDS, end_call, hang_up, hang_up_soon
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
@@ -23,6 +22,9 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.simulator import Fault, VapiSimulator
+
+if TYPE_CHECKING:
+    from vapi_provider.client.client import VapiClient
 
 TOKEN = "8c1e-the-capability-of-this-call"
 HTML = "<html><head><title>Something in between</title></head></html>"

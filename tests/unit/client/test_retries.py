@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is sent again, how often, after which pause, and when the hook gives up."""
+"""Which requests are repeated, how often, after which pause, and when the client gives up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from hook_helpers import API, CALL, CALL_ID, CALL_URL, KEY, OTHER_ID, PATH, FakeTime, failure, make_hook
+from http_helpers import (
+    API,
+    CALL,
+    CALL_ID,
+    CALL_URL,
+    KEY,
+    OTHER_ID,
+    PATH,
+    FakeTime,
+    client_of,
+    failure,
+    make_client,
+)
 
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiRateLimitError, VapiTransientError
 from vapi_provider.simulator import Fault, VapiSimulator
@@ -21,19 +33,19 @@ from vapi_provider.simulator import Fault, VapiSimulator
 if TYPE_CHECKING:
     import requests_mock
 
-    from vapi_provider.hooks.vapi import VapiHook
+    from vapi_provider.client.client import VapiClient
 
-GET: Callable[[VapiHook], Any] = lambda hook: hook.get_call(CALL_ID)
-PATCH: Callable[[VapiHook], Any] = lambda hook: hook.update_call(CALL_ID, name="Reminder")
-LIST: Callable[[VapiHook], Any] = lambda hook: next(hook.list_calls())
+GET: Callable[[VapiClient], Any] = lambda client: client.get_call(CALL_ID)
+PATCH: Callable[[VapiClient], Any] = lambda client: client.update_call(CALL_ID, name="Reminder")
+LIST: Callable[[VapiClient], Any] = lambda client: next(client.list_calls())
 USES = pytest.mark.parametrize(
     ("method", "url", "use"),
     [("GET", CALL_URL, GET), ("PATCH", CALL_URL, PATCH), ("GET", f"{API}/call", LIST)],
     ids=["get_call", "update_call", "list_calls"],
 )
 
-PASSING = [408, 425, 429, 500, 501, 502, 503, 504, 520, 521, 522, 523, 524]
-LASTING = [302, 304, 400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422]
+TRANSIENT = [408, 425, 429, 500, 501, 502, 503, 504, 520, 521, 522, 523, 524]
+PERMANENT = [302, 304, 400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422]
 BROKEN = [
     requests.exceptions.ConnectionError,
     requests.exceptions.ConnectTimeout,
@@ -45,20 +57,20 @@ BROKEN = [
 
 
 @USES
-@pytest.mark.parametrize("status", PASSING)
-def test_a_passing_status_is_sent_again_until_it_works(
+@pytest.mark.parametrize("status", TRANSIENT)
+def test_transient_statuses_are_repeated_until_success(
     api: requests_mock.Mocker,
     naps: list[float],
     method: str,
     url: str,
-    use: Callable[[VapiHook], Any],
+    use: Callable[[VapiClient], Any],
     status: int,
 ) -> None:
     good = [CALL] if use is LIST else CALL
     api.register_uri(
         method, url, [{"status_code": status}, {"status_code": status, "text": "<html>"}, {"json": good}]
     )
-    assert use(make_hook()).id == CALL_ID
+    assert use(make_client()).id == CALL_ID
     assert api.call_count == 3
     assert len(naps) == 2
     # Each try is the same request.
@@ -67,38 +79,38 @@ def test_a_passing_status_is_sent_again_until_it_works(
 
 @USES
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_connection_is_made_again(
+def test_broken_connections_are_repeated(
     api: requests_mock.Mocker,
     method: str,
     url: str,
-    use: Callable[[VapiHook], Any],
+    use: Callable[[VapiClient], Any],
     broken: type[requests.RequestException],
 ) -> None:
     api.register_uri(method, url, [{"exc": broken}, {"json": [CALL] if use is LIST else CALL}])
-    assert use(make_hook()).id == CALL_ID
+    assert use(make_client()).id == CALL_ID
     assert api.call_count == 2
 
 
 @USES
-@pytest.mark.parametrize("status", LASTING)
-def test_a_lasting_status_is_sent_once(
+@pytest.mark.parametrize("status", PERMANENT)
+def test_permanent_statuses_are_not_repeated(
     api: requests_mock.Mocker,
     naps: list[float],
     method: str,
     url: str,
-    use: Callable[[VapiHook], Any],
+    use: Callable[[VapiClient], Any],
     status: int,
 ) -> None:
     api.register_uri(method, url, status_code=status, headers={"Retry-After": "1"})
-    with pytest.raises(VapiError, match=f"answered {status}"):
-        use(make_hook())
+    with pytest.raises(VapiError, match=f"returned {status}"):
+        use(make_client())
     assert (api.call_count, naps) == (1, [])
 
 
-def test_a_refused_certificate_is_not_tried_again(api: requests_mock.Mocker) -> None:
+def test_refused_certificate_is_not_tried_again(api: requests_mock.Mocker) -> None:
     refused = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
     api.get(CALL_URL, exc=requests.exceptions.SSLError(ssl.SSLCertVerificationError(refused)))
-    error = failure(VapiTransientError, lambda: GET(make_hook()))
+    error = failure(VapiTransientError, lambda: GET(make_client()))
     assert "certificates" in str(error)
     assert api.call_count == 1
 
@@ -111,44 +123,42 @@ def test_there_are_as_many_tries_as_retries_and_one(
     api: requests_mock.Mocker, naps: list[float], max_retries: int, answer: dict[str, Any]
 ) -> None:
     api.get(CALL_URL, **answer)
-    error = failure(VapiTransientError, lambda: GET(make_hook(max_retries=max_retries)))
+    error = failure(VapiTransientError, lambda: GET(make_client(max_retries=max_retries)))
     assert str(error).startswith(f"GET {PATH} ")
     assert api.call_count == max_retries + 1
     assert len(naps) == max_retries
 
 
-def test_without_a_setting_there_are_five_tries(api: requests_mock.Mocker) -> None:
+def test_default_is_five_tries(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, status_code=503)
-    failure(VapiTransientError, lambda: GET(make_hook()))
+    failure(VapiTransientError, lambda: GET(make_client()))
     assert api.call_count == 5
 
 
-def test_the_last_error_is_the_one_that_is_raised(api: requests_mock.Mocker) -> None:
+def test_last_error_is_raised(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, [{"status_code": 503}, {"exc": requests.exceptions.ReadTimeout}, {"status_code": 429}])
-    assert failure(VapiRateLimitError, lambda: GET(make_hook(max_retries=2))).status_code == 429
+    assert failure(VapiRateLimitError, lambda: GET(make_client(max_retries=2))).status_code == 429
 
 
-def test_a_lasting_error_ends_the_tries(api: requests_mock.Mocker) -> None:
+def test_permanent_error_ends_the_tries(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, [{"status_code": 503}, {"status_code": 409}])
-    assert failure(VapiPermanentError, lambda: GET(make_hook())).status_code == 409
+    assert failure(VapiPermanentError, lambda: GET(make_client())).status_code == 409
     assert api.call_count == 2
 
 
-def test_another_call_in_the_second_answer_is_noticed(api: requests_mock.Mocker) -> None:
+def test_another_call_in_the_second_response_is_an_error(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, [{"text": ""}, {"json": {**CALL, "id": OTHER_ID}}])
-    assert "another call" in str(failure(VapiTransientError, lambda: GET(make_hook())))
+    assert "another call" in str(failure(VapiTransientError, lambda: GET(make_client())))
     assert api.call_count == 2
 
 
-def test_pauses_grow_with_full_jitter_and_no_further_than_20_seconds(
-    api: requests_mock.Mocker, naps: list[float]
-) -> None:
+def test_pauses_grow_with_full_jitter_up_to_20_seconds(api: requests_mock.Mocker, naps: list[float]) -> None:
     api.get(CALL_URL, status_code=503)
     random.seed(7)
     rounds = []
     for _ in range(40):
         naps.clear()
-        failure(VapiTransientError, lambda: GET(make_hook(max_retries=8)))
+        failure(VapiTransientError, lambda: GET(make_client(max_retries=8)))
         rounds.append(list(naps))
     for position, pauses in enumerate(zip(*rounds, strict=True)):
         ceiling = min(20, 2**position)
@@ -176,9 +186,9 @@ def test_all_tries_end_within_75_seconds(
     for seed in range(25):
         random.seed(seed)
         began, tries = fake_time.now, api.call_count
-        failure(VapiTransientError, lambda: GET(make_hook(max_retries=10, timeout=75)))
+        failure(VapiTransientError, lambda: GET(make_client(max_retries=10, timeout=75)))
         assert fake_time.now - began <= 75.01
-        # It does not give up without need either.
+        # It does not give up too early either.
         if each_takes + float(retry_after or 20) < 55:
             assert api.call_count - tries >= 2
 
@@ -197,7 +207,7 @@ def after(seconds: float) -> str:
         ("60", 60, 61),
         (lambda: after(30), 28, 32),
         (lambda: after(-500), 0, 1),
-        # What makes no sense counts for nothing: the pause is the first of the back-off.
+        # What cannot be read is ignored: the pause is the first of the back-off.
         ("", 0, 1),
         ("-5", 0, 1),
         ("soon", 0, 1),
@@ -208,7 +218,7 @@ def after(seconds: float) -> str:
         ("Fri, 31 Dec 99999 23:59:59 GMT", 0, 1),
     ],
 )
-def test_the_pause_is_what_the_server_asks_for(
+def test_pause_is_what_the_server_asks_for(
     api: requests_mock.Mocker,
     naps: list[float],
     status: int,
@@ -218,27 +228,23 @@ def test_the_pause_is_what_the_server_asks_for(
 ) -> None:
     asked = value if isinstance(value, str) else value()
     api.get(CALL_URL, [{"status_code": status, "headers": {"Retry-After": asked}}, {"json": CALL}])
-    assert GET(make_hook()).id == CALL_ID
+    assert GET(make_client()).id == CALL_ID
     [nap] = naps
     assert least <= nap <= most
 
 
-def test_a_date_to_retry_at_is_read_by_the_servers_own_clock(
-    api: requests_mock.Mocker, naps: list[float]
-) -> None:
+def test_retry_date_is_read_by_the_servers_clock(api: requests_mock.Mocker, naps: list[float]) -> None:
     headers = {"Date": "Sat, 01 Aug 2026 09:30:00 GMT", "Retry-After": "Sat, 01 Aug 2026 09:30:40 GMT"}
     api.get(CALL_URL, [{"status_code": 429, "headers": headers}, {"json": CALL}])
-    assert GET(make_hook()).id == CALL_ID
+    assert GET(make_client()).id == CALL_ID
     [nap] = naps
     assert 40 <= nap <= 41
 
 
-def test_pauses_that_the_server_asks_for_differ_a_little(
-    api: requests_mock.Mocker, naps: list[float]
-) -> None:
+def test_requested_pauses_get_a_jitter(api: requests_mock.Mocker, naps: list[float]) -> None:
     for _ in range(20):
         api.get(CALL_URL, [{"status_code": 429, "headers": {"Retry-After": "5"}}, {"json": CALL}])
-        GET(make_hook())
+        GET(make_client())
     assert len({round(nap, 4) for nap in naps}) > 10
 
 
@@ -246,7 +252,7 @@ def test_pauses_that_the_server_asks_for_differ_a_little(
     "value", ["61", "3600", "9" * 30, "9" * 400, lambda: after(600), "Fri, 31 Dec 9999 23:59:59 GMT"]
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, VapiRateLimitError), (503, VapiTransientError)])
-def test_a_longer_pause_is_left_to_airflow(
+def test_longer_pause_is_left_to_airflow(
     api: requests_mock.Mocker,
     naps: list[float],
     status: int,
@@ -255,16 +261,14 @@ def test_a_longer_pause_is_left_to_airflow(
 ) -> None:
     asked = value if isinstance(value, str) else value()
     api.get(CALL_URL, status_code=status, headers={"Retry-After": asked})
-    error = failure(kind, lambda: GET(make_hook()))
+    error = failure(kind, lambda: GET(make_client()))
     assert error.status_code == status
     assert (api.call_count, naps) == (1, [])
 
 
-def test_two_pauses_that_do_not_fit_into_75_seconds_end_the_tries(
-    api: requests_mock.Mocker, fake_time: FakeTime
-) -> None:
+def test_pauses_beyond_75_seconds_end_the_tries(api: requests_mock.Mocker, fake_time: FakeTime) -> None:
     api.get(CALL_URL, status_code=429, headers={"Retry-After": "50"})
-    failure(VapiRateLimitError, lambda: GET(make_hook()))
+    failure(VapiRateLimitError, lambda: GET(make_client()))
     assert api.call_count == 2
     assert len(fake_time.naps) == 1
 
@@ -272,17 +276,17 @@ def test_two_pauses_that_do_not_fit_into_75_seconds_end_the_tries(
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ({"status_code": 502, "text": f"<title>Bearer {KEY}</title>"}, "was answered 502: Bearer ***"),
+        ({"status_code": 502, "text": f"<title>Bearer {KEY}</title>"}, "returned 502: Bearer ***"),
         (
             {"status_code": 429, "text": json.dumps({"statusCode": 429, "message": f"{KEY}: too many"})},
             "***: too many",
         ),
-        ({"exc": requests.exceptions.ReadTimeout(f"Authorization: Bearer {KEY}")}, "got no answer"),
+        ({"exc": requests.exceptions.ReadTimeout(f"Authorization: Bearer {KEY}")}, "got no response"),
         ({"text": ""}, "an empty body"),
     ],
     ids=["5xx", "429", "time-out", "empty"],
 )
-def test_each_repetition_is_told_in_the_log_without_the_key(
+def test_repetitions_are_logged_without_the_key(
     api: requests_mock.Mocker,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -290,63 +294,57 @@ def test_each_repetition_is_told_in_the_log_without_the_key(
     says: str,
 ) -> None:
     api.get(CALL_URL, [answer, answer, {"json": CALL}])
-    GET(make_hook())
-    # Airflow 3.1 and later write the log with structlog, earlier ones with logging.
+    GET(make_client())
     captured = capfd.readouterr()
-    log = caplog.text or captured.out + captured.err
-    lines = [line for line in log.splitlines() if "Trying again in" in line]
-    assert len(lines) == 2
-    for number, line in enumerate(lines, start=1):
-        assert "warning" in line.lower()
-        assert f"GET {PATH}" in line
-        assert says in line
-        assert f"(try {number} has failed)" in line
+    records = [record for record in caplog.records if "Retrying in" in record.getMessage()]
+    assert len(records) == 2
+    for number, record in enumerate(records, start=1):
+        assert (record.name, record.levelname) == ("vapi_tests", "WARNING")
+        assert record.getMessage().startswith(f"GET {PATH}")
+        assert says in record.getMessage()
+        assert record.getMessage().endswith(f" s (attempt {number} failed).")
     assert KEY not in caplog.text + captured.out + captured.err
 
 
 @pytest.mark.parametrize("reset", ["before", "midway"])
-def test_a_reset_before_or_in_the_middle_of_the_answer_is_survived(
-    simulator: VapiSimulator, reset: Any
-) -> None:
+def test_resets_are_survived(simulator: VapiSimulator, reset: Any) -> None:
     call_id = simulator.add_call(body={"name": "before"})
-    hook = make_hook(simulator.url, password=simulator.api_key)
+    client = client_of(simulator)
     simulator.faults.add(Fault(reset=reset, times=2))
-    assert hook.get_call(call_id).name == "before"
+    assert client.get_call(call_id).name == "before"
     simulator.faults.add(Fault(reset=reset, effect=True, times=2))
-    assert hook.update_call(call_id, name="after").name == "after"
+    assert client.update_call(call_id, name="after").name == "after"
     simulator.faults.add(Fault(reset=reset, times=2))
-    assert [call.name for call in hook.list_calls()] == ["after"]
+    assert [call.name for call in client.list_calls()] == ["after"]
     # Two times two lost, and the empty page that ends the list.
     assert [request.method for request in simulator.requests].count("PATCH") == 3
 
 
 @pytest.mark.parametrize("reset", ["before", "midway"])
-def test_resets_without_an_end_are_an_error_that_says_so(simulator: VapiSimulator, reset: Any) -> None:
+def test_endless_resets_are_an_error(simulator: VapiSimulator, reset: Any) -> None:
     call_id = simulator.add_call()
     simulator.faults.add(Fault(reset=reset, times=None))
-    hook = make_hook(simulator.url, password=simulator.api_key)
-    error = failure(VapiTransientError, lambda: hook.get_call(call_id), secret=simulator.api_key)
-    assert f"GET /call/{call_id} got no answer from {simulator.url}" in str(error)
+    client = client_of(simulator)
+    error = failure(VapiTransientError, lambda: client.get_call(call_id), secret=simulator.api_key)
+    assert f"GET /call/{call_id} got no response from {simulator.url}" in str(error)
     assert "reset" in str(error)
     assert "later try" in str(error)
     assert error.status_code is None
     assert len(simulator.requests) == 5
 
 
-def test_an_update_whose_answer_was_lost_is_sent_again(simulator: VapiSimulator) -> None:
+def test_update_is_repeated_after_a_lost_response(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(body={"name": "before"})
     simulator.faults.add(Fault(method="PATCH", status=524, effect=True))
-    make_hook(simulator.url, password=simulator.api_key).update_call(call_id, name="after")
+    client_of(simulator).update_call(call_id, name="after")
     assert simulator.get_call(call_id)["name"] == "after"
     assert len(simulator.requests) == 2
 
 
-def test_an_outage_that_ends_in_time_is_survived(
-    simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_outage_is_survived(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
     call_id = simulator.add_call()
-    hook = make_hook(simulator.url, password=simulator.api_key)
-    assert hook.get_call(call_id).id == call_id
+    client = client_of(simulator)
+    assert client.get_call(call_id).id == call_id
     simulator.stop()
     naps: list[float] = []
 
@@ -356,14 +354,14 @@ def test_an_outage_that_ends_in_time_is_survived(
             simulator.start()
 
     monkeypatch.setattr("tenacity.nap.time.sleep", nap)
-    assert hook.get_call(call_id).id == call_id
+    assert client.get_call(call_id).id == call_id
     assert len(naps) == 2
 
 
-def test_a_connection_that_was_closed_while_idle_is_made_again(simulator: VapiSimulator) -> None:
+def test_connection_closed_while_idle_is_reopened(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call()
-    hook = make_hook(simulator.url, password=simulator.api_key)
-    hook.get_call(call_id)
+    client = client_of(simulator)
+    client.get_call(call_id)
     simulator.stop()
     simulator.start()
-    assert hook.get_call(call_id).id == call_id
+    assert client.get_call(call_id).id == call_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request ends in time, whatever the other side does, and the network's own failures are told apart."""
+"""A request ends in time, whatever the other side does, and errors name what failed on the way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hook_helpers import CALL, CALL_ID, CONN_ID, KEY, PATH, RawServer, answer_of, failure, make_hook, say
+from http_helpers import (
+    CALL,
+    CALL_ID,
+    CONN_ID,
+    KEY,
+    PATH,
+    RawServer,
+    client_of,
+    failure,
+    make_client,
+    respond_with,
+    response_bytes,
+)
 
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.simulator import Fault, VapiSimulator
@@ -29,11 +41,11 @@ LIMIT = 0.5
 ENDED = LIMIT + 1.5
 
 Talk = Callable[[socket.socket, RawServer], None]
-GOOD = answer_of(json.dumps(CALL).encode())
+GOOD = response_bytes(json.dumps(CALL).encode())
 
 
 def late(run: Callable[[], Any], *, within: float = ENDED, secret: str = KEY) -> Any:
-    """Run what must end at its time limit, with an error that says so."""
+    """Run what must end at its time limit, with an error that names it."""
     began = time.monotonic()
     error = failure(VapiTransientError, run, secret=secret)
     elapsed = time.monotonic() - began
@@ -61,7 +73,7 @@ def drip_headers_without_end(connection: socket.socket, server: RawServer) -> No
         connection.sendall(b"X: y\r\n")
 
 
-def drip_interim_answers(connection: socket.socket, server: RawServer) -> None:
+def drip_interim_responses(connection: socket.socket, server: RawServer) -> None:
     server.read_head(connection)
     while not server.rest(0.05):
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -74,7 +86,7 @@ def drip_chunks(connection: socket.socket, server: RawServer) -> None:
         connection.sendall(b"1\r\n \r\n")
 
 
-def never_answer(connection: socket.socket, server: RawServer) -> None:
+def never_respond(connection: socket.socket, server: RawServer) -> None:
     server.read_head(connection)
     server.rest()
 
@@ -93,40 +105,38 @@ SLOW: list[Talk] = [
     drip_everything,
     drip_the_body,
     drip_headers_without_end,
-    drip_interim_answers,
+    drip_interim_responses,
     drip_chunks,
-    never_answer,
+    never_respond,
     never_read,
     never_end_the_body,
 ]
 
 
 @pytest.mark.parametrize("talk", SLOW, ids=lambda talk: talk.__name__)
-def test_an_answer_that_does_not_come_in_time_is_given_up(
-    raw_server: Callable[..., RawServer], talk: Talk
-) -> None:
+def test_slow_responses_end_at_the_limit(raw_server: Callable[..., RawServer], talk: Talk) -> None:
     server = raw_server(talk)
-    error = late(lambda: make_hook(server.url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
-    assert str(error).startswith(f"GET {PATH} got no answer from {server.url}: no complete answer within")
+    error = late(lambda: make_client(server.url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
+    assert str(error).startswith(f"GET {PATH} got no response from {server.url}: no complete response within")
     assert CONN_ID in str(error)
     assert "later try" in str(error)
 
 
 @pytest.mark.parametrize("drip_headers", [False, True])
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-def test_the_simulators_drip_does_not_outlast_the_limit(
+def test_dripping_responses_end_at_the_limit(
     simulator: VapiSimulator, method: str, drip_headers: bool
 ) -> None:
     call_id = simulator.add_call()
     simulator.faults.add(Fault(drip=0.1, drip_headers=drip_headers))
-    hook = make_hook(simulator.url, password=simulator.api_key, timeout=LIMIT, max_retries=0)
+    client = client_of(simulator, timeout=LIMIT, max_retries=0)
     late(
-        lambda: hook.get_call(call_id) if method == "GET" else hook.update_call(call_id, name="x"),
+        lambda: client.get_call(call_id) if method == "GET" else client.update_call(call_id, name="x"),
         secret=simulator.api_key,
     )
 
 
-def test_the_limit_holds_for_the_first_request_over_a_connection_and_for_the_next(
+def test_limit_holds_for_each_request_of_a_connection(
     raw_server: Callable[..., RawServer],
 ) -> None:
     def talk(connection: socket.socket, server: RawServer) -> None:
@@ -136,11 +146,11 @@ def test_the_limit_holds_for_the_first_request_over_a_connection_and_for_the_nex
         server.drip(connection, GOOD)
 
     server = raw_server(talk)
-    hook = make_hook(server.url, timeout=LIMIT, max_retries=0)
-    assert hook.get_call(CALL_ID).id == CALL_ID
+    client = make_client(server.url, timeout=LIMIT, max_retries=0)
+    assert client.get_call(CALL_ID).id == CALL_ID
     # A limit that began with the first request would be over before the second.
     time.sleep(LIMIT)
-    late(lambda: hook.get_call(CALL_ID))
+    late(lambda: client.get_call(CALL_ID))
     assert len(server.heads) == 2
 
 
@@ -148,25 +158,25 @@ def test_each_try_has_the_whole_limit(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call()
     simulator.faults.add(Fault(delay=60))
     simulator.faults.add(Fault(delay=LIMIT * 0.6))
-    hook = make_hook(simulator.url, password=simulator.api_key, timeout=LIMIT)
-    assert hook.get_call(call_id).id == call_id
+    client = client_of(simulator, timeout=LIMIT)
+    assert client.get_call(call_id).id == call_id
     assert len(simulator.requests) == 2
 
 
-def test_an_answer_that_is_slow_but_in_time_is_taken(raw_server: Callable[..., RawServer]) -> None:
+def test_slow_response_in_time_is_read(raw_server: Callable[..., RawServer]) -> None:
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)
         server.drip(connection, GOOD, pause=0.001)
 
     server = raw_server(talk)
-    assert make_hook(server.url, timeout=20).get_call(CALL_ID).name == "Reminder"
+    assert make_client(server.url, timeout=20).get_call(CALL_ID).name == "Reminder"
 
 
-def test_the_session_has_the_limit_for_the_users_own_requests_too(
+def test_limit_holds_for_the_sessions_own_requests(
     raw_server: Callable[..., RawServer],
 ) -> None:
     server = raw_server(drip_everything)
-    session = make_hook(server.url, timeout=LIMIT).get_conn()
+    session = make_client(server.url, timeout=LIMIT).session
     began = time.monotonic()
     with pytest.raises(Exception, match="time limit|timed out"):
         session.get(f"{server.url}/call")
@@ -209,17 +219,17 @@ def full_addresses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, s
         yield make
 
 
-def test_a_name_with_many_dead_addresses_does_not_outlast_the_limit(
+def test_many_dead_addresses_end_at_the_limit(
     full_addresses: Callable[..., int],
 ) -> None:
     port = full_addresses(8)
     error = late(
-        lambda: make_hook(f"https://vapi.invalid:{port}", timeout=LIMIT, max_retries=0).get_call(CALL_ID)
+        lambda: make_client(f"https://vapi.invalid:{port}", timeout=LIMIT, max_retries=0).get_call(CALL_ID)
     )
     assert "no connection within" in str(error)
 
 
-def test_a_dead_address_does_not_hide_a_live_one(
+def test_dead_address_does_not_hide_a_live_one(
     full_addresses: Callable[..., int],
     raw_server: Callable[..., RawServer],
     tls_context: Callable[..., ssl.SSLContext],
@@ -227,15 +237,17 @@ def test_a_dead_address_does_not_hide_a_live_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    server = raw_server(say(GOOD), tls=tls_context())
+    server = raw_server(respond_with(GOOD), tls=tls_context())
     port = full_addresses(1, server.address)
-    assert make_hook(f"https://vapi.invalid:{port}", timeout=2, max_retries=0).get_call(CALL_ID).id == CALL_ID
+    assert (
+        make_client(f"https://vapi.invalid:{port}", timeout=2, max_retries=0).get_call(CALL_ID).id == CALL_ID
+    )
 
 
-def test_an_address_that_refuses_does_not_hide_a_live_one(
+def test_refusing_address_does_not_hide_a_live_one(
     monkeypatch: pytest.MonkeyPatch, raw_server: Callable[..., RawServer]
 ) -> None:
-    server = raw_server(say(GOOD))
+    server = raw_server(respond_with(GOOD))
     real = socket.getaddrinfo
 
     def resolve(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
@@ -247,45 +259,43 @@ def test_an_address_that_refuses_does_not_hide_a_live_one(
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    hook = make_hook(server.url.replace("127.0.0.1", "localhost"), max_retries=0)
-    assert hook.get_call(CALL_ID).id == CALL_ID
+    client = make_client(server.url.replace("127.0.0.1", "localhost"), max_retries=0)
+    assert client.get_call(CALL_ID).id == CALL_ID
     assert "Host: localhost:" in server.heads[0]
 
 
-def test_a_name_that_cannot_be_resolved_is_told_as_that(
-    monkeypatch: pytest.MonkeyPatch, naps: list[float]
-) -> None:
+def test_unresolvable_name_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
     def resolve(*args: Any, **kwargs: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    hook = make_hook("https://vapi.invalid", max_retries=2)
-    error = failure(VapiTransientError, lambda: hook.get_call(CALL_ID))
-    assert "got no answer from https://vapi.invalid: the host name could not be resolved" in str(error)
+    client = make_client("https://vapi.invalid", max_retries=2)
+    error = failure(VapiTransientError, lambda: client.get_call(CALL_ID))
+    assert "got no response from https://vapi.invalid: the host name could not be resolved" in str(error)
     assert f"the host of connection {CONN_ID!r}" in str(error)
     assert len(naps) == 2
 
 
-def test_a_name_without_any_address_is_an_error_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_without_addresses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
-    hook = make_hook("https://vapi.invalid", max_retries=0)
-    assert "https://vapi.invalid" in str(failure(VapiTransientError, lambda: hook.get_call(CALL_ID)))
+    client = make_client("https://vapi.invalid", max_retries=0)
+    assert "https://vapi.invalid" in str(failure(VapiTransientError, lambda: client.get_call(CALL_ID)))
 
 
-def test_a_refused_connection_is_told_as_that() -> None:
+def test_refused_connection_is_named_as_the_reason() -> None:
     with VapiSimulator() as simulator:
         url = simulator.url
-    error = failure(VapiTransientError, lambda: make_hook(url).get_call(CALL_ID))
-    assert f"got no answer from {url}: the connection was refused" in str(error)
+    error = failure(VapiTransientError, lambda: make_client(url).get_call(CALL_ID))
+    assert f"got no response from {url}: the connection was refused" in str(error)
     assert (error.status_code, error.method, error.path) == (None, "GET", PATH)
 
 
-def test_a_connection_that_is_closed_without_an_answer_is_told_as_that(
+def test_closed_connection_is_named_as_the_reason(
     raw_server: Callable[..., RawServer],
 ) -> None:
-    server = raw_server(say(b""))
-    error = failure(VapiTransientError, lambda: make_hook(server.url, max_retries=1).get_call(CALL_ID))
-    assert "the connection was closed before the answer" in str(error)
+    server = raw_server(respond_with(b""))
+    error = failure(VapiTransientError, lambda: make_client(server.url, max_retries=1).get_call(CALL_ID))
+    assert "the connection was closed before the response" in str(error)
     assert len(server.heads) == 2
 
 
@@ -335,11 +345,11 @@ def tls_context(certificate: Path) -> Callable[..., ssl.SSLContext]:
     return make
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent(
+def test_untrusted_certificate_never_gets_the_key(
     raw_server: Callable[..., RawServer], tls_context: Callable[..., ssl.SSLContext], naps: list[float]
 ) -> None:
-    server = raw_server(say(GOOD), tls=tls_context())
-    error = failure(VapiTransientError, lambda: make_hook(server.url).get_call(CALL_ID))
+    server = raw_server(respond_with(GOOD), tls=tls_context())
+    error = failure(VapiTransientError, lambda: make_client(server.url).get_call(CALL_ID))
     assert "the TLS connection could not be made or trusted" in str(error)
     assert "certificates" in str(error)
     assert CONN_ID in str(error)
@@ -347,20 +357,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent
     assert naps == []
 
 
-def test_a_certificate_that_the_machine_trusts_is_accepted(
+def test_trusted_certificate_is_accepted(
     raw_server: Callable[..., RawServer],
     tls_context: Callable[..., ssl.SSLContext],
     certificate: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    server = raw_server(say(GOOD), tls=tls_context())
-    assert make_hook(server.url).get_call(CALL_ID).id == CALL_ID
+    server = raw_server(respond_with(GOOD), tls=tls_context())
+    assert make_client(server.url).get_call(CALL_ID).id == CALL_ID
     assert f"Authorization: Bearer {KEY}\r\n" in server.heads[0]
 
 
 @pytest.mark.parametrize("talk", SLOW, ids=lambda talk: talk.__name__)
-def test_the_limit_holds_within_tls(
+def test_limit_holds_within_tls(
     raw_server: Callable[..., RawServer],
     tls_context: Callable[..., ssl.SSLContext],
     certificate: Path,
@@ -369,7 +379,7 @@ def test_the_limit_holds_within_tls(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     server = raw_server(talk, tls=tls_context())
-    late(lambda: make_hook(server.url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
+    late(lambda: make_client(server.url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
 
 
 def never_shake_hands(connection: socket.socket, server: RawServer) -> None:
@@ -383,12 +393,10 @@ def drip_the_handshake(connection: socket.socket, server: RawServer) -> None:
 
 
 @pytest.mark.parametrize("talk", [never_shake_hands, drip_the_handshake], ids=lambda talk: talk.__name__)
-def test_a_handshake_that_never_finishes_is_given_up(
-    raw_server: Callable[..., RawServer], talk: Talk
-) -> None:
+def test_endless_handshake_ends_at_the_limit(raw_server: Callable[..., RawServer], talk: Talk) -> None:
     server = raw_server(talk)
     url = server.url.replace("http:", "https:")
-    late(lambda: make_hook(url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
+    late(lambda: make_client(url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
 
 
 def reset_the_handshake(connection: socket.socket, server: RawServer) -> None:
@@ -404,28 +412,27 @@ def close_in_the_handshake(connection: socket.socket, server: RawServer) -> None
 @pytest.mark.parametrize(
     "talk", [reset_the_handshake, close_in_the_handshake], ids=lambda talk: talk.__name__
 )
-def test_a_handshake_that_is_broken_off_is_tried_again(
+def test_broken_handshake_is_tried_again(
     raw_server: Callable[..., RawServer], naps: list[float], talk: Talk
 ) -> None:
     server = raw_server(talk)
-    hook = make_hook(server.url.replace("http:", "https:"), max_retries=2)
-    failure(VapiTransientError, lambda: hook.get_call(CALL_ID))
+    client = make_client(server.url.replace("http:", "https:"), max_retries=2)
+    failure(VapiTransientError, lambda: client.get_call(CALL_ID))
     assert len(naps) == 2
 
 
-def test_plain_http_behind_an_https_address_is_an_error(simulator: VapiSimulator) -> None:
-    hook = make_hook(simulator.url.replace("http:", "https:"), max_retries=0)
-    assert "TLS" in str(failure(VapiTransientError, lambda: hook.get_call(CALL_ID)))
+def test_plain_http_behind_https_is_an_error(simulator: VapiSimulator) -> None:
+    client = make_client(simulator.url.replace("http:", "https:"), max_retries=0)
+    assert "TLS" in str(failure(VapiTransientError, lambda: client.get_call(CALL_ID)))
 
 
-def test_a_bundle_of_certificates_that_is_not_there_is_an_error_of_the_hook(
+def test_missing_certificate_file_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.devnull + ".pem")
-    hook = make_hook("https://127.0.0.1:9", max_retries=0)
-    worked, sentence = hook.test_connection()
-    assert worked is False
-    assert "certificate" in sentence
+    client = make_client("https://127.0.0.1:9", max_retries=0)
+    error = failure(VapiTransientError, lambda: client.get_call(CALL_ID))
+    assert "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist" in str(error)
 
 
 # Proxies.
@@ -438,13 +445,13 @@ def proxy_to(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("://", f"://user:{PROXY_SECRET}@"))
 
 
-def test_a_proxy_that_refuses_is_named_without_its_password_and_never_gets_the_key(
+def test_refusing_proxy_is_named_without_its_password(
     raw_server: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy = raw_server(say(answer_of(b"no", status="407 Proxy Authentication Required")))
+    proxy = raw_server(respond_with(response_bytes(b"no", status="407 Proxy Authentication Required")))
     proxy_to(proxy, monkeypatch)
     error = failure(
-        VapiTransientError, lambda: make_hook(max_retries=1).get_call(CALL_ID), secret=PROXY_SECRET
+        VapiTransientError, lambda: make_client(max_retries=1).get_call(CALL_ID), secret=PROXY_SECRET
     )
     assert "the proxy did not let the request through" in str(error)
     assert "prox" in str(error)
@@ -453,12 +460,12 @@ def test_a_proxy_that_refuses_is_named_without_its_password_and_never_gets_the_k
     assert KEY not in "".join(proxy.heads) + caplog.text
 
 
-def test_a_proxy_that_drips_does_not_outlast_the_limit(
+def test_dripping_proxy_ends_at_the_limit(
     raw_server: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = raw_server(drip_everything)
     proxy_to(proxy, monkeypatch)
-    late(lambda: make_hook(timeout=LIMIT, max_retries=0).get_call(CALL_ID), secret=PROXY_SECRET)
+    late(lambda: make_client(timeout=LIMIT, max_retries=0).get_call(CALL_ID), secret=PROXY_SECRET)
 
 
 @pytest.mark.parametrize(
@@ -473,11 +480,9 @@ def test_a_proxy_that_drips_does_not_outlast_the_limit(
         f"http://user:{PROXY_SECRET}@{'p' * 64}.example.org:9",
     ],
 )
-def test_the_address_of_a_proxy_that_makes_no_sense_is_an_error_of_the_hook(
-    monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
+def test_malformed_proxy_is_an_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    hook = make_hook(max_retries=0)
-    error = failure(VapiTransientError, lambda: hook.get_call(CALL_ID), secret=PROXY_SECRET)
-    assert str(error).startswith(f"GET {PATH} got no answer from https://api.vapi.ai")
+    client = make_client(max_retries=0)
+    error = failure(VapiTransientError, lambda: client.get_call(CALL_ID), secret=PROXY_SECRET)
+    assert str(error).startswith(f"GET {PATH} got no response from https://api.vapi.ai")
     assert "proxies" in str(error)

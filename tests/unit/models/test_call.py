@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a call: whatever Vapi sends, it is read, and what may leave the task is safe."""
+"""A call: whatever Vapi sends is read, and what leaves the task is safe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vapi_provider.models.call import Call
+from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.models.call import Call, parse_instant
 
 ID = "0198a3f0-0000-7000-8000-000000000001"
 
@@ -59,7 +60,7 @@ def call_of(**fields: Any) -> Call:
     return Call.model_validate({"id": ID, **fields})
 
 
-def test_the_shape_of_2024_is_read() -> None:
+def test_shape_of_2024_is_read() -> None:
     call = Call.model_validate(SHAPE_OF_2024)
     assert call.is_terminal
     assert call.outcome == "failed"
@@ -85,7 +86,7 @@ def test_the_shape_of_2024_is_read() -> None:
     }
 
 
-def test_todays_shape_is_read() -> None:
+def test_shape_of_today_is_read() -> None:
     call = Call.model_validate(SHAPE_OF_TODAY)
     assert call.transcript == "AI: Good morning"
     assert call.recording_url == "https://storage.example/new-mono.wav"
@@ -102,7 +103,7 @@ def test_todays_shape_is_read() -> None:
     ]
 
 
-def test_the_artifact_wins_over_the_old_place() -> None:
+def test_artifact_has_precedence_over_the_old_place() -> None:
     call = call_of(transcript="old", artifact={"transcript": "new"})
     assert call.transcript == "new"
 
@@ -134,14 +135,14 @@ def test_the_artifact_wins_over_the_old_place() -> None:
         ("structured_outputs", None),
     ],
 )
-def test_include_adds_what_was_asked_for_and_nothing_else(part: str, expected: Any) -> None:
+def test_include_adds_only_what_it_names(part: str, expected: Any) -> None:
     call = Call.model_validate(SHAPE_OF_2024)
     summary = call.summary(include=[part])
     assert summary.pop(part) == expected
     assert summary == call.summary()
 
 
-def test_include_of_costs_holds_numbers_only() -> None:
+def test_included_costs_are_numbers() -> None:
     costs = Call.model_validate(SHAPE_OF_2024).summary(include=["cost_breakdown"])["cost_breakdown"]
     assert costs["transport"] == 0.1
     assert costs["analysis_cost_breakdown"]["summary"] == 0.01
@@ -151,19 +152,19 @@ def test_include_of_costs_holds_numbers_only() -> None:
     )
 
 
-def test_include_of_structured_outputs_takes_name_and_result() -> None:
+def test_included_structured_outputs_are_name_and_result() -> None:
     summary = Call.model_validate(SHAPE_OF_TODAY).summary(include=["structured_outputs"])
     assert summary["structured_outputs"] == {"out-1": {"name": "mood", "result": "good"}}
 
 
 @pytest.mark.parametrize("include", [["secrets"], "analysis", ["analysis", "artifact"]])
-def test_an_unknown_include_is_refused(include: Any) -> None:
-    with pytest.raises(ValueError, match="include must be a list of names among analysis"):
+def test_unknown_include_is_refused(include: Any) -> None:
+    with pytest.raises(VapiConfigurationError, match="include must be a list of names among analysis"):
         call_of().summary(include=include)
 
 
 @pytest.mark.parametrize("value", [None, 5, True, "text", [1], {"a": 1}, float("nan"), float("inf")])
-def test_a_field_of_any_type_is_read(value: Any) -> None:
+def test_fields_of_any_type_are_read(value: Any) -> None:
     names = [
         "status",
         "type",
@@ -187,7 +188,7 @@ def test_a_field_of_any_type_is_read(value: Any) -> None:
 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf"), -float("inf"), True, "0.5", 10**400])
-def test_a_cost_that_is_no_number_is_none(cost: Any) -> None:
+def test_cost_that_is_not_a_number_is_none(cost: Any) -> None:
     assert call_of(cost=cost).summary()["cost"] is None
 
 
@@ -201,38 +202,58 @@ def test_a_cost_that_is_no_number_is_none(cost: Any) -> None:
         ("1700000000", None),
         (1700000000, None),
         ("-5", None),
+        ("1.5e-3", None),
+        (True, None),
+        (["2026-11-22T10:00:00Z"], None),
+        (datetime(2026, 11, 22), None),
         ("yesterday-ish", None),
         ("", None),
     ],
 )
-def test_timestamps_are_read_with_their_offset_and_nothing_is_guessed(
-    written: Any, read: datetime | None
-) -> None:
+def test_instants_are_read_with_their_offset(written: Any, read: datetime | None) -> None:
     assert call_of(createdAt=written).created_at == read
 
 
-def test_only_the_id_must_be_there_and_an_error_shows_no_content() -> None:
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2026-11-22T10:00:00Z", datetime(2026, 11, 22, 10, tzinfo=timezone.utc)),
+        ("2026-11-22 10:00:00+00:00", datetime(2026, 11, 22, 10, tzinfo=timezone.utc)),
+        ("2026-11-22T10:00:00", datetime(2026, 11, 22, 10)),
+        ("2026-11-22", datetime(2026, 11, 22)),
+        ("1700000000", None),
+        ("-1700000000", None),
+        (1700000000, None),
+    ],
+)
+def test_parsed_instant_has_a_time_zone_only_if_the_text_has(text: Any, read: datetime | None) -> None:
+    parsed = parse_instant(text)
+    assert parsed == read
+    assert (parsed and parsed.tzinfo) == (read and read.tzinfo)
+
+
+def test_only_the_id_is_required_and_errors_show_no_content() -> None:
     with pytest.raises(ValidationError) as raised:
         Call.model_validate({"name": "somebody's words"})
     assert "somebody's words" not in str(raised.value)
 
 
-def test_what_is_unknown_is_kept_as_it_came() -> None:
+def test_unknown_properties_are_kept_unchanged() -> None:
     call = call_of(orgId="org", somethingNew={"deepKey": [1]})
     assert call.model_extra == {"orgId": "org", "somethingNew": {"deepKey": [1]}}
 
 
-def test_a_property_whose_name_is_no_text_is_no_obstacle() -> None:
+def test_lone_surrogate_in_a_property_name_is_removed() -> None:
     call = Call.model_validate(json.loads('{"id": "1", "\\ud800x": 1, "caf\\u00e9": 2}'))
     assert call.model_extra == {"x": 1, "café": 2}
 
 
-def test_repr_and_str_show_id_and_status_alone() -> None:
+def test_repr_and_str_show_only_id_and_status() -> None:
     call = Call.model_validate(SHAPE_OF_2024)
     assert repr(call) == str(call) == f"{call}" == f"Call(id='{ID}', status='ended')"
 
 
-def test_a_call_survives_pickling() -> None:
+def test_call_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(Call.model_validate(SHAPE_OF_TODAY))).transcript == "AI: Good morning"
 
 
@@ -253,7 +274,7 @@ def test_a_call_survives_pickling() -> None:
         ({"status": None, "endedAt": "2026-01-01T00:00:00Z"}, False, False),
     ],
 )
-def test_a_status_tells_whether_anything_follows(
+def test_status_shows_whether_a_call_is_over(
     fields: dict[str, Any], is_terminal: bool, has_ended: bool
 ) -> None:
     call = call_of(**fields)
@@ -271,11 +292,11 @@ def test_a_status_tells_whether_anything_follows(
         ({"successEvaluation": "false"}, True),
     ],
 )
-def test_an_analysis_is_there_once_a_part_of_it_is(analysis: Any, there: bool) -> None:
+def test_analysis_has_arrived_once_a_part_has(analysis: Any, there: bool) -> None:
     assert call_of(analysis=analysis).has_analysis is there
 
 
-def test_a_duration_is_never_negative_and_needs_both_ends() -> None:
+def test_duration_is_never_negative_and_needs_both_ends() -> None:
     start = datetime(2026, 1, 1, tzinfo=timezone.utc)
     early = (start - timedelta(seconds=5)).isoformat()
     assert call_of(startedAt=start.isoformat(), endedAt=early).duration_seconds == 0
@@ -285,14 +306,14 @@ def test_a_duration_is_never_negative_and_needs_both_ends() -> None:
 UNSAFE = "a\x00b\x07c\x85d\ud800e"
 
 
-def test_a_summarys_lines_hold_nothing_that_breaks_a_database_or_a_log() -> None:
+def test_lines_of_a_summary_have_no_control_characters() -> None:
     fields = ("name", "endedReason", "status", "type", "assistantId", "phoneNumberId")
     summary = call_of(**dict.fromkeys(fields, f"{UNSAFE}\n")).summary()
     for key in ("name", "ended_reason", "status", "type", "assistant_id", "phone_number_id"):
         assert summary[key] == "abcde"
 
 
-def test_included_content_is_cleaned_at_every_depth_and_keeps_its_line_breaks() -> None:
+def test_included_content_is_cleaned_at_every_depth() -> None:
     call = call_of(
         transcript=f"AI: {UNSAFE}\nUser: ok\t!",
         analysis={"summary": UNSAFE, "structuredData": {UNSAFE: [UNSAFE, {"x": float("nan")}]}},
@@ -303,7 +324,7 @@ def test_included_content_is_cleaned_at_every_depth_and_keeps_its_line_breaks() 
     assert summary["analysis"]["structured_data"] == {"abcde": ["abcde", {"x": None}]}
 
 
-def test_structured_data_of_absurd_depth_is_cut_rather_than_failing_the_task() -> None:
+def test_structured_data_of_absurd_depth_is_cut() -> None:
     deep: Any = "bottom"
     for _ in range(300):
         deep = {"down": deep}
@@ -318,7 +339,7 @@ def test_costs_of_absurd_size_are_none() -> None:
     assert costs["analysis_cost_breakdown"]["summary"] is None
 
 
-def test_a_call_can_be_dumped_as_json_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+def test_call_can_be_dumped_as_json_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     dumped = json.loads(Call.model_validate(SHAPE_OF_2024).model_dump_json())
     assert dumped["ended_at"] == "2024-03-01T08:01:40.500000+00:00"
     assert len(recwarn) == 0

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means to somebody who runs a campaign."""
+"""What the end of a call means, read from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.call import Call
-from vapi_provider.models.outcome import CallOutcome, outcome_of
+from vapi_provider.models.outcome import (
+    CallOutcome,
+    check_fail_on,
+    is_over_limit,
+    outcome_of,
+    was_never_dialled,
+)
 
 
 def known_reasons() -> Iterator[tuple[str, str]]:
@@ -21,7 +29,7 @@ def known_reasons() -> Iterator[tuple[str, str]]:
             yield line, outcome
 
 
-def test_every_reason_that_vapi_has_named_means_what_the_table_says() -> None:
+def test_known_reasons_mean_what_the_table_says() -> None:
     reasons = list(known_reasons())
     wrong = {reason: outcome_of(reason) for reason, outcome in reasons if outcome_of(reason) != outcome}
     assert wrong == {}
@@ -47,29 +55,134 @@ def test_every_reason_that_vapi_has_named_means_what_the_table_says() -> None:
         ("scheduled-call-expired", CallOutcome.CANCELLED),
     ],
 )
-def test_a_new_name_in_a_known_family_falls_into_it(reason: str, outcome: CallOutcome) -> None:
+def test_new_reason_belongs_to_its_family(reason: str, outcome: CallOutcome) -> None:
     assert outcome_of(reason) is outcome
 
 
 @pytest.mark.parametrize("reason", [None, "", " ", "carried-off-by-owls"])
-def test_no_reason_and_a_reason_of_no_family_are_unknown(reason: str | None) -> None:
+def test_reasons_without_a_family_are_unknown(reason: str | None) -> None:
     assert outcome_of(reason) is CallOutcome.UNKNOWN
 
 
-def test_a_reason_is_read_without_regard_to_case_and_white_space() -> None:
+def test_case_and_white_space_of_a_reason_do_not_matter() -> None:
     assert outcome_of(" Customer-Busy\n") is CallOutcome.NO_ANSWER
 
 
-def test_an_outcome_is_its_own_string() -> None:
+def test_outcome_is_a_string() -> None:
     assert CallOutcome.NO_ANSWER == "no_answer"
     assert f"{CallOutcome.NO_ANSWER}" == str(CallOutcome.NO_ANSWER) == "no_answer"
 
 
 @pytest.mark.parametrize("status", ["scheduled", "queued", "ringing", "in-progress", "forwarding", None])
-def test_a_call_has_no_outcome_before_its_end(status: str | None) -> None:
+def test_call_has_no_outcome_before_its_end(status: str | None) -> None:
     call = Call.model_validate({"id": "1", "status": status, "endedReason": "voicemail"})
     assert call.outcome is None
 
 
-def test_a_call_that_ended_without_a_reason_has_an_unknown_outcome() -> None:
+def test_outcome_without_a_reason_is_unknown() -> None:
     assert Call.model_validate({"id": "1", "status": "ended"}).outcome is CallOutcome.UNKNOWN
+
+
+# Calls that were never dialled.
+
+
+OVER_LIMIT = "call.start.error-subscription-concurrency-limit-reached"
+
+
+@pytest.mark.parametrize(
+    ("ended_reason", "never"),
+    [
+        (OVER_LIMIT, True),
+        ("call.start.error-get-assistant", True),
+        ("call.start.error-vapifault-database-error", True),
+        ("call.start.error-something-new", True),
+        ("call.start.assistant-version-error-validation", True),
+        ("call-start-error-neither-assistant-nor-server-set", True),
+        ("CALL.START.ERROR-GET-ORG", True),
+        ("  call.start.error-get-org\n", True),
+        (None, False),
+        ("", False),
+        ("customer-did-not-answer", False),
+        ("customer-busy", False),
+        ("customer-ended-call", False),
+        ("voicemail", False),
+        ("manually-canceled", False),
+        ("scheduled-call-deleted", False),
+        ("silence-timed-out", False),
+        ("assistant-error", False),
+        ("twilio-failed-to-connect-call", False),
+        ("pipeline-error-openai-llm-failed", False),
+        ("pipeline-error-eleven-labs-blocked-concurrent-requests-and-requested-upgrade", False),
+        ("call.in-progress.error-assistant-did-not-receive-customer-audio", False),
+        ("call.in-progress.error-vapifault-call.start.error-get-org", False),
+        ("call.ringing.error-sip-inbound-call-failed-to-connect", False),
+        ("call.started.error-something-new", False),
+        ("recall.start.error-get-org", False),
+        ("call.start.", False),
+        ("call.start.customer-ended-call", False),
+        ("a new reason", False),
+    ],
+)
+def test_only_calls_that_failed_at_the_start_never_rang(ended_reason: str | None, never: bool) -> None:
+    assert was_never_dialled(ended_reason) is never
+
+
+def test_of_known_reasons_only_start_errors_never_rang() -> None:
+    reasons = [reason for reason, _ in known_reasons()]
+    silent = [reason for reason in reasons if was_never_dialled(reason)]
+    # One is of an older style.
+    assert "call-start-error-neither-assistant-nor-server-set" in silent
+    assert {reason.replace("-", ".", 2).split(".")[1] for reason in silent} == {"start"}
+    assert len(silent) == 21
+    assert [reason for reason in reasons if is_over_limit(reason)] == [OVER_LIMIT]
+
+
+@pytest.mark.parametrize(
+    ("ended_reason", "over"),
+    [
+        (OVER_LIMIT, True),
+        (OVER_LIMIT.upper(), True),
+        (f" {OVER_LIMIT}\n", True),
+        ("call-start-error-concurrency-limit-reached", True),
+        ("call.start.error-org-concurrency-limit", True),
+        (None, False),
+        ("", False),
+        ("call.start.error-vapi-number-outbound-daily-limit", False),
+        ("call.start.error-subscription-frozen", False),
+        ("call.in-progress.error-concurrency-limit-reached", False),
+        ("pipeline-error-eleven-labs-blocked-concurrent-requests-and-requested-upgrade", False),
+        ("customer-did-not-answer", False),
+    ],
+)
+def test_reason_shows_that_a_call_was_over_the_limit(ended_reason: str | None, over: bool) -> None:
+    assert is_over_limit(ended_reason) is over
+    if over:
+        assert was_never_dialled(ended_reason)
+
+
+# fail_on.
+
+
+@pytest.mark.parametrize(
+    ("given", "outcomes"),
+    [
+        ((), ()),
+        (["failed"], (CallOutcome.FAILED,)),
+        ({CallOutcome.NO_ANSWER}, (CallOutcome.NO_ANSWER,)),
+        (("no_answer", CallOutcome.UNKNOWN), (CallOutcome.NO_ANSWER, CallOutcome.UNKNOWN)),
+        (list(CallOutcome), tuple(CallOutcome)),
+    ],
+)
+def test_fail_on_takes_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
+    assert check_fail_on(given) == outcomes
+
+
+@pytest.mark.parametrize(
+    "given", ["failed", "", CallOutcome.FAILED, None, 7, ["FAILED"], ["failed", 7], [None], [[]]], ids=repr
+)
+def test_other_values_of_fail_on_are_refused(given: Any) -> None:
+    with pytest.raises(
+        VapiConfigurationError, match="fail_on must be a list of outcomes among completed, "
+    ) as caught:
+        check_fail_on(given)
+    assert str(caught.value).endswith(f"; got {given!r}")

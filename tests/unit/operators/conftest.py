@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An operator's surroundings: a simulated Vapi behind ``vapi_default``, and a task instance."""
+"""What an operator runs in: a simulated Vapi behind ``vapi_default``, and a task instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vapi_provider.simulator import ManualClock, VapiSimulator
 
 
 class TaskInstance:
-    """PlacementStore each XCom, and how many requests Vapi had received by then."""
+    """Keeps each XCom, and how many requests Vapi had received by then."""
 
     def __init__(self, simulator: VapiSimulator) -> None:
         self.xcoms: dict[str, Any] = {}

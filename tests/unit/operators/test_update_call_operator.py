@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CALL_ID = "019a7c2e-5f00-7000-8000-000000000001"
 NAME = "Reminder: Tuesday at ten"
 LINK = "_link_VapiCallLink"
+SAID = "what the customer said"
 
 Execute = Callable[..., Any]
 
@@ -40,7 +41,7 @@ def execute(task_instance: Any) -> Execute:
     return run
 
 
-def test_the_name_is_set(simulator: VapiSimulator, execute: Execute) -> None:
+def test_name_is_set(simulator: VapiSimulator, execute: Execute) -> None:
     call_id = simulator.add_call(status="ended", body={"name": "Before"})
     execute(call_id=call_id)
     assert simulator.get_call(call_id)["name"] == NAME
@@ -63,7 +64,7 @@ def test_nothing_but_the_name_is_sent(
     assert sent.headers["Content-Type"] == "application/json"
 
 
-def test_the_summary_of_the_call_is_returned(simulator: VapiSimulator, execute: Execute) -> None:
+def test_summary_of_the_call_is_returned(simulator: VapiSimulator, execute: Execute) -> None:
     call_id = simulator.add_call(status="ended", body={"endedReason": "voicemail"})
     summary = execute(call_id=call_id)
     assert summary == json.loads(json.dumps(summary))
@@ -74,9 +75,7 @@ def test_the_summary_of_the_call_is_returned(simulator: VapiSimulator, execute: 
     assert "customer" not in summary
 
 
-def test_running_it_twice_is_running_it_once(
-    simulator: VapiSimulator, execute: Execute, clock: ManualClock
-) -> None:
+def test_second_run_changes_nothing(simulator: VapiSimulator, execute: Execute, clock: ManualClock) -> None:
     call_id = simulator.add_call(status="in-progress")
     first = execute(call_id=call_id)
     call = simulator.get_call(call_id)
@@ -85,23 +84,30 @@ def test_running_it_twice_is_running_it_once(
     assert {**simulator.get_call(call_id), "updatedAt": None} == {**call, "updatedAt": None}
 
 
-def test_the_link_is_there_before_anything_is_sent(
+def test_link_is_published_before_the_request(
     simulator: VapiSimulator, execute: Execute, task_instance: Any
 ) -> None:
     call_id = simulator.add_call()
     execute(call_id=call_id)
-    assert task_instance.xcoms == {LINK: f"https://dashboard.vapi.ai/calls/{call_id}"}
+    assert task_instance.xcoms == {LINK: f"{simulator.url}/calls/{call_id}"}
     assert task_instance.requests_before == {LINK: 0}
     assert len(simulator.requests) == 1
 
 
-def test_an_id_is_taken_in_any_case_and_with_white_space(
+def test_id_may_have_any_case_and_white_space(
     simulator: VapiSimulator, execute: Execute, task_instance: Any
 ) -> None:
     call_id = simulator.add_call()
     execute(call_id=f" {call_id.upper()}\n")
     assert [request.path for request in simulator.requests] == [f"/call/{call_id}"]
-    assert task_instance.xcoms == {LINK: f"https://dashboard.vapi.ai/calls/{call_id}"}
+    assert task_instance.xcoms == {LINK: f"{simulator.url}/calls/{call_id}"}
+
+
+def test_id_may_be_a_summary(simulator: VapiSimulator, execute: Execute) -> None:
+    call_id = simulator.add_call()
+    summary = execute(call_id=call_id)
+    assert execute(call_id={**summary, "transcript": SAID}) == summary
+    assert [request.path for request in simulator.requests] == [f"/call/{call_id}"] * 2
 
 
 @pytest.mark.parametrize(
@@ -112,16 +118,21 @@ def test_an_id_is_taken_in_any_case_and_with_white_space(
         pytest.param(None, id="none"),
         pytest.param("../assistant", id="another-path"),
         pytest.param("019a7c2e5f0070008000000000000001", id="without-hyphens"),
-        pytest.param("call-1", id="no-uuid"),
+        pytest.param("call-1", id="not-a-uuid"),
         pytest.param(7, id="number"),
         pytest.param([CALL_ID], id="list"),
+        pytest.param({"transcript": SAID}, id="mapping-without-id"),
+        pytest.param({"id": {"transcript": SAID}}, id="mapping-with-a-bad-id"),
+        pytest.param(str({"transcript": SAID}), id="text-of-a-mapping"),
+        pytest.param(str({"id": CALL_ID, "transcript": SAID}), id="text-of-a-summary"),
     ],
 )
-def test_a_bad_id_is_refused_before_anything_is_sent_or_stored(
+def test_bad_id_is_refused_before_any_request(
     simulator: VapiSimulator, execute: Execute, task_instance: Any, call_id: Any
 ) -> None:
-    with pytest.raises(VapiConfigurationError, match=r"call_id .*[Nn]othing was sent"):
+    with pytest.raises(VapiConfigurationError, match=r"call_id .*Nothing was sent") as failure:
         execute(call_id=call_id)
+    assert SAID not in str(failure.value)
     assert simulator.requests == []
     assert task_instance.xcoms == {}
 
@@ -137,7 +148,7 @@ def test_a_bad_id_is_refused_before_anything_is_sent_or_stored(
         pytest.param(42, id="number"),
     ],
 )
-def test_a_bad_name_is_refused_before_anything_is_sent(
+def test_bad_name_is_refused_before_any_request(
     simulator: VapiSimulator, execute: Execute, name: Any
 ) -> None:
     call_id = simulator.add_call(body={"name": "Before"})
@@ -148,13 +159,13 @@ def test_a_bad_name_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("name", ["n" * 40, "Müller, \N{TELEPHONE RECEIVER} 10:00"])
-def test_a_name_arrives_as_it_is(simulator: VapiSimulator, execute: Execute, name: str) -> None:
+def test_name_arrives_unchanged(simulator: VapiSimulator, execute: Execute, name: str) -> None:
     call_id = simulator.add_call()
     assert execute(call_id=call_id, name=name)["name"] == name
     assert simulator.get_call(call_id)["name"] == name
 
 
-def test_the_connection_is_that_of_the_argument(
+def test_connection_is_that_of_the_argument(
     simulator: VapiSimulator, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", simulator.connection)
@@ -164,22 +175,22 @@ def test_the_connection_is_that_of_the_argument(
     assert simulator.get_call(call_id)["name"] == NAME
 
 
-def test_a_missing_connection_fails_without_retries(simulator: VapiSimulator, execute: Execute) -> None:
+def test_missing_connection_fails_without_retries(simulator: VapiSimulator, execute: Execute) -> None:
     with pytest.raises(VapiConfigurationError, match="no connection 'nowhere'"):
         execute(call_id=simulator.add_call(), vapi_conn_id="nowhere")
     assert simulator.requests == []
 
 
-def test_a_call_that_vapi_does_not_know_fails_without_retries_and_keeps_its_link(
+def test_unknown_call_fails_without_retries_and_keeps_its_link(
     simulator: VapiSimulator, execute: Execute, task_instance: Any
 ) -> None:
     with pytest.raises(VapiCallNotFoundError, match=CALL_ID):
         execute(call_id=CALL_ID)
     assert len(simulator.requests) == 1
-    assert task_instance.xcoms == {LINK: f"https://dashboard.vapi.ai/calls/{CALL_ID}"}
+    assert task_instance.xcoms == {LINK: f"{simulator.url}/calls/{CALL_ID}"}
 
 
-def test_a_refused_key_fails_without_retries_and_is_not_named(
+def test_rejected_key_fails_without_retries_and_is_not_shown(
     simulator: VapiSimulator, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = {**json.loads(simulator.connection), "password": "wrong-key"}
@@ -195,12 +206,12 @@ def test_a_refused_key_fails_without_retries_and_is_not_named(
     [
         pytest.param(Fault(status=503, times=3), id="overload"),
         pytest.param(
-            Fault(status=502, body="<html>", content_type="text/html", effect=True), id="lost-answer"
+            Fault(status=502, body="<html>", content_type="text/html", effect=True), id="lost-response"
         ),
-        pytest.param(Fault(reset="midway"), id="cut-off-answer"),
+        pytest.param(Fault(reset="midway"), id="cut-off-response"),
     ],
 )
-def test_a_passing_error_is_overcome(simulator: VapiSimulator, execute: Execute, fault: Fault) -> None:
+def test_transient_error_is_retried(simulator: VapiSimulator, execute: Execute, fault: Fault) -> None:
     call_id = simulator.add_call()
     simulator.faults.add(fault)
     assert execute(call_id=call_id)["name"] == NAME
@@ -208,7 +219,7 @@ def test_a_passing_error_is_overcome(simulator: VapiSimulator, execute: Execute,
     assert len(simulator.requests) == (fault.times or 0) + 1
 
 
-def test_an_outage_leaves_the_rest_to_airflows_retries(simulator: VapiSimulator, execute: Execute) -> None:
+def test_outage_is_left_to_airflows_retries(simulator: VapiSimulator, execute: Execute) -> None:
     call_id = simulator.add_call(body={"name": "Before"})
     simulator.faults.add(Fault(status=503, times=None))
     with pytest.raises(VapiTransientError, match="503"):
@@ -220,7 +231,7 @@ def test_call_name_and_connection_are_templated() -> None:
     assert set(VapiUpdateCallOperator.template_fields) == {"call_id", "name", "vapi_conn_id"}
 
 
-def test_it_can_be_tried_by_hand_without_a_task_instance(simulator: VapiSimulator) -> None:
+def test_operator_runs_by_hand_without_a_task_instance(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call()
     operator = VapiUpdateCallOperator(task_id="rename", call_id=call_id, name="Reminder")
     assert operator.execute({})["name"] == "Reminder"

@@ -536,7 +536,7 @@ class Schedule(AirflowModel):
             return
         self.tell(point)
         if point == "send.POST" and it.is_told_to_stop:
-            self.problems.append(f"{it.name} sends a request though it was told to stop.")
+            self.problems.append(f"{it.name} sends a request though it was stopped.")
         if point == ("store.set" if self.has_store else "send.POST"):
             it.noted_at = self.now
         it.rest(point, self._random.uniform(0, 0.3))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call too many at once: nobody is called, whichever way Vapi says so, and a later try gets through."""
+"""Over the concurrency limit: no call is placed, in whichever way Vapi refuses, and a later try gets through."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
 
 LIMIT = 3
 BLOCKED = "call.start.error-subscription-concurrency-limit-reached"
-TOLD = f"nobody was called: the organization may have {LIMIT} at once, 0 are left"
+REFUSED = f"no call was placed: the limit is {LIMIT}, 0 left"
 
 waits = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
 
@@ -75,7 +75,7 @@ def placed_ids(model: AirflowModel) -> list[str]:
 @refuses
 def test_a_refusal_tells_the_limit_and_what_is_left_and_is_retried(model: AirflowModel) -> None:
     slot = model.slot()
-    with pytest.raises(VapiConcurrencyLimitError, match=TOLD) as refusal:
+    with pytest.raises(VapiConcurrencyLimitError, match=REFUSED) as refusal:
         slot.attempt()
     assert isinstance(refusal.value, VapiTransientError)
     assert not isinstance(refusal.value, AirflowFailException)
@@ -114,10 +114,10 @@ def test_a_refusal_is_noted_so_that_the_retry_need_not_look(model: AirflowModel)
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        pytest.param({}, "does not say how many it may have", id="none"),
-        pytest.param({"subscriptionLimits": None}, "does not say how many", id="null"),
-        pytest.param({"subscriptionLimits": {"concurrencyLimit": 7}}, "may have 7 at once", id="limit-only"),
-        pytest.param({"subscriptionLimits": ["7"]}, "does not say how many", id="list"),
+        pytest.param({}, "does not report the limit", id="none"),
+        pytest.param({"subscriptionLimits": None}, "does not report the limit", id="null"),
+        pytest.param({"subscriptionLimits": {"concurrencyLimit": 7}}, "the limit is 7\\.", id="limit-only"),
+        pytest.param({"subscriptionLimits": ["7"]}, "does not report the limit", id="list"),
     ],
 )
 def test_a_refusal_that_says_less_is_one_all_the_same(
@@ -140,17 +140,14 @@ def test_a_call_that_is_taken_counts_as_placed(model: AirflowModel, caplog: pyte
     assert (summary["id"], summary["status"]) == (call_id, "queued")
     assert slot.xcoms["call_id"] == call_id
     assert slot.xcoms[LINK].endswith(call_id)
-    assert (
-        f"Vapi has taken call {call_id}, though the organization has as many at once as it may."
-        in caplog.text
-    )
+    assert f"Vapi accepted call {call_id}, over the organization's concurrency limit." in caplog.text
 
 
 @ends
 def test_a_call_that_is_seen_to_have_ended_undialled_is_none(model: AirflowModel) -> None:
     slot = model.slot()
     in_front_of(model, "sent.POST", lambda: model.pass_time(2))
-    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{TOLD}"):
+    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}"):
         slot.attempt()
     free_the_lines(model)
     model.pass_time(300)
@@ -167,7 +164,7 @@ def test_whatever_keeps_from_looking_at_it_a_call_that_is_taken_counts_as_placed
     model.simulator.faults.add(Fault(method="GET", status=status, times=None))
     slot = model.slot()
     assert slot.attempt()["id"] == slot.xcoms["call_id"] == placed_ids(model)[0]
-    assert f"was answered {status}" in caplog.text
+    assert f"returned {status}" in caplog.text
 
 
 @waits
@@ -179,7 +176,7 @@ def test_who_waits_learns_that_nobody_was_called_and_a_retry_calls_once(
     model: AirflowModel, deferrable: bool, fail_on: tuple[str, ...]
 ) -> None:
     slot = model.slot(deferrable=deferrable, fail_on=fail_on)
-    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{TOLD}") as refusal:
+    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}") as refusal:
         wait_out(slot)
     assert not isinstance(refusal.value, AirflowFailException)
     (blocked,) = placed_ids(model)
@@ -199,7 +196,7 @@ def test_while_all_lines_stay_taken_each_try_says_so_and_nobody_is_called(
 ) -> None:
     slot = model.slot(deferrable=deferrable)
     for _ in range(3):
-        with pytest.raises(VapiConcurrencyLimitError, match=TOLD):
+        with pytest.raises(VapiConcurrencyLimitError, match=REFUSED):
             wait_out(slot)
         model.pass_time(300)
     assert model.posts() == 3

@@ -29,7 +29,7 @@ PERSONAL: dict[str, Any] = {
     "assistant": ASSISTANT,
     "customer": CUSTOMER,
     "assistant_overrides": OVERRIDES,
-    "request": {"transport": REQUEST["transport"]},
+    "extra_body": {"transport": REQUEST["transport"]},
 }
 SECRETS = (
     "2025550143",
@@ -67,12 +67,12 @@ def assert_nothing_personal(fields: dict[str, Any]) -> None:
 def test_of_a_call_no_number_no_value_no_prompt_and_no_secret_is_stored(
     model: AirflowModel, write: Callable[[Any], Any]
 ) -> None:
-    running, _ = rendered(model.slot(), **write({**PERSONAL, "request": REQUEST}))
+    running, _ = rendered(model.slot(), **write({**PERSONAL, "extra_body": REQUEST}))
     assert_nothing_personal(shown(running))
 
 
 def test_what_tells_the_call_apart_is_stored(model: AirflowModel) -> None:
-    running, _ = rendered(model.slot(), **{**PERSONAL, "request": REQUEST})
+    running, _ = rendered(model.slot(), **{**PERSONAL, "extra_body": REQUEST})
     fields = shown(running)
     assert fields["customer"] == {"number": "***43", "name": "***", "email": "***", "extension": None}
     assert fields["assistant"] == {"model": {"messages": [{"role": "***", "content": "***"}]}}
@@ -82,7 +82,7 @@ def test_what_tells_the_call_apart_is_stored(model: AirflowModel) -> None:
         "age": "***",
         "insured": "***",
     }
-    assert fields["request"] == {"transport": {"account": "***"}, "x": [{"twilioAuthToken": "***"}]}
+    assert fields["extra_body"] == {"transport": {"account": "***"}, "x": [{"twilioAuthToken": "***"}]}
     assert (fields["name"], fields["phone_number_id"]) == ("Reminder", PHONE_NUMBER_ID)
     assert fields["vapi_conn_id"] == "vapi_default"
 
@@ -107,7 +107,7 @@ def test_a_customer_is_hidden_in_whatever_form_it_comes(
     assert shown(running)["customer"] == stored
 
 
-@pytest.mark.parametrize("name", ["assistant_overrides", "request"])
+@pytest.mark.parametrize("name", ["assistant_overrides", "extra_body"])
 @pytest.mark.parametrize(
     "value", ["{'x': 'measles'}", ["measles"], ("measles",), {"measles"}, {"x": {"y": ["measles"]}}], ids=repr
 )
@@ -201,6 +201,6 @@ def test_the_summary_and_the_log_name_no_number(
     monkeypatch.setattr(VapiCreateCallOperator, "log", logging.getLogger("task"))
     caplog.set_level(logging.DEBUG)
     summary = begin(model.slot(), **PERSONAL)
-    assert "is queued" in caplog.text
+    assert "Placed call" in caplog.text
     for secret in ("2025550143", "Ada", "ada@", "positive", "measles", "eleven", "firm", "AC-account"):
         assert secret not in caplog.text + json.dumps(summary), secret

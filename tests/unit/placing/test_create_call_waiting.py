@@ -205,7 +205,7 @@ def test_id_and_link_are_there_before_the_first_look(model: AirflowModel, deferr
     (call_id,) = model.simulator.calls
     assert seen
     assert all(
-        told == {"call_id": call_id, LINK: f"https://dashboard.vapi.ai/calls/{call_id}"} for told in seen
+        there == {"call_id": call_id, LINK: f"{model.simulator.base_url}/calls/{call_id}"} for there in seen
     )
 
 
@@ -213,11 +213,11 @@ def test_id_and_link_are_there_while_it_is_deferred(model: AirflowModel) -> None
     slot = model.slot()
     call_id = deferral(slot).trigger.call_id
     assert slot.xcoms["call_id"] == call_id
-    assert slot.xcoms[LINK] == f"https://dashboard.vapi.ai/calls/{call_id}"
+    assert slot.xcoms[LINK] == f"{model.simulator.base_url}/calls/{call_id}"
 
 
-def test_without_waiting_nothing_is_looked_at(model: AirflowModel) -> None:
-    summary = model.slot(deferrable=True, fail_on=["failed"], timeout=0).attempt()
+def test_without_waiting_nothing_is_read(model: AirflowModel) -> None:
+    summary = model.slot(include=["customer"], hang_up_on_kill=True).attempt()
     assert summary["status"] == "queued"
     assert [request.method for request in model.simulator.requests] == ["POST"]
 
@@ -242,7 +242,7 @@ def test_an_outage_right_after_the_call_was_placed_is_waited_out(
     model.simulator.faults.add(Fault(method="GET", times=11, **fault))
     slot = model.slot(deferrable=deferrable)
     assert wait_out(slot)["outcome"] == "completed"
-    assert "Waiting goes on" in caplog.text
+    assert "Still waiting" in caplog.text
     assert model.posts() == 1
     assert model.rings() == {NUMBER: 1}
 
@@ -251,7 +251,7 @@ def test_an_outage_right_after_the_call_was_placed_is_waited_out(
 def test_an_outage_to_the_end_of_the_wait_is_told(model: AirflowModel, deferrable: bool) -> None:
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
     slot = model.slot(deferrable=deferrable, timeout=200)
-    with pytest.raises(AirflowSensorTimeout, match=r"no status\. The last error was: GET /call/.* 503"):
+    with pytest.raises(AirflowSensorTimeout, match=r"no poke returned a status\. The last error was: GET /call/.* 503"):
         wait_out(slot)
     assert "call_id" in slot.xcoms
 

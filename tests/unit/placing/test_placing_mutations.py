@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from schedules import Schedule, rough
 from vapi_provider.placing.decision import Found, Recorded
 from vapi_provider.placing.placement import CallPlacement
 from vapi_provider.placing.request import CallRequest
-from vapi_provider.placing.search import SearchResult
+from vapi_provider.placing.search import CallSearch, SearchResult
 from vapi_provider.placing.state import PlacementState, PlacementStore
 
 MOST_SCHEDULES = 100
@@ -24,26 +25,40 @@ MOST_SCHEDULES = 100
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
-def refused_notes_are_ignored(patch: pytest.MonkeyPatch) -> None:
+def refused_writes_are_ignored(patch: pytest.MonkeyPatch) -> None:
     write = PlacementStore.write
 
-    def ignore(notes: PlacementStore, note: PlacementState) -> None:
+    def ignore(store: PlacementStore, state: PlacementState) -> None:
         with suppress(Exception):
-            write(notes, note)
+            write(store, state)
 
     patch.setattr(PlacementStore, "write", ignore)
 
 
-def nothing_is_noted(patch: pytest.MonkeyPatch) -> None:
+def nothing_is_recorded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PlacementStore, "write", lambda *_: None)
 
 
-def nobody_looks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("vapi_provider.placing.placement.look_up", lambda *_, **__: SearchResult(Found.NOTHING))
+def nothing_is_searched(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("vapi_provider.placing.search.search_calls", lambda *_, **__: SearchResult(Found.NOTHING))
 
 
-def nobody_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(CallPlacement, "_settles_at", 0.0)
+def nothing_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CallSearch, "settles_at", lambda *_: 0.0)
+
+
+def old_searches_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("vapi_provider.placing.placement.FRESH_SECONDS", math.inf)
+
+
+def a_repetition_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    record = CallPlacement._record_sending
+
+    def record_once(placement: CallPlacement) -> None:
+        if placement._repeats is None or placement._repeats.failed == 0:
+            record(placement)
+
+    patch.setattr(CallPlacement, "_record_sending", record_once)
 
 
 def the_flag_is_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -59,14 +74,16 @@ def the_variables_have_no_token(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_empty_store_is_trusted(patch: pytest.MonkeyPatch) -> None:
-    prepare = CallPlacement.__init__
+    read = PlacementStore.read
+    learn = CallPlacement._blank_state
 
-    def trust(placement: CallPlacement, context: Any, *args: Any, **kwargs: Any) -> None:
-        prepare(placement, context, *args, **kwargs)
-        if "task_state_store" in context and placement._known.noted is Recorded.NOTHING:
+    def trust(placement: CallPlacement) -> PlacementState:
+        blank = learn(placement)
+        if read(placement._store, blank).state is Recorded.NOTHING:
             placement._known = dataclasses.replace(placement._known, is_first_try=True)
+        return blank
 
-    patch.setattr(CallPlacement, "__init__", trust)
+    patch.setattr(CallPlacement, "_blank_state", trust)
 
 
 def _carry_less(
@@ -80,6 +97,7 @@ STORE, NO_STORE = True, False
 
 ROUGH = {
     "any": rough(),
+    "faulty": rough(people=3, faults=0.7, harm=8),
     "interrupted": rough(people=3, faults=0, harm=8),
     "cleared": rough(clears=1, emptied=2),
     "renamed": rough(renames=4),
@@ -91,12 +109,12 @@ ROUGH = {
 @pytest.mark.parametrize(
     ("mutate", "has_store", "which"),
     [
-        (refused_notes_are_ignored, STORE, "interrupted"),
-        (nothing_is_noted, STORE, "interrupted"),
-        (nobody_looks, STORE, "any"),
-        (nobody_looks, NO_STORE, "any"),
-        (nobody_waits, STORE, "any"),
-        (nobody_waits, NO_STORE, "any"),
+        (refused_writes_are_ignored, STORE, "interrupted"),
+        (nothing_is_recorded, STORE, "interrupted"),
+        (nothing_is_searched, STORE, "any"),
+        (nothing_is_searched, NO_STORE, "any"),
+        (nothing_is_waited_for, STORE, "any"),
+        (nothing_is_waited_for, NO_STORE, "any"),
         (the_flag_is_ignored, STORE, "interrupted"),
         (the_flag_is_ignored, NO_STORE, "interrupted"),
         (the_name_has_no_token, STORE, "variables-hidden"),
@@ -105,10 +123,12 @@ ROUGH = {
         (the_variables_have_no_token, NO_STORE, "names-hidden"),
         (the_variables_have_no_token, NO_STORE, "renamed"),
         (an_empty_store_is_trusted, STORE, "cleared"),
+        (old_searches_count, STORE, "interrupted"),
+        (a_repetition_is_not_recorded, STORE, "faulty"),
     ],
 )
 def test_a_schedule_goes_wrong_when(mutate: Mutation, has_store: bool, which: str) -> None:
-    wrong = "though it was told to stop" if mutate is the_flag_is_ignored else r"was called [2-9] times"
+    wrong = "though it was stopped" if mutate is the_flag_is_ignored else r"was called [2-9] times"
     for seed in range(MOST_SCHEDULES):
         chaos = dataclasses.replace(ROUGH[which], seed=seed)
         with pytest.MonkeyPatch.context() as patch:

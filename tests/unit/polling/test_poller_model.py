@@ -321,7 +321,7 @@ class Model:
         elif "cannot find connection" in message or "password" in message:
             assert self.was_without_connection
         else:
-            assert "answered 404" in message, message
+            assert "returned 404" in message, message
             assert self.vapi.refused_calls[wait.call_id][-1] >= earliest
 
     def check_timeout(self, wait: Wait) -> None:

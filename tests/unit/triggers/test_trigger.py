@@ -170,7 +170,7 @@ def test_a_call_that_vapi_does_not_know_is_an_error(triggerer: Triggerer) -> Non
     triggerer.vapi.add(1).erased = True
     event, _ = only_event(triggerer, CALL_ID)
     assert event["status"] == "error"
-    assert f"GET /call/{CALL_ID} was answered 404" in event["message"]
+    assert f"GET /call/{CALL_ID} returned 404" in event["message"]
     assert "key-of-the-tests" not in json.dumps(event)
 
 
@@ -179,7 +179,7 @@ def test_a_key_that_is_refused_for_good_is_an_error(triggerer: Triggerer) -> Non
     triggerer.vapi.faults = [{"status": 401, "times": -1}]
     event, took = only_event(triggerer, CALL_ID)
     assert event["status"] == "error"
-    assert "answered 401" in event["message"]
+    assert "returned 401" in event["message"]
     assert f"connection {CONN_ID!r}" in event["message"]
     assert took <= 3 * MIN_INTERVAL + 1
     assert len(triggerer.vapi.log) == 2

@@ -96,7 +96,7 @@ def test_a_live_call_is_hung_up(
     # The simulator refuses a control URL that is sent the API key.
     assert simulator.get_call(call_id)["endedReason"] == "manually-canceled"
     assert requests_to(simulator) == ["GET call", "POST control"]
-    assert told(caplog) == [f"The task was stopped. Call {call_id} has been ended."]
+    assert told(caplog) == [f"The task was stopped. Call {call_id} was ended."]
 
 
 def test_a_scheduled_call_is_cancelled(
@@ -106,7 +106,7 @@ def test_a_scheduled_call_is_cancelled(
     run(kill_and_settle(trigger(call_id))())
     assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
     assert requests_to(simulator) == ["GET call", "DELETE call"]
-    assert told(caplog) == [f"The task was stopped. Call {call_id} was scheduled, and has been cancelled."]
+    assert told(caplog) == [f"The task was stopped. Scheduled call {call_id} was cancelled."]
 
 
 def test_a_call_that_is_over_is_left_alone(
@@ -115,7 +115,7 @@ def test_a_call_that_is_over_is_left_alone(
     call_id = simulator.add_call(status="ended")
     run(kill_and_settle(trigger(call_id))())
     assert requests_to(simulator) == ["GET call"]
-    assert told(caplog) == [f"The task was stopped. Call {call_id} was over already."]
+    assert told(caplog) == [f"The task was stopped. Call {call_id} had already ended."]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_it_is_tried_twice(
     simulator.faults.add(Fault(method=method, times=1, **fault))
     run(kill_and_settle(trigger(call_id))())
     assert simulator.get_call(call_id)["status"] == "ended"
-    assert told(caplog) == [f"The task was stopped. Call {call_id} has been ended."]
+    assert told(caplog) == [f"The task was stopped. Call {call_id} was ended."]
     assert requests_to(simulator).count("GET call") == 2
 
 

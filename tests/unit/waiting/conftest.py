@@ -34,6 +34,7 @@ class Worker:
         self.pauses = 0
         self.keeps_state = True
         self.task_instance = TaskInstance()
+        self.store = StateStore()
         self._then: Iterator[Callable[[], object]] = iter(())
 
     def time(self) -> float:
@@ -60,7 +61,7 @@ class Worker:
         :return: the sensor's result
         """
         self.slept, self.pauses, self._then = 0.0, 0, iter(then)
-        self.task_instance, store = TaskInstance(), StateStore()
+        self.task_instance, self.store = TaskInstance(), StateStore()
         while True:
             # Each poke of a rescheduled sensor is another process.
             self.slept_in_process = 0.0
@@ -70,7 +71,7 @@ class Worker:
                 self.task_instance.first_reschedule_date = now - timedelta(seconds=self.slept)
             context: Any = {"ti": self.task_instance, "task_reschedule_count": self.pauses}
             if self.keeps_state:
-                context["task_state_store"] = store
+                context["task_state_store"] = self.store
             try:
                 return sensor.execute(context)
             except SENSOR_MODULE.AirflowRescheduleException:
@@ -137,7 +138,14 @@ def airflow(
     worker: Worker, simulator: VapiSimulator, store: StateStore | None, monkeypatch: pytest.MonkeyPatch
 ) -> Airflow:
     airflow = Airflow(worker.task_instance, simulator, store)
-    for module in ("operators.call", "placing.placement", "sensors.call", "waiting.mixin", "waiting.wait"):
+    for module in (
+        "operators.call",
+        "placing.placement",
+        "placing.search",
+        "sensors.call",
+        "waiting.mixin",
+        "waiting.wait",
+    ):
         monkeypatch.setattr(f"vapi_provider.{module}.time", airflow)
     return airflow
 

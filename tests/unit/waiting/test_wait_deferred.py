@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from waiting_helpers import LINK, TRIGGER_FAILED, Airflow, StateStore, event, failure
+from waiting_helpers import BACKSTOP, LINK, TRIGGER_FAILED, Airflow, StateStore, event, failure
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from vapi_provider.exceptions import (

@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from waiting_helpers import BACKSTOP, LINK, Airflow, event, failure
+from waiting_helpers import BACKSTOP, Airflow, event, failure
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from vapi_provider.exceptions import VapiAuthenticationError, VapiConfigurationError
+from vapi_provider.exceptions import VapiAuthenticationError
 from vapi_provider.simulator import Fault, VapiSimulator
 
 with_and_without_store = pytest.mark.parametrize(

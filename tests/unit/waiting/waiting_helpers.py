@@ -9,18 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
-from vapi_provider.simulator import VapiSimulator
+from vapi_provider.simulator import Timeline
 from vapi_provider.triggers.call import VapiCallTrigger
+
+if TYPE_CHECKING:
+    from vapi_provider.simulator import VapiSimulator
 
 LINK = "_link_VapiCallLink"
 
 BACKSTOP = "__fail__", {"error": "Trigger timeout"}
 TRIGGER_FAILED = "__fail__", {"error": "Trigger failure", "traceback": ["Traceback: ...", "boom"]}
+
+RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
 
 REQUEST = {
     "assistant_id": "0198a3f0-0000-7000-8000-000000000002",

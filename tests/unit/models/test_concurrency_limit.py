@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The organization's concurrency limit, as Vapi reports it in the response to a placement."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from vapi_provider.models.call import Call, over_limit_message
+
+
+@pytest.mark.parametrize(
+    ("limits", "blocked"),
+    [
+        ({"concurrencyBlocked": True}, True),
+        ({"concurrencyBlocked": True, "concurrencyLimit": 1}, True),
+        ({"concurrencyBlocked": False}, False),
+        ({"concurrencyBlocked": "true"}, False),
+        ({"concurrencyBlocked": 1}, False),
+        ({"concurrencyBlocked": None}, False),
+        ({}, False),
+        (None, False),
+        ([True], False),
+        ("concurrencyBlocked", False),
+    ],
+    ids=repr,
+)
+def test_call_is_blocked_only_if_vapi_says_so(limits: Any, blocked: bool) -> None:
+    call = Call.model_validate({"id": "1", "subscriptionLimits": limits})
+    assert call.is_concurrency_blocked is blocked
+    assert call.limits == (limits if isinstance(limits, dict) else None)
+
+
+SILENT = "Vapi does not report the limit (10 by default)"
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (
+            {"concurrencyLimit": 10, "remainingConcurrentCalls": 0},
+            "the limit is 10, 0 left.",
+        ),
+        (
+            {"concurrencyLimit": 25.0, "remainingConcurrentCalls": 2.0},
+            "the limit is 25, 2 left.",
+        ),
+        ({"concurrencyLimit": 10}, "the limit is 10."),
+        ({"remainingConcurrentCalls": 0}, "no call was placed: 0 left."),
+        ({"concurrencyLimit": "10", "remainingConcurrentCalls": 0}, "no call was placed: 0 left."),
+        ({"concurrencyLimit": math.nan, "remainingConcurrentCalls": math.inf}, SILENT),
+        ({"concurrencyLimit": "10", "remainingConcurrentCalls": "0"}, SILENT),
+        ({"concurrencyLimit": None, "remainingConcurrentCalls": None}, SILENT),
+        ({"concurrencyLimit": True, "remainingConcurrentCalls": [0]}, SILENT),
+        ({"concurrencyLimit": 10**400}, SILENT),
+        ({}, SILENT),
+        (None, SILENT),
+        ([10, 0], SILENT),
+        ("10", SILENT),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_message_has_what_vapi_reports_of_the_limit(limits: Any, says: str) -> None:
+    text = over_limit_message(limits)
+    assert text.startswith("The organization is over its concurrency limit, so no call was placed: ")
+    assert says in text
+    assert text.endswith("run fewer tasks at once (pool, max_active_tis_per_dag).")
+    assert not {"nan", "inf", "None", "True"} & set(text.replace(",", " ").split())

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Airflow stores and shows of an operator's template fields once they are rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from airflow.sdk import DAG
+from vapi_provider.client.arguments import check_call_id
+from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
+from vapi_provider.rendering import RendersFields, show_call_id
+from vapi_provider.sensors.call import VapiCallSensor
+
+CALL_ID = "019a7c2e-5f00-7000-8000-000000000001"
+SAID = "what the customer said"
+SUMMARY = {"id": CALL_ID, "status": "ended", "transcript": SAID, "messages": [{"message": SAID}]}
+
+
+class Later:
+    """A value that is known only when the task runs, as what another task returns."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def resolve(self, context: Any, **_: Any) -> Any:
+        return self._value
+
+
+class OpenMapping(Mapping[str, Any]):
+    """A mapping that is not a dict, and shows its content in its repr."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)
+
+
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "sensor": lambda call_id: VapiCallSensor(task_id="task", call_id=call_id),
+    "update": lambda call_id: VapiUpdateCallOperator(task_id="task", call_id=call_id, name="Reminder"),
+}
+
+
+def render(make: Callable[[], Any], *, native: bool = False, **variables: Any) -> Any:
+    """Render the templates of a task as a worker does, and return what it would run."""
+    with DAG("rendering", schedule=None, render_template_as_native_obj=native) as dag:
+        task = make()
+    running = task.prepare_for_execution()
+    context: Any = {"dag": dag, "task": running, "params": {}, **variables}
+    running.render_template_fields(context, dag.get_template_env())
+    return context["task"]
+
+
+def shown(task: Any) -> str:
+    """Return all that Airflow stores and shows of a task's template fields."""
+    return repr([getattr(task, name) for name in task.template_fields])
+
+
+@pytest.mark.parametrize("summary", [SUMMARY, OpenMapping(SUMMARY)], ids=["dict", "mapping"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_summary_is_replaced_by_its_id(kind: str, summary: Any) -> None:
+    task = render(lambda: KINDS[kind](Later(summary)))
+    assert task.call_id == CALL_ID
+    assert SAID not in shown(task)
+    assert check_call_id(task.call_id) == CALL_ID
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_summary_of_a_native_template_is_replaced_by_its_id(kind: str) -> None:
+    task = render(lambda: KINDS[kind]("{{ summary }}"), native=True, summary=SUMMARY)
+    assert task.call_id == CALL_ID
+    assert SAID not in shown(task)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param({"transcript": SAID}, "is a mapping without an id;", id="mapping-without-id"),
+        pytest.param(
+            OpenMapping({"transcript": SAID}), "is a mapping without an id;", id="open-mapping-without-id"
+        ),
+        pytest.param({"id": {"transcript": SAID}}, "is a mapping without an id;", id="mapping-as-id"),
+        pytest.param({"id": None, "transcript": SAID}, r"is empty \(got 'None'", id="id-none"),
+        pytest.param({"id": str(SUMMARY)}, "is the text of a mapping;", id="text-as-id"),
+        pytest.param(str(SUMMARY), "is the text of a mapping;", id="text-of-a-summary"),
+        pytest.param(f"\n {SUMMARY}", "is the text of a mapping;", id="text-with-white-space"),
+        pytest.param([SUMMARY], "must be the id of a call", id="list"),
+        pytest.param(str([SAID]), "must be the id of a call", id="text-of-a-list"),
+        pytest.param((SAID,), "must be the id of a call", id="tuple"),
+        pytest.param({SAID}, "must be the id of a call", id="set"),
+        pytest.param(SAID.encode(), "must be the id of a call", id="bytes"),
+    ],
+)
+def test_what_is_not_a_summary_is_refused_and_not_shown(kind: str, value: Any, message: str) -> None:
+    task = render(lambda: KINDS[kind](Later(value)))
+    with pytest.raises(VapiConfigurationError, match=f"^call_id {message}") as failure:
+        check_call_id(task.call_id)
+    for text in (shown(task), str(failure.value)):
+        assert SAID not in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
+    task = render(lambda: KINDS[kind]("{{ summary }}"), summary=SUMMARY)
+    assert SAID not in shown(task)
+    with pytest.raises(VapiConfigurationError, match=r"text of a mapping; .*call_id=call\.output") as failure:
+        check_call_id(task.call_id)
+    assert SAID not in str(failure.value)
+
+
+@pytest.mark.parametrize("call_id", [CALL_ID, f" {CALL_ID.upper()}\n", "", None, 7, "../x"], ids=str)
+def test_id_is_shown_unchanged(call_id: Any) -> None:
+    assert show_call_id(call_id) == call_id
+
+
+def test_operator_keeps_what_it_does_not_show() -> None:
+    customer = {"number": "+12025550143", "name": "Ada"}
+    task = render(
+        lambda: VapiCreateCallOperator(
+            task_id="task",
+            assistant_id="0198a3f0-0000-7000-8000-000000000002",
+            phone_number_id="0198a3f0-0000-7000-8000-000000000003",
+            customer=Later(customer),  # type: ignore[arg-type]
+        )
+    )
+    assert task.customer == {"number": "***43", "name": "***"}
+    assert task.rendered_fields["customer"] == customer
+
+
+@pytest.mark.parametrize("kind", [VapiCallSensor, VapiCreateCallOperator, VapiUpdateCallOperator])
+def test_every_operator_shows_its_fields_by_one_rule(kind: Any) -> None:
+    assert issubclass(kind, RendersFields)
+    assert set(kind.shown_fields) <= set(kind.template_fields)
+    assert not {"call_id", "customer"} & set(kind.template_fields) - set(kind.shown_fields)
+
+
+def test_task_is_rendered_anew_for_each_try() -> None:
+    """The parsed task keeps its own value, and what a try renders is in its copy."""
+    with DAG("rendering", schedule=None) as dag:
+        parsed = KINDS["sensor"](Later(SUMMARY))
+    for _ in range(2):
+        running = parsed.prepare_for_execution()
+        context: Any = {"dag": dag, "task": running, "params": {}}
+        running.render_template_fields(context, dag.get_template_env())
+        assert running.call_id == CALL_ID
+    assert isinstance(parsed.call_id, Later)
