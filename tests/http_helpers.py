@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import Connection
 from vapi_provider.client.client import VapiClient
 from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiError
+from vapi_provider.hooks.vapi import VapiHook
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
@@ -51,6 +52,13 @@ def make_client(host: str | None = None, *, password: str = KEY, **limits: Any) 
 
 def client_of(simulator: VapiSimulator, **limits: Any) -> VapiClient:
     return make_client(simulator.url, password=simulator.api_key, **limits)
+
+
+def make_hook(host: str | None = None, *, password: str = KEY, **limits: Any) -> VapiHook:
+    """Make a hook over the client that :func:`make_client` makes."""
+    hook = VapiHook(CONN_ID)
+    hook.client = make_client(host, password=password, **limits)
+    return hook
 
 
 def vapi_error(status: int, message: Any, **fields: Any) -> str:

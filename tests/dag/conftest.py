@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from left_behind import shown_by, tables
 
 from vapi_provider.simulator import VapiSimulator
 
@@ -189,6 +190,31 @@ def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
             return DagRun(dag.test(run_conf=conf), dag_module.failures)
 
     return run
+
+
+@pytest.fixture
+def left_behind(
+    database: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    dag_module: ModuleType,
+) -> Callable[[VapiSimulator], dict[str, str]]:
+    """Collect everything that is left of the runs, by where it is."""
+
+    def collect(simulator: VapiSimulator) -> dict[str, str]:
+        output = capfd.readouterr()
+        logs = (path.read_text(errors="replace") for path in (database.parent / "logs").rglob("*.log"))
+        return {
+            **tables(database),
+            "stdout": output.out,
+            "stderr": output.err,
+            "log": caplog.text,
+            "log files": "\n".join(logs),
+            "exceptions": "\n".join(map(shown_by, dag_module.failures)),
+            "request log": repr(simulator.requests),
+        }
+
+    return collect
 
 
 @pytest.fixture(scope="session")

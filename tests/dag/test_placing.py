@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
@@ -65,19 +66,21 @@ def people(dag_module: ModuleType) -> Callable[..., None]:
 
 
 @contextmanager
-def answering(simulator: VapiSimulator, reasons: dict[str, str]) -> Iterator[None]:
-    """End each call that a task waits for, for the reason given for its callee."""
+def answering(simulator: VapiSimulator, reasons: dict[str, str], after: int = 1) -> Iterator[None]:
+    """End each call that was read so many times, for the reason given for its callee."""
     over = threading.Event()
 
     def end_what_is_waited_for() -> None:
         read = 0
+        reads: Counter[str] = Counter()
         while not over.wait(0.01):
             for request in simulator.requests[read:]:
                 read += 1
                 if request.method == "GET" and request.path != "/call":
                     call_id = request.path.removeprefix("/call/")
                     call = simulator.get_call(call_id)
-                    if call["status"] != "ended":
+                    reads[call_id] += 1
+                    if call["status"] != "ended" and reads[call_id] >= after:
                         simulator.end_call(call_id, reasons[call["customer"]["number"]])
 
     thread = threading.Thread(target=end_what_is_waited_for)
@@ -180,6 +183,23 @@ def test_stopped_task_finds_its_call_in_the_next_try(
     assert run.results("call")[0]["outcome"] == "completed"
     assert simulator.rings == {ADA: 1}
     assert posts(simulator) == 1
+
+
+@pytest.mark.parametrize("dag_id", ["place_and_poke", "place_and_defer"])
+def test_404_right_after_placing_is_waited_out(
+    simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, dag_id: str
+) -> None:
+    simulator.timeline = RINGS_ON
+    dag_module.people[:] = [{"number": ADA, "said": "Hello"}]
+    body = json.dumps({"message": "Call not found", "error": "Not Found", "statusCode": 404})
+    # Deferred, the worker gets one of them and the triggerer the other.
+    simulator.faults.add(Fault(method="GET", status=404, body=body, times=2))
+    with answering(simulator, {ADA: "customer-ended-call"}, after=3):
+        run = run_dag(dag_id)
+    assert (run.states("call"), run.tries("call")) == (["success"], [1])
+    assert run.results("call")[0]["outcome"] == "completed"
+    assert simulator.rings == {ADA: 1}
+    assert [request.status for request in simulator.requests if request.status == 404] == [404, 404]
 
 
 def test_refusal_over_the_limit_is_retried(

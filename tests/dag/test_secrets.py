@@ -9,17 +9,13 @@ everything that is left of a run is searched for them: the whole database, the l
 from __future__ import annotations
 
 import json
-import sqlite3
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from left_behind import shown_by
 
 from vapi_provider.exceptions import VapiError
 from vapi_provider.hooks.vapi import VapiHook
@@ -219,51 +215,6 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
         yield running
 
 
-@pytest.fixture
-def left_behind(
-    database: Path,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    dag_module: ModuleType,
-) -> Callable[[VapiSimulator], dict[str, str]]:
-    """Collect everything that is left of the runs, by where it is."""
-
-    def collect(simulator: VapiSimulator) -> dict[str, str]:
-        output = capfd.readouterr()
-        logs = (path.read_text(errors="replace") for path in (database.parent / "logs").rglob("*.log"))
-        return {
-            **tables(database),
-            "stdout": output.out,
-            "stderr": output.err,
-            "log": caplog.text,
-            "log files": "\n".join(logs),
-            "exceptions": "\n".join(map(shown_by, dag_module.failures)),
-            "request log": repr(simulator.requests),
-        }
-
-    return collect
-
-
-def tables(database: Path) -> dict[str, str]:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.text_factory = lambda content: content.decode(errors="replace")
-        names = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
-        return {name: repr(connection.execute(f'SELECT * FROM "{name}"').fetchall()) for name in names}
-
-
-def shown_by(error: BaseException | None) -> str:
-    """Return all that a log, a callback or an error tracker could show of an exception and of what led to it."""
-    shown = []
-    while error is not None:
-        shown += [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
-        request = getattr(error, "request", None)
-        shown.append(repr(request and vars(request)))
-        error = error.__cause__ or error.__context__
-    return "\n".join(shown)
-
-
 def places(marks: Marks, left: dict[str, str]) -> dict[str, list[str]]:
     return {where: found for where, text in left.items() if (found := marks.hidden_in(text))}
 
@@ -371,7 +322,7 @@ def test_no_kind_of_failure_shows_anything_secret(
 def test_error_of_the_hook_never_contains_the_key(
     simulator: VapiSimulator, fault: Fault | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 0.2}}
+    connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 1}}
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
     call_id = simulator.add_call()
     if fault is None:

@@ -212,7 +212,9 @@ def test_the_button_test_does_not_send_the_key_in_the_clear(
     stored.add("vapi_reminders", port=443, host="http://vapi.example.invalid")
     page = ConnectionsPage(window)
     said = page.press_test("vapi_reminders", "Test Connection Failed")
-    expect(said).to_contain_text("host (API base URL) must use https:// (http:// is allowed only for localhost)")
+    expect(said).to_contain_text(
+        "host (API base URL) must use https:// (http:// is allowed only for localhost)"
+    )
     expect(said).to_contain_text("Nothing was sent.")
 
 

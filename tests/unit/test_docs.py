@@ -646,6 +646,13 @@ def test_what_contributing_names_is_there(named: str) -> None:
     assert named.startswith(("build/", "apache/")) or any((place / named).exists() for place in places)
 
 
+def test_contributing_maps_every_room() -> None:
+    named = {code_in(row[0])[0] for row in table("CONTRIBUTING.md", "| where |")}
+    paths = [path for path in (ROOT / "vapi_provider").iterdir() if not path.name.startswith(("_", "py."))]
+    rooms = {f"vapi_provider/{path.name}{'/' if path.is_dir() else ''}" for path in paths}
+    assert {name for name in named if name.startswith("vapi_provider/")} == rooms
+
+
 # Messages
 
 

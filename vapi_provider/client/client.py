@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from vapi_provider.client.responses import ApiResponse
     from vapi_provider.connection import VapiSettings
+
+T = TypeVar("T")
 
 _CANCELLED = "scheduled-call-deleted"
 """Vapi's ``endedReason`` of a scheduled call that was cancelled by a DELETE."""
@@ -76,10 +78,8 @@ class VapiClient:
         """Read the part of a call that shows whether it is over, at a fraction of the cost of a whole one."""
         checked_id = check_call_id(call_id)
         response = self._send_for_views(f"/call/{checked_id}")
-        try:
-            view = _STATUS_VIEW.validate_json(response.body)
-        except ValidationError:
-            # pydantic's JSON parser rejects lone surrogates and other encodings, which may still be fine.
+        view = _parse_bytes(_STATUS_VIEW, response.body)
+        if view is None:
             view = _parse(response, response.json, CallStatusView)
         view._responded_at = response.responded_at
         return _same_call(response, view, checked_id)
@@ -182,14 +182,12 @@ class VapiClient:
 
     def _page(self, params: Mapping[str, Any], views: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
         response = self._send_for_views("/call", params)
-        try:
-            rows = views.validate_json(response.body)
-        except ValidationError:
+        rows = _parse_bytes(views, response.body)
+        length = len(rows or ())
+        if rows is None:
             # One unparsable row must not hide all the others.
             listed = _rows(response)
             rows, length = _parsable(listed, views), len(listed)
-        else:
-            length = len(rows)
         responded_at = response.responded_at
         for row in rows:
             row._responded_at = responded_at
@@ -199,6 +197,14 @@ class VapiClient:
 _STATUS_VIEW = TypeAdapter(CallStatusView)
 _STATUS_VIEWS = TypeAdapter(list[CallStatusView])
 _PLACED_VIEWS = TypeAdapter(list[PlacedCallView])
+
+
+def _parse_bytes(views: TypeAdapter[T], body: bytes) -> T | None:
+    """Parse JSON fast; None for what pydantic rejects, lone surrogates and other encodings too, with no error kept."""
+    try:
+        return views.validate_json(body)
+    except ValidationError:
+        return None
 
 
 def _call(response: ApiResponse, call_id: str | None = None) -> Call:
@@ -220,7 +226,7 @@ def _parse(response: ApiResponse, body: Any, kind: type[ViewT]) -> ViewT:
         call = kind.model_validate(body)
     except ValidationError:
         call = None
-    if call is None:
+    if call is None or not call.id.strip():
         # Outside the handler: its error contains the body.
         raise response.unreadable("a call without an id")
     call._responded_at = response.responded_at

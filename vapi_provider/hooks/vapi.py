@@ -278,5 +278,5 @@ class VapiHook(BaseHook):
             settings = dataclasses.replace(self.client.settings, label="this connection", max_retries=0)
             VapiClient(settings, self.log).list_page({"limit": 1})
         except VapiError as error:
-            return False, str(error)
+            return False, str(error).replace(f"Connection {self.vapi_conn_id!r}:", "This connection:")
         return True, f"{self.base_url} accepts the API key."

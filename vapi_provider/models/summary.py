@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.cleaning import Json, clean_json, clean_line, finite_number
 
-if TYPE_CHECKING:
-    from vapi_provider.models.call import Call
+_Call: TypeAlias = Any
+"""A :class:`~vapi_provider.models.call.Call`, whose module imports this one."""
 
 _CUSTOMER = ("number", "sipUri", "name", "extension", "email", "externalId")
 _MESSAGE = ("role", "message", "time", "endTime", "secondsFromStart", "duration")
@@ -90,11 +90,11 @@ def _pick_numbers(source: Any, names: Iterable[str]) -> dict[str, Json] | None:
     return {_snake_case(name): finite_number(source.get(name)) for name in names}
 
 
-def _analysis(call: Call) -> dict[str, Json] | None:
+def _analysis(call: _Call) -> dict[str, Json] | None:
     return _pick(call.analysis, _ANALYSIS)
 
 
-def _cost_breakdown(call: Call) -> dict[str, Json] | None:
+def _cost_breakdown(call: _Call) -> dict[str, Json] | None:
     costs = _pick_numbers(call.cost_breakdown, _COSTS)
     if costs is not None and call.cost_breakdown is not None:
         analysis_costs = call.cost_breakdown.get("analysisCostBreakdown")
@@ -102,11 +102,11 @@ def _cost_breakdown(call: Call) -> dict[str, Json] | None:
     return costs
 
 
-def _customer(call: Call) -> dict[str, Json] | None:
+def _customer(call: _Call) -> dict[str, Json] | None:
     return _pick(call.customer, _CUSTOMER)
 
 
-def _messages(call: Call) -> list[dict[str, Json]] | None:
+def _messages(call: _Call) -> list[dict[str, Json]] | None:
     """Return what was spoken; a system message is the assistant's prompt, which was not."""
     if call.messages is None:
         return None
@@ -118,7 +118,7 @@ def _messages(call: Call) -> list[dict[str, Json]] | None:
     ]
 
 
-def _structured_outputs(call: Call) -> dict[str, Json] | None:
+def _structured_outputs(call: _Call) -> dict[str, Json] | None:
     outputs = call.structured_outputs
     if outputs is None:
         return None
@@ -128,11 +128,11 @@ def _structured_outputs(call: Call) -> dict[str, Json] | None:
     }
 
 
-def _transcript(call: Call) -> Json:
+def _transcript(call: _Call) -> Json:
     return clean_json(call.transcript)
 
 
-_INCLUDES: dict[str, Callable[[Call], Any]] = {
+_INCLUDES: dict[str, Callable[[_Call], Any]] = {
     "analysis": _analysis,
     "cost_breakdown": _cost_breakdown,
     "customer": _customer,
@@ -156,12 +156,12 @@ def check_include(include: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _iso(call: Call, name: str) -> str | None:
+def _iso(call: _Call, name: str) -> str | None:
     instant = getattr(call, name)
     return None if instant is None else instant.isoformat()
 
 
-def summarize(call: Call, include: Iterable[str] = ()) -> CallSummary:
+def summarize(call: _Call, include: Iterable[str] = ()) -> CallSummary:
     """
     Build the summary of a call, JSON-ready and safe for XCom.
 

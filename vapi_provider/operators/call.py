@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.placing.masking import mask_customer, mask_values
-from vapi_provider.placing.state import StopFlag
 from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.waiting.mixin import DEFAULT_TIMEOUT, WaitsForCall, useless_without_wait
 
@@ -94,6 +93,10 @@ _REQUEST_ARGUMENTS = (
 )
 
 
+class _StopFlag:
+    is_set = False
+
+
 class VapiCreateCallOperator(WaitsForCall):
     """
     Place an outbound call to one callee, and wait for its end.
@@ -132,8 +135,7 @@ class VapiCreateCallOperator(WaitsForCall):
     :param hang_up_on_kill: whether to end the call when the task is killed; False by default, since missed heartbeats and
         evictions kill tasks, too. For deferred tasks it needs Airflow 3.3
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
-    :raises VapiConfigurationError: at DAG parse time, when required arguments are missing, exclude each other, or have no
-        effect with ``wait_for_completion=False``
+    :raises VapiConfigurationError: at DAG parse time, when arguments are missing, exclude each other, or have no effect
     """
 
     template_fields: Sequence[str] = (*_REQUEST_ARGUMENTS, "vapi_conn_id")
@@ -198,7 +200,7 @@ class VapiCreateCallOperator(WaitsForCall):
         self._refuse_misuse(kwargs.get("default_args") or {})
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self._stop = StopFlag()
+        self._stop = _StopFlag()
         self._wait_call_id: str | None = None
         self._placement: CallPlacement | None = None
 
@@ -237,7 +239,8 @@ class VapiCreateCallOperator(WaitsForCall):
         from vapi_provider.waiting.wait import WaitState
 
         try_started_at = time.time()
-        include = check_include(self.include)
+        # Once: it may be an iterator.
+        self.include = include = check_include(self.include)
         policy = self._wait_policy() if self.wait_for_completion else None
         shown = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
         request = build_request({**shown, **self.rendered_fields})
@@ -264,11 +267,7 @@ class VapiCreateCallOperator(WaitsForCall):
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """
-        Resume after the deferral; what Airflow 3.0 takes for that in a retry begins anew.
-
-        :return: the call's summary
-        """
+        """Resume after the deferral; what Airflow 3.0 takes for that in a retry begins anew."""
         try_number = context["ti"].try_number
         # A first try that resumes has placed its call, whatever is left of its state.
         if try_number > 1 and self._load_state(context).try_number != try_number:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vapi_provider.client.transport import RepeatBudget
 from vapi_provider.exceptions import (
@@ -19,7 +19,7 @@ from vapi_provider.exceptions import (
 )
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
 from vapi_provider.placing.search import CallSearch, SearchResult, never_rang
-from vapi_provider.placing.state import PlacementState, PlacementStore, StopFlag
+from vapi_provider.placing.state import PlacementState, PlacementStore
 from vapi_provider.placing.tokens import fingerprint_person, make_token
 from vapi_provider.waiting.policy import check_dialled
 from vapi_provider.waiting.wait import is_read_too_soon
@@ -37,16 +37,14 @@ _FIRST_PAUSE_SECONDS = 5.0
 _MAX_SEARCHES_BEFORE_SENDING = 5
 
 
-class CallPlacement:
-    """
-    Places a call, or finds the one that was placed before.
+class StopFlag(Protocol):
+    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
 
-    :param context: the context of the running task
-    :param request: the call
-    :param client: the client
-    :param log: the task's log
-    :param stop: set when the task is stopped
-    """
+    is_set: bool
+
+
+class CallPlacement:
+    """Places a call, or finds the one that was placed before."""
 
     def __init__(
         self, context: Context, request: CallRequest, client: VapiClient, log: Any, stop: StopFlag

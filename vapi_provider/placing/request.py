@@ -229,10 +229,8 @@ def _check_customer(parameter: str, value: Any) -> dict[str, Any]:
         checked["numberE164CheckEnabled"] = is_checked
     elif is_checked is not None:
         raise _refuse(f"customer's number_e164_check_enabled must be a bool; got {type(is_checked).__name__}")
-    if customer.get("assistant_overrides") is not None:
-        checked["assistantOverrides"] = _check_overrides(
-            "customer's assistant_overrides", customer["assistant_overrides"]
-        )
+    if (overrides := customer.get("assistant_overrides")) is not None:
+        checked["assistantOverrides"] = _check_overrides("customer's assistant_overrides", overrides)
     _check_destination(checked)
     return checked
 
@@ -241,7 +239,8 @@ def _check_customer_text(name: str, value: Any, longest: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}")
+        hint = " (render_template_as_native_obj makes numbers of digits)" * isinstance(value, int)
+        raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}{hint}")
     text = value.strip()
     if text == "None":
         raise _refuse(f"customer's {name} is 'None', which is what a template makes of a None")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tries of a task record about the call that they place, and the flag that stops a try."""
+"""What the tries of a task record about the call that they place."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _KEY = "placing"
-
-
-@dataclass
-class StopFlag:
-    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
-
-    is_set: bool = False
 
 
 @dataclass(frozen=True)

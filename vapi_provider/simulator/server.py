@@ -36,7 +36,7 @@ class VapiSimulator:
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`; stopping keeps the calls and
     the port, so that an outage is ``stop()`` and then ``start()``. Everything may be used from any
-    thread while it runs.
+    thread while it runs. A browser shows a call at ``/calls/{id}``, without the key.
 
     :param api_key: the private key that requests must bear.
     :param clock: measures the calls' lives, the lag of the list and the ``Date`` headers; by default

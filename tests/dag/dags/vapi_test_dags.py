@@ -17,6 +17,13 @@ from vapi_provider.sensors.call import VapiCallSensor
 CALL_ID = "{{ dag_run.conf['call_id'] }}"
 INCLUDES = ["analysis", "cost_breakdown", "customer", "messages", "structured_outputs", "transcript"]
 
+MODES: dict[str, dict[str, Any]] = {
+    "wait_poke": {"mode": "poke"},
+    "wait_reschedule": {"mode": "reschedule"},
+    "wait_deferrable": {"deferrable": True},
+}
+"""The modes of a sensor, by the id of the task that waits in it."""
+
 failures: list[BaseException] = []
 """What tasks of this run failed with."""
 
@@ -26,6 +33,9 @@ heard: dict[int, list[Any]] = defaultdict(list)
 
 people: list[dict[str, Any]] = []
 """The callees, and how to call them, where that is not to be in the run's configuration."""
+
+outputs: list[Any] = []
+"""What a task returns in place of the summary of a call."""
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
@@ -231,6 +241,66 @@ def place_one(dag_id: str, **how: Any) -> DAG:
     return dag
 
 
+@task(show_return_value_in_logs=False)
+def output() -> Any:
+    return outputs[0]
+
+
+@task(show_return_value_in_logs=False)
+def all_outputs() -> list[Any]:
+    return outputs
+
+
+def use_output() -> DAG:
+    """Pass what a task returns as a call."""
+    with new_dag("use_output") as dag:
+        call = output()
+        for task_id, mode in MODES.items():
+            VapiCallSensor(task_id=task_id, call_id=call, **mode)
+        VapiUpdateCallOperator(task_id="rename", call_id=call, name="Reached")
+    return dag
+
+
+def use_each_output() -> DAG:
+    """Pass each element of what a task returns as a call."""
+    with new_dag("use_each_output") as dag:
+        calls = all_outputs()
+        for task_id, mode in MODES.items():
+            VapiCallSensor.partial(task_id=task_id, **mode).expand(call_id=calls)
+        VapiUpdateCallOperator.partial(task_id="rename", name="Reached").expand(call_id=calls)
+    return dag
+
+
+def use_template_of_output() -> DAG:
+    """Make text of what a task returns, by mistake."""
+    with new_dag("use_template_of_output") as dag:
+        text = "{{ ti.xcom_pull(task_ids='output') }}"
+        call = output()
+        for task_id, mode in MODES.items():
+            call >> VapiCallSensor(task_id=task_id, call_id=text, **mode)
+        call >> VapiUpdateCallOperator(task_id="rename", call_id=text, name="Reached")
+    return dag
+
+
+def place_then_use_output() -> DAG:
+    """Place calls, and pass on their summaries, with what was said in them."""
+    with new_dag("place_then_use_output") as dag:
+        request = {
+            "assistant_id": ASSISTANT_ID,
+            "phone_number_id": PHONE_NUMBER_ID,
+            "include": ["transcript"],
+        }
+        number = "{{ ti.xcom_pull(task_ids='whom')[0]['customer']['number'] }}"
+        call = VapiCreateCallOperator(task_id="call", customer={"number": number}, **request)
+        calls = VapiCreateCallOperator.partial(task_id="call_each", **request).expand_kwargs(called := whom())
+        called >> call
+        VapiCallSensor(task_id="wait", call_id=call.output)
+        VapiUpdateCallOperator(task_id="rename", call_id=call.output, name="Reached")
+        VapiCallSensor.partial(task_id="wait_each").expand(call_id=calls.output)
+        VapiUpdateCallOperator.partial(task_id="rename_each", name="Reached").expand(call_id=calls.output)
+    return dag
+
+
 dags = [
     wait_for_each(),
     wait_poke(soft_fail=False),
@@ -243,6 +313,11 @@ dags = [
     branch_on_outcome(),
     everything_included(),
     place_each(),
+    use_output(),
+    use_each_output(),
+    use_template_of_output(),
+    place_then_use_output(),
+    place_one("place_and_poke"),
     place_one("place_and_defer", deferrable=True),
     place_one("place_within_a_second", execution_timeout=timedelta(seconds=1)),
 ]

@@ -10,14 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from http_helpers import API, CALL, CALL_ID, CALL_URL, failure, make_client
+from http_helpers import API, CALL, CALL_ID, CALL_URL, failure, make_client, make_hook
 
 from vapi_provider.exceptions import VapiConfigurationError
 
 if TYPE_CHECKING:
     import requests_mock
 
-    from vapi_provider.client.client import VapiClient
+    from vapi_provider.hooks.vapi import VapiHook
 
 NO_IDS: list[tuple[Any, str]] = [
     (None, "(NoneType)"),
@@ -58,11 +58,11 @@ MAPPINGS: list[tuple[Any, str]] = [
 ]
 
 
-USES: dict[str, Callable[[VapiClient, Any], Any]] = {
-    "get_call": lambda client, value: client.get_call(value),
-    "update_call": lambda client, value: client.update_call(value, name="Reminder"),
-    "assistant_id": lambda client, value: list(client.list_calls(assistant_id=value)),
-    "phone_number_id": lambda client, value: list(client.list_calls(phone_number_id=value)),
+USES: dict[str, Callable[[VapiHook, Any], Any]] = {
+    "get_call": lambda hook, value: hook.get_call(value),
+    "update_call": lambda hook, value: hook.update_call(value, name="Reminder"),
+    "assistant_id": lambda hook, value: list(hook.list_calls(assistant_id=value)),
+    "phone_number_id": lambda hook, value: list(hook.list_calls(phone_number_id=value)),
 }
 
 
@@ -80,7 +80,7 @@ def test_bad_ids_are_refused_and_nothing_is_sent(
     api: requests_mock.Mocker, use: str, value: Any, shown: str
 ) -> None:
     api.get(f"{API}/call", json=[])
-    error = failure(VapiConfigurationError, lambda: USES[use](make_client(), value))
+    error = failure(VapiConfigurationError, lambda: USES[use](make_hook(), value))
     parameter = use if use.endswith("_id") else "call_id"
     assert str(error).startswith(f"{parameter} ")
     assert shown in str(error)
@@ -177,7 +177,7 @@ def test_bounds_are_sent_as_iso_8601_with_an_offset(
     api: requests_mock.Mocker, bound: str, value: datetime | str
 ) -> None:
     api.get(f"{API}/call", json=[])
-    assert list(make_client().list_calls(**{bound: value})) == []
+    assert list(make_hook().list_calls(**{bound: value})) == []
     query = api.last_request.qs
     assert set(query) == {"limit", BOUNDS[bound].lower()}
     sent = query[BOUNDS[bound].lower()][0].upper()
@@ -206,7 +206,7 @@ def test_bounds_are_sent_as_iso_8601_with_an_offset(
 )
 def test_bad_bounds_are_refused_at_once(api: requests_mock.Mocker, bound: str, value: Any) -> None:
     api.get(f"{API}/call", json=[])
-    error = failure(VapiConfigurationError, lambda: make_client().list_calls(**{bound: value}))
+    error = failure(VapiConfigurationError, lambda: make_hook().list_calls(**{bound: value}))
     assert str(error).startswith(f"{bound} must be a datetime with a time zone")
     assert type(value).__name__ in str(error)
     assert "Nothing was sent" in str(error)
@@ -215,7 +215,7 @@ def test_bad_bounds_are_refused_at_once(api: requests_mock.Mocker, bound: str, v
 
 @pytest.mark.parametrize("page_size", [0, -1, 1001, 2.0, "10", True, None])
 def test_page_sizes_outside_1_to_1000_are_refused(api: requests_mock.Mocker, page_size: Any) -> None:
-    error = failure(VapiConfigurationError, lambda: make_client().list_calls(page_size=page_size))
+    error = failure(VapiConfigurationError, lambda: make_hook().list_calls(page_size=page_size))
     assert str(error).startswith("page_size must be a whole number from 1 to 1000")
     assert "Nothing was sent" in str(error)
     assert not api.called
@@ -224,6 +224,6 @@ def test_page_sizes_outside_1_to_1000_are_refused(api: requests_mock.Mocker, pag
 def test_id_filters_are_sent_in_lower_case(api: requests_mock.Mocker) -> None:
     api.get(f"{API}/call", json=[])
     assistant, number = str(uuid.uuid4()), str(uuid.uuid4())
-    listed = make_client().list_calls(assistant_id=f" {assistant.upper()}", phone_number_id=number.upper())
+    listed = make_hook().list_calls(assistant_id=f" {assistant.upper()}", phone_number_id=number.upper())
     assert list(listed) == []
     assert f"assistantId={assistant}&phoneNumberId={number}&" in api.last_request.url

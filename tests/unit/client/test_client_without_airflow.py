@@ -51,7 +51,7 @@ def work():
     client = VapiClient(read_settings(conn), logging.getLogger("x"))
     done.append(client.get_status(call_id).status)
     done.append(client.update_call(call_id, name="Reminder").name)
-    done.append([call.id for call in client.list_calls()])
+    done.append([call.id for call in client.list_calls({}, 100)])
     done.append(end_call(client, call_id))
     client.erase_call(call_id)
     client.close()

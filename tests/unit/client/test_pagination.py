@@ -13,14 +13,14 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from http_helpers import API, client_of, failure, make_client
+from http_helpers import API, failure, make_hook
 
 from vapi_provider.exceptions import VapiTransientError
 
 if TYPE_CHECKING:
     import requests_mock
 
-    from vapi_provider.client.client import VapiClient
+    from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
     from vapi_provider.simulator import VapiSimulator
 
@@ -110,22 +110,22 @@ def assert_whole_or_error(calls: Iterator[Call], server: ListServer) -> None:
 
 
 @pytest.fixture
-def client(simulator: VapiSimulator) -> VapiClient:
-    return client_of(simulator)
+def hook(simulator: VapiSimulator) -> VapiHook:
+    return make_hook(simulator.url, password=simulator.api_key)
 
 
 @pytest.mark.parametrize(("count", "page_size"), [(0, 10), (1, 1), (7, 3), (30, 10), (31, 10), (250, 100)])
 def test_all_calls_are_listed_newest_first(
-    simulator: VapiSimulator, client: VapiClient, count: int, page_size: int
+    simulator: VapiSimulator, hook: VapiHook, count: int, page_size: int
 ) -> None:
     for number in range(count):
         simulator.add_call(body={"createdAt": stamp(ms(number * 10)), "name": f"call {number}"})
-    names = [call.name for call in client.list_calls(page_size=page_size)]
+    names = [call.name for call in hook.list_calls(page_size=page_size)]
     assert names == [f"call {number}" for number in reversed(range(count))]
     assert simulator.requests[0].query == {"limit": str(page_size)}
 
 
-def test_filters_are_those_of_the_api(simulator: VapiSimulator, client: VapiClient) -> None:
+def test_filters_are_those_of_the_api(simulator: VapiSimulator, hook: VapiHook) -> None:
     number_id = str(uuid.uuid4())
     for position in range(10):
         simulator.add_call(
@@ -139,7 +139,7 @@ def test_filters_are_those_of_the_api(simulator: VapiSimulator, client: VapiClie
         )
 
     def names(**filters: Any) -> str:
-        return "".join((call.name or "")[-1] for call in client.list_calls(page_size=2, **filters))
+        return "".join((call.name or "")[-1] for call in hook.list_calls(page_size=2, **filters))
 
     assert names() == "9876543210"
     assert names(assistant_id=ASSISTANT.upper()) == "97531"
@@ -153,17 +153,17 @@ def test_filters_are_those_of_the_api(simulator: VapiSimulator, client: VapiClie
 
 def test_filters_stay_the_same_from_page_to_page(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number) for number in range(0, 50, 5)])
-    check(list(make_client().list_calls(page_size=4, assistant_id=ASSISTANT, updated_at_ge=ms(0))), server)
+    check(list(make_hook().list_calls(page_size=4, assistant_id=ASSISTANT, updated_at_ge=ms(0))), server)
     assert len(server.queries) > 2
     assert {(q["assistantid"][0], q["updatedatge"][0]) for q in server.queries} == {
         (ASSISTANT, ms(0).isoformat().lower())
     }
 
 
-def test_pages_are_requested_when_they_are_needed(simulator: VapiSimulator, client: VapiClient) -> None:
+def test_pages_are_requested_when_they_are_needed(simulator: VapiSimulator, hook: VapiHook) -> None:
     for number in range(9):
         simulator.add_call(body={"createdAt": stamp(ms(number * 10)), "name": str(number)})
-    listed = client.list_calls(page_size=4)
+    listed = hook.list_calls(page_size=4)
     assert simulator.requests == []
     assert [next(listed).name for _ in range(4)] == ["8", "7", "6", "5"]
     assert len(simulator.requests) == 1
@@ -176,15 +176,15 @@ def test_one_page_is_held_at_a_time(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(40)])
     alive: list[int] = []
     seen: list[weakref.ref[Call]] = []
-    answer = server._respond
+    response = server._respond
 
     def count_the_living(request: Any, context: Any) -> Any:
         gc.collect()
         alive.append(sum(ref() is not None for ref in seen))
-        return answer(request, context)
+        return response(request, context)
 
     api.get(f"{API}/call", json=count_the_living)
-    for call in make_client().list_calls(page_size=10):
+    for call in make_hook().list_calls(page_size=10):
         seen.append(weakref.ref(call))
     assert len(seen) == 40
     assert len(alive) >= 4
@@ -197,12 +197,12 @@ def test_equal_instants_across_pages_are_listed_once(api: requests_mock.Mocker, 
     for seed in range(10):
         random.seed(seed)
         server = ListServer(api, [ms(at) for at in (0, 1, 1, 1, 2, 2, 5, 5, 5, 5, 9, 9)])
-        check(list(make_client().list_calls(page_size=page_size)), server)
+        check(list(make_hook().list_calls(page_size=page_size)), server)
 
 
 def test_page_within_one_instant_is_widened(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(20), *[ms(10)] * 30, ms(0)])
-    check(list(make_client().list_calls(page_size=5)), server)
+    check(list(make_hook().list_calls(page_size=5)), server)
     limits = [int(query["limit"][0]) for query in server.queries]
     assert limits[0] == 5
     assert 30 < max(limits) <= 1000
@@ -210,7 +210,7 @@ def test_page_within_one_instant_is_widened(api: requests_mock.Mocker) -> None:
 
 def test_nearly_a_thousand_calls_of_one_instant_are_listed(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [*[ms(10)] * 999, ms(0)])
-    check(list(make_client().list_calls(page_size=100)), server)
+    check(list(make_hook().list_calls(page_size=100)), server)
 
 
 @pytest.mark.parametrize("page_size", [100, 1000])
@@ -218,7 +218,7 @@ def test_too_many_calls_of_one_instant_are_an_error(api: requests_mock.Mocker, p
     # Always the same thousand, as a database would return them.
     server = ListServer(api, [*[ms(10)] * 1500, ms(0)], order=lambda rows: rows.sort(reverse=True))
     listed: list[Call] = []
-    error = failure(VapiTransientError, lambda: listed.extend(make_client().list_calls(page_size=page_size)))
+    error = failure(VapiTransientError, lambda: listed.extend(make_hook().list_calls(page_size=page_size)))
     assert "GET /call cannot continue" in str(error)
     assert stamp(ms(10))[:19] in str(error)
     assert "created_at_lt" in str(error)
@@ -230,22 +230,22 @@ def test_too_many_calls_of_one_instant_are_an_error(api: requests_mock.Mocker, p
 def test_advice_of_that_error_works(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [*[ms(10)] * 1500, ms(5), ms(0)])
     with pytest.raises(VapiTransientError, match="set created_at_lt"):
-        list(make_client().list_calls(page_size=1000))
-    listed = [call.id for call in make_client().list_calls(created_at_lt=ms(10))]
+        list(make_hook().list_calls(page_size=1000))
+    listed = [call.id for call in make_hook().list_calls(created_at_lt=ms(10))]
     assert listed == [call_id for _, call_id in server.rows[-2:]]
 
 
 @pytest.mark.parametrize("cap", [2, 7, 50])
 def test_capped_list_is_read_to_its_end(api: requests_mock.Mocker, cap: int) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(60)], cap=cap)
-    check(list(make_client().list_calls(page_size=100)), server)
+    check(list(make_hook().list_calls(page_size=100)), server)
 
 
 def test_equal_instants_in_a_capped_list_are_listed_once(api: requests_mock.Mocker) -> None:
     for seed in range(10):
         random.seed(seed)
         server = ListServer(api, [ms(random.randrange(12)) for _ in range(20)], cap=10)
-        check(list(make_client().list_calls(page_size=100)), server)
+        check(list(make_hook().list_calls(page_size=100)), server)
 
 
 @pytest.mark.parametrize("order", [list.reverse, random.shuffle, list.sort], ids=["reversed", "none", "old"])
@@ -254,7 +254,7 @@ def test_full_page_out_of_order_is_an_error(
 ) -> None:
     random.seed(3)
     server = ListServer(api, [ms(100 - number) for number in range(40)], order=order)
-    error = failure(VapiTransientError, lambda: list(make_client().list_calls(page_size=10)))
+    error = failure(VapiTransientError, lambda: list(make_hook().list_calls(page_size=10)))
     assert "GET /call returned calls out of order" in str(error)
     assert "fewer than 10 calls" in str(error)
     assert len(server.queries) == 1
@@ -266,7 +266,7 @@ def test_short_list_out_of_order_is_sorted(
 ) -> None:
     random.seed(3)
     server = ListServer(api, [ms(100 - number) for number in range(9)], order=order)
-    check(list(make_client().list_calls(page_size=10)), server)
+    check(list(make_hook().list_calls(page_size=10)), server)
 
 
 @pytest.mark.parametrize("order", [lambda rows: rows.sort(), random.shuffle], ids=["oldest first", "none"])
@@ -276,7 +276,7 @@ def test_capped_list_out_of_order_has_no_silent_gap(
     for seed in range(10):
         random.seed(seed)
         server = ListServer(api, [ms(number * 10) for number in range(60)], cap=10, order=order)
-        assert_whole_or_error(make_client().list_calls(page_size=100), server)
+        assert_whole_or_error(make_hook().list_calls(page_size=100), server)
 
 
 def page_of(*rows: tuple[str, datetime | None]) -> list[dict[str, Any]]:
@@ -286,14 +286,14 @@ def page_of(*rows: tuple[str, datetime | None]) -> list[dict[str, Any]]:
 def test_rows_repeated_within_a_page_are_listed_once(api: requests_mock.Mocker) -> None:
     first = page_of(("a", ms(30)), ("a", ms(30)), ("b", ms(20)), ("b", ms(20)))
     api.get(f"{API}/call", [{"json": first}, {"json": page_of(("b", ms(20)), ("c", ms(10)))}, {"json": []}])
-    assert [call.id for call in make_client().list_calls(page_size=4)] == ["a", "b", "c"]
+    assert [call.id for call in make_hook().list_calls(page_size=4)] == ["a", "b", "c"]
 
 
 def test_call_without_an_instant_is_listed_once(api: requests_mock.Mocker) -> None:
     first = page_of(("a", ms(30)), ("x", None), ("b", ms(20)))
     second = page_of(("b", ms(20)), ("x", None), ("c", ms(10)))
     api.get(f"{API}/call", [{"json": first}, {"json": second}, {"json": page_of(("c", ms(10)))}])
-    listed = [call.id for call in make_client().list_calls(page_size=3)]
+    listed = [call.id for call in make_hook().list_calls(page_size=3)]
     assert sorted(listed) == ["a", "b", "c", "x"]
     assert [call_id for call_id in listed if call_id != "x"] == ["a", "b", "c"]
 
@@ -302,13 +302,13 @@ def test_list_without_any_instant_ends(
     api: requests_mock.Mocker,
 ) -> None:
     api.get(f"{API}/call", json=page_of(*[(f"x{number}", None) for number in range(3)]))
-    assert len(list(make_client().list_calls(page_size=10))) == 3
+    assert len(list(make_hook().list_calls(page_size=10))) == 3
     assert api.call_count < 5
     api.get(
         f"{API}/call",
         json=lambda request, _: page_of(*[(f"x{n}", None) for n in range(int(request.qs["limit"][0]))]),
     )
-    failure(VapiTransientError, lambda: list(make_client().list_calls(page_size=100)))
+    failure(VapiTransientError, lambda: list(make_hook().list_calls(page_size=100)))
     assert api.call_count < 15
 
 
@@ -316,14 +316,14 @@ def test_list_without_any_instant_ends(
 def test_absurd_instants_do_not_end_the_list(api: requests_mock.Mocker, year: int) -> None:
     absurd = datetime(year, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
     server = ListServer(api, [absurd, ms(0), absurd, ms(10)])
-    check(list(make_client().list_calls(page_size=2)), server)
+    check(list(make_hook().list_calls(page_size=2)), server)
 
 
 def test_calls_placed_meanwhile_do_not_disturb(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(20)])
     expected = server.ids
     listed = []
-    for number, call in enumerate(make_client().list_calls(page_size=3)):
+    for number, call in enumerate(make_hook().list_calls(page_size=3)):
         listed.append(call.id)
         server.rows.append((ms(1000 + number), str(uuid.uuid4())))
     assert len(listed) == 20
@@ -338,24 +338,24 @@ def test_error_comes_after_the_calls_before_it(api: requests_mock.Mocker) -> Non
     listed: list[str] = []
     failure(
         VapiTransientError,
-        lambda: listed.extend(call.id for call in make_client(max_retries=1).list_calls(page_size=2)),
+        lambda: listed.extend(call.id for call in make_hook(max_retries=1).list_calls(page_size=2)),
     )
     assert listed == ["a", "b"]
 
 
 def test_page_that_fails_is_requested_again(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(20)])
-    answer, failed = server._respond, []
+    response, failed = server._respond, []
 
     def fail_every_other(request: Any, context: Any) -> Any:
         if len(failed) == len(server.queries):
             failed.append(1)
             context.status_code = 502
             return None
-        return answer(request, context)
+        return response(request, context)
 
     api.get(f"{API}/call", json=fail_every_other)
-    check(list(make_client().list_calls(page_size=4)), server)
+    check(list(make_hook().list_calls(page_size=4)), server)
     assert len(failed) == len(server.queries) >= 5
 
 
@@ -369,7 +369,7 @@ def test_any_list_is_listed_once_and_newest_first(api: requests_mock.Mocker, see
         finer = chance.choice([0, 0, 1])
         instants = [ms(chance.randrange(span) + finer * chance.random()) for _ in range(count)]
         server = ListServer(api, instants)
-        listed = list(make_client().list_calls(page_size=chance.choice([1, 2, 3, 5, 10, 40, 80, 100, 1000])))
+        listed = list(make_hook().list_calls(page_size=chance.choice([1, 2, 3, 5, 10, 40, 80, 100, 1000])))
         check(listed, server)
         assert len(server.queries) < 2 * count + 10
 
@@ -383,7 +383,7 @@ def test_capped_list_of_different_instants_is_whole(api: requests_mock.Mocker, s
         cap = chance.randrange(2, 20)
         server = ListServer(api, instants, cap=cap)
         page_size = chance.choice([cap, cap + 1, 2 * cap, 1000])
-        check(list(make_client().list_calls(page_size=page_size)), server)
+        check(list(make_hook().list_calls(page_size=page_size)), server)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 100])
@@ -395,13 +395,13 @@ def test_server_that_ignores_the_bound_ends_the_list(
         :page_size
     ]
 
-    def answer(request: Any, context: Any) -> list[dict[str, Any]]:
+    def response(request: Any, context: Any) -> list[dict[str, Any]]:
         assert api.call_count < 10, "it never ends"
         return rows
 
-    api.get(f"{API}/call", json=answer)
+    api.get(f"{API}/call", json=response)
     try:
-        listed = [call.id for call in make_client().list_calls(page_size=page_size)]
+        listed = [call.id for call in make_hook().list_calls(page_size=page_size)]
     except VapiTransientError:
         # A full page may hide others, and no other query can be sent.
         assert len(rows) == page_size

@@ -182,7 +182,7 @@ def test_refused_list_is_not_an_empty_list(
     api: requests_mock.Mocker, status: int, body: str, kind: type[VapiError]
 ) -> None:
     api.get(f"{API}/call", status_code=status, text=body)
-    error = failure(kind, lambda: list(make_client(max_retries=0).list_calls()))
+    error = failure(kind, lambda: list(make_client(max_retries=0).list_calls({}, 100)))
     assert (error.status_code, error.method, error.path) == (status, "GET", "/call")
 
 
@@ -352,7 +352,7 @@ UNREADABLE = {
     "an error under a 200": (vapi_error(500, "Oh"), "without an id"),
     "an id that is null": ('{"id": null}', "without an id"),
     "an id that is a number": ('{"id": 7}', "without an id"),
-    "an empty id": ('{"id": ""}', "another call"),
+    "an empty id": ('{"id": " "}', "without an id"),
     "another call": (json.dumps({**CALL, "id": OTHER_ID}), "another call"),
 }
 
@@ -419,7 +419,7 @@ def test_unparsable_success_is_repeated(api: requests_mock.Mocker, method: str, 
 )
 def test_wrong_lists_are_errors(api: requests_mock.Mocker, body: str, says: str, tries: int) -> None:
     api.get(f"{API}/call", text=body)
-    error = failure(VapiTransientError, lambda: list(make_client(max_retries=1).list_calls()))
+    error = failure(VapiTransientError, lambda: list(make_client(max_retries=1).list_calls({}, 100)))
     assert says in str(error)
     assert api.call_count == tries
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 GET: Callable[[VapiClient], Any] = lambda client: client.get_call(CALL_ID)
 PATCH: Callable[[VapiClient], Any] = lambda client: client.update_call(CALL_ID, name="Reminder")
-LIST: Callable[[VapiClient], Any] = lambda client: next(client.list_calls())
+LIST: Callable[[VapiClient], Any] = lambda client: next(client.list_calls({}, 100))
 USES = pytest.mark.parametrize(
     ("method", "url", "use"),
     [("GET", CALL_URL, GET), ("PATCH", CALL_URL, PATCH), ("GET", f"{API}/call", LIST)],
@@ -117,12 +117,12 @@ def test_refused_certificate_is_not_tried_again(api: requests_mock.Mocker) -> No
 
 @pytest.mark.parametrize("max_retries", [0, 1, 4, 10])
 @pytest.mark.parametrize(
-    "answer", [{"status_code": 503}, {"exc": requests.exceptions.ReadTimeout}, {"text": ""}], ids=str
+    "response", [{"status_code": 503}, {"exc": requests.exceptions.ReadTimeout}, {"text": ""}], ids=str
 )
 def test_there_are_as_many_tries_as_retries_and_one(
-    api: requests_mock.Mocker, naps: list[float], max_retries: int, answer: dict[str, Any]
+    api: requests_mock.Mocker, naps: list[float], max_retries: int, response: dict[str, Any]
 ) -> None:
-    api.get(CALL_URL, **answer)
+    api.get(CALL_URL, **response)
     error = failure(VapiTransientError, lambda: GET(make_client(max_retries=max_retries)))
     assert str(error).startswith(f"GET {PATH} ")
     assert api.call_count == max_retries + 1
@@ -172,7 +172,7 @@ def test_pauses_grow_with_full_jitter_up_to_20_seconds(api: requests_mock.Mocker
 def test_all_tries_end_within_75_seconds(
     api: requests_mock.Mocker, fake_time: FakeTime, each_takes: float, retry_after: str | None
 ) -> None:
-    def answer(request: Any, context: Any) -> str:
+    def response(request: Any, context: Any) -> str:
         # The transport ends the request at its time limit.
         fake_time.now += min(each_takes, request.timeout)
         if each_takes >= request.timeout:
@@ -182,7 +182,7 @@ def test_all_tries_end_within_75_seconds(
             context.headers["Retry-After"] = retry_after
         return ""
 
-    api.get(CALL_URL, text=answer)
+    api.get(CALL_URL, text=response)
     for seed in range(25):
         random.seed(seed)
         began, tries = fake_time.now, api.call_count
@@ -274,7 +274,7 @@ def test_pauses_beyond_75_seconds_end_the_tries(api: requests_mock.Mocker, fake_
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("response", "says"),
     [
         ({"status_code": 502, "text": f"<title>Bearer {KEY}</title>"}, "returned 502: Bearer ***"),
         (
@@ -290,10 +290,10 @@ def test_repetitions_are_logged_without_the_key(
     api: requests_mock.Mocker,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    answer: dict[str, Any],
+    response: dict[str, Any],
     says: str,
 ) -> None:
-    api.get(CALL_URL, [answer, answer, {"json": CALL}])
+    api.get(CALL_URL, [response, response, {"json": CALL}])
     GET(make_client())
     captured = capfd.readouterr()
     records = [record for record in caplog.records if "Retrying in" in record.getMessage()]
@@ -315,7 +315,7 @@ def test_resets_are_survived(simulator: VapiSimulator, reset: Any) -> None:
     simulator.faults.add(Fault(reset=reset, effect=True, times=2))
     assert client.update_call(call_id, name="after").name == "after"
     simulator.faults.add(Fault(reset=reset, times=2))
-    assert [call.name for call in client.list_calls()] == ["after"]
+    assert [call.name for call in client.list_calls({}, 100)] == ["after"]
     # Two times two lost, and the empty page that ends the list.
     assert [request.method for request in simulator.requests].count("PATCH") == 3
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 URL = f"{API}/call"
 NUMBER = "+12025550143"
-REMARK = "a-remark-that-is-nobody-elses-business"
+REMARK = "a-confidential-remark"
 REQUEST: dict[str, Any] = {
     "assistantId": "assistant-1",
     "phoneNumberId": "phone-1",
@@ -118,10 +118,10 @@ def test_any_2xx_with_a_call_is_a_success(api: requests_mock.Mocker, status: int
 
 
 class Network:
-    """Makes the name localhost lead to trouble, as long as there is any."""
+    """Makes connections to the name localhost fail, as long as a failure is set."""
 
     def __init__(self, simulator: VapiSimulator, full_address: str) -> None:
-        self.trouble: str | None = None
+        self.failure: str | None = None
         self.url = simulator.url.replace("127.0.0.1", "localhost")
         self._addresses: dict[str | None, list[str]] = {
             None: ["127.0.0.1"],
@@ -135,9 +135,9 @@ class Network:
     def resolve(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         if host != "localhost":
             return self._resolve(host, port, *args, **kwargs)
-        if self.trouble == "a name that cannot be resolved":
+        if self.failure == "a name that cannot be resolved":
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        addresses = self._addresses[self.trouble]
+        addresses = self._addresses[self.failure]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
 
@@ -147,7 +147,7 @@ def network(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
         listener.bind((full_address, int(simulator.url.rpartition(":")[2])))
-        # Its queue of connections is full; what comes after that is not answered.
+        # Its queue of connections is full; later ones get no response.
         listener.listen(0)
         for _ in range(3):
             waiting = sockets.enter_context(socket.socket())
@@ -159,7 +159,7 @@ def network(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield made
 
 
-TROUBLES = {
+UNREACHABLE = {
     "refused": "the connection was refused",
     "refused by all of its addresses": "the connection was refused",
     "too slow to connect": "no connection within 0.3 s",
@@ -168,11 +168,11 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize(("trouble", "says"), TROUBLES.items(), ids=TROUBLES)
+@pytest.mark.parametrize(("reason", "says"), UNREACHABLE.items(), ids=UNREACHABLE)
 def test_connection_that_was_never_made_leaves_no_doubt(
-    simulator: VapiSimulator, network: Network, naps: list[float], trouble: str, says: str
+    simulator: VapiSimulator, network: Network, naps: list[float], reason: str, says: str
 ) -> None:
-    network.trouble = trouble
+    network.failure = reason
     client = make_client(network.url, password=simulator.api_key, timeout=0.3)
     error = failure(VapiTransientError, lambda: client.create_call(REQUEST), secret=simulator.api_key)
     assert str(error).startswith(f"POST /call got no response from {network.url}: {says}. ")
@@ -263,6 +263,7 @@ DOUBTFUL: dict[str, tuple[Fault, int | None]] = {
     "201 with null": (Fault(status=201, body="null", effect=True), 201),
     "201 with a text": (Fault(status=201, body='"queued"', effect=True), 201),
     "201 without an id": (Fault(status=201, body='{"status": "queued"}', effect=True), 201),
+    "201 with an empty id": (Fault(status=201, body='{"id": ""}', effect=True), 201),
     "201 with a number for an id": (Fault(status=201, body='{"id": 7}', effect=True), 201),
     "201 with a batch": (Fault(status=201, body='{"results": [], "errors": []}', effect=True), 201),
     "200 without a body": (Fault(body="", effect=True), 200),

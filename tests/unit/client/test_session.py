@@ -65,7 +65,7 @@ def test_requests_have_the_key_and_a_user_agent(api: requests_mock.Mocker, use: 
     uses: dict[str, Any] = {
         "get_call": lambda: client.get_call(CALL_ID),
         "update_call": lambda: client.update_call(CALL_ID, name="Reminder"),
-        "list_calls": lambda: list(client.list_calls()),
+        "list_calls": lambda: list(client.list_calls({}, 100)),
         "get_status": lambda: client.get_status(CALL_ID),
         "run": lambda: client.run("GET", "/call"),
         "session": lambda: client.session.get(f"{API}/call"),

@@ -279,8 +279,8 @@ def test_responded_at_is_the_date_header(
     api.get(CALL_URL, content=one, headers={"Date": date})
     api.get(LIST_URL, content=b"[" + one.removeprefix(b"\xef\xbb\xbf") + b", null]", headers={"Date": date})
     page = client.list_statuses({})
-    for answer in (client.get_status(CALL_ID), client.get_call(CALL_ID), page, page.rows[0]):
-        assert answer.responded_at == datetime.fromisoformat(responded_at)
+    for response in (client.get_status(CALL_ID), client.get_call(CALL_ID), page, page.rows[0]):
+        assert response.responded_at == datetime.fromisoformat(responded_at)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +337,42 @@ def test_unparsable_body_is_not_repeated_without_retries(
     assert api.call_count == 1
 
 
+@pytest.mark.parametrize("method", ["get_status", "list_statuses", "list_placed"])
+def test_views_without_retries_do_not_build_the_whole_json(
+    api: requests_mock.Mocker, client: VapiClient, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def load(text: str) -> Any:
+        raise AssertionError("the poller reads thousands of these")
+
+    api.get(CALL_URL, json=BODY)
+    api.get(LIST_URL, json=[BODY])
+    monkeypatch.setattr("vapi_provider.client.responses.json.loads", load)
+    read = getattr(client, method)(CALL_ID if method == "get_status" else {})
+    assert (read if method == "get_status" else read.rows[0]).id == CALL_ID
+
+
+SECRET_BODIES = ['{"a": "%s"', '[{"a": "%s"}', '{"a": "%s"}', '["%s"', "<title>%s</title>", '"%s"']
+
+
+@pytest.mark.parametrize("text", SECRET_BODIES)
+@pytest.mark.parametrize("max_retries", [0, 1])
+@pytest.mark.parametrize("method", ["get_status", "get_call", "list_statuses", "list_placed", "list_page"])
+def test_errors_of_views_do_not_contain_the_body(
+    api: requests_mock.Mocker, method: str, max_retries: int, text: str
+) -> None:
+    # Not a literal: a traceback shows this file.
+    secret = "-".join(["hush"] * 3)
+    api.get(CALL_URL, text=text % secret)
+    api.get(LIST_URL, text=text % secret)
+    argument: Any = CALL_ID if method.startswith("get") else {}
+    error = failure(
+        VapiTransientError,
+        lambda: getattr(make_client(max_retries=max_retries), method)(argument),
+        secret=secret,
+    )
+    assert error.__context__ is None
+
+
 @pytest.mark.parametrize("text", ["{}", "null", "7"])
 def test_wrong_json_is_not_repeated(api: requests_mock.Mocker, text: str) -> None:
     api.get(LIST_URL, text=text)
@@ -349,7 +385,7 @@ def test_wrong_json_is_not_repeated(api: requests_mock.Mocker, text: str) -> Non
 
 
 NUMBER = "+12025550143"
-SECRET = "a-remark-that-is-nobody-elses-business"
+SECRET = "a-confidential-remark"
 ROW = {
     "id": CALL_ID,
     "status": "ended",

@@ -188,7 +188,7 @@ def test_limit_holds_for_the_sessions_own_requests(
 
 @pytest.fixture
 def full_addresses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str | None], int]]:
-    """Give the name vapi.invalid addresses whose queue of connections is full, and perhaps one that answers."""
+    """Give the name vapi.invalid addresses whose queue of connections is full, and perhaps one that accepts."""
     real = socket.getaddrinfo
     with contextlib.ExitStack() as sockets:
 
@@ -304,7 +304,7 @@ def test_closed_connection_is_named_as_the_reason(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate that nobody but itself vouches for, with its key in the same file."""
+    """Make a self-signed certificate, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vapi.invalid")])
     now = datetime.datetime.now(datetime.timezone.utc)

@@ -24,9 +24,7 @@ def hook_of(monkeypatch: pytest.MonkeyPatch, host: str, password: str = KEY) -> 
 # The Test button.
 
 
-def test_button_tests_with_one_read(
-    simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_button_tests_with_one_read(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         simulator.add_call()
     before = simulator.calls
@@ -86,9 +84,7 @@ def test_button_reports_a_missing_connection() -> None:
     assert "Airflow finds no connection 'vapi_nowhere'" in sentence
 
 
-def test_button_reports_a_refused_connection(
-    monkeypatch: pytest.MonkeyPatch, naps: list[float]
-) -> None:
+def test_button_reports_a_refused_connection(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
     with VapiSimulator() as simulator:
         hook = hook_of(monkeypatch, simulator.url, simulator.api_key)
     worked, sentence = hook.test_connection()

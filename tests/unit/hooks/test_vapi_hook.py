@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from http_helpers import API, CALL, CALL_ID, CALL_URL, CONN_ID, KEY, OTHER_ID, PATH, failure, make_connection
 
-from vapi_provider.client.client import VapiClient
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConfigurationError,
@@ -274,15 +272,6 @@ def test_repetitions_are_in_the_task_log(
 def test_key_is_in_no_repr_of_the_hook(hook: VapiHook) -> None:
     hook.get_conn()
     assert KEY not in f"{hook!r} {hook} {hook.client!r} {hook.get_conn()!r} {hook.get_conn().auth!r}"
-
-
-@pytest.mark.parametrize(
-    "name", ["get_call", "update_call", "create_call", "delete_call", "list_calls", "run"]
-)
-def test_hook_and_client_take_the_same_arguments(name: str) -> None:
-    client_name = "erase_call" if name == "delete_call" else name
-    of_hook = inspect.signature(getattr(VapiHook, name))
-    assert of_hook.parameters == inspect.signature(getattr(VapiClient, client_name)).parameters
 
 
 def test_each_method_sends_its_request(simulator: VapiSimulator, simulated: VapiHook) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -164,6 +165,8 @@ class AirflowModel:
     has_store: bool
     now: float = field(default_factory=lambda: float(int(datetime.now().timestamp())))
     at: Callable[[str], None] = lambda _point: None
+    requested: str = ""
+    """The last request that was about to be sent, such as ``GET /call/{id}``."""
 
     def run(self, **arguments: Any) -> Run:
         return Run(run_after=datetime.fromtimestamp(self.now, timezone.utc), **arguments)
@@ -217,6 +220,7 @@ class AirflowModel:
         def watched(
             adapter: Any, request: requests.PreparedRequest, stream: bool, timeout: float, *more: Any
         ) -> Any:
+            self.requested = f"{request.method} {urlsplit(str(request.url)).path}"
             self.at(f"send.{request.method}")
             if timeout <= NO_TIME:
                 # All tries together have used up their time, by the model's clock.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What VapiCreateCallOperator takes, what it makes of it for Vapi, and what it refuses, when, and in which words."""
+"""What VapiCreateCallOperator accepts, what it sends to Vapi, and what it refuses, when, and with which message."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel
 from placing_helpers import Later, render, rendered, sent_body, templated
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, task
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.outcome import CallOutcome
@@ -24,10 +26,8 @@ from vapi_provider.sensors.call import VapiCallSensor
 SECRET = "a secret of the script"
 PERSON = {"number": NUMBER}
 SQUAD_ID = "0198a3f0-0000-7000-8000-0000000000b1"
-WORKFLOW_ID = "0198a3f0-0000-7000-8000-0000000000c1"
 ASSISTANT = {"firstMessage": "Hello", "model": {"messages": [{"role": "system", "content": SECRET}]}}
 SQUAD = {"members": [{"assistantId": ASSISTANT_ID}]}
-WORKFLOW = {"name": "Two questions", "nodes": [], "edges": []}
 VALUES = {
     "variableValues": {"first_name": "Ada", "slots": ["ten", "eleven"]},
     "metadata": {"deep": [{"er": "x"}]},
@@ -89,7 +89,11 @@ NO_ASSISTANT: dict[str, Any] = {"assistant_id": None}
 
 TALKERS = [
     pytest.param(
-        {"assistant_id": ASSISTANT_ID, "assistant_overrides": VALUES, "request": {"assistantVersion": "3"}},
+        {
+            "assistant_id": ASSISTANT_ID,
+            "assistant_overrides": VALUES,
+            "extra_body": {"assistantVersion": "3"},
+        },
         {"assistantId": ASSISTANT_ID, "assistantOverrides": VALUES, "assistantVersion": "3"},
         id="assistant_id",
     ),
@@ -99,24 +103,14 @@ TALKERS = [
         id="assistant",
     ),
     pytest.param(
-        {**NO_ASSISTANT, "squad_id": SQUAD_ID, "request": {"squadOverrides": VALUES}},
+        {**NO_ASSISTANT, "squad_id": SQUAD_ID, "extra_body": {"squadOverrides": VALUES}},
         {"squadId": SQUAD_ID, "squadOverrides": VALUES},
         id="squad_id",
     ),
     pytest.param(
-        {**NO_ASSISTANT, "request": {"squad": SQUAD, "squadOverrides": VALUES}},
+        {**NO_ASSISTANT, "extra_body": {"squad": SQUAD, "squadOverrides": VALUES}},
         {"squad": SQUAD, "squadOverrides": VALUES},
-        id="squad-in-request",
-    ),
-    pytest.param(
-        {**NO_ASSISTANT, "workflow_id": WORKFLOW_ID, "request": {"workflowOverrides": VALUES}},
-        {"workflowId": WORKFLOW_ID, "workflowOverrides": VALUES},
-        id="workflow_id",
-    ),
-    pytest.param(
-        {**NO_ASSISTANT, "request": {"workflow": WORKFLOW, "workflowOverrides": VALUES}},
-        {"workflow": WORKFLOW, "workflowOverrides": VALUES},
-        id="workflow-in-request",
+        id="squad-in-extra_body",
     ),
 ]
 
@@ -144,14 +138,13 @@ def test_every_argument_that_makes_the_request_is_a_template() -> None:
     assert set(VapiCreateCallOperator.template_fields) == {
         "assistant_id",
         "squad_id",
-        "workflow_id",
         "assistant",
         "phone_number_id",
         "customer",
         "name",
         "assistant_overrides",
         "schedule_plan",
-        "request",
+        "extra_body",
         "vapi_conn_id",
     }
 
@@ -162,7 +155,7 @@ def test_the_connection_is_a_template(model: AirflowModel, monkeypatch: pytest.M
     assert placed(model, vapi_conn_id="{{ 'clinic' }}")["customer"] == PERSON
 
 
-def test_the_least_that_can_be_said_is_enough(model: AirflowModel) -> None:
+def test_the_least_arguments_make_the_least_request(model: AirflowModel) -> None:
     body = placed(model)
     token = token_of(body)
     assert body == {
@@ -179,10 +172,10 @@ def test_a_sip_uri_is_called_as_it_is(model: AirflowModel) -> None:
     assert body["customer"] == {"sipUri": "sip:ada@pbx.example.com"}
 
 
-def test_a_customer_and_a_phone_number_that_vapi_keeps_go_into_the_request(model: AirflowModel) -> None:
+def test_a_stored_customer_and_a_phone_number_go_into_extra_body(model: AirflowModel) -> None:
     transient = {"twilioPhoneNumber": "+12025550100", "twilioAccountSid": "AC0", "twilioAuthToken": SECRET}
     body = placed(
-        model, customer=None, phone_number_id=None, request={"customerId": "c-1", "phoneNumber": transient}
+        model, customer=None, phone_number_id=None, extra_body={"customerId": "c-1", "phoneNumber": transient}
     )
     assert (body["customerId"], body["phoneNumber"]) == ("c-1", transient)
     assert not {"customer", "phoneNumberId"} & set(body)
@@ -199,6 +192,30 @@ def test_white_space_around_texts_is_removed(model: AirflowModel) -> None:
     assert (body["assistantId"], body["phoneNumberId"]) == (ASSISTANT_ID, PHONE_NUMBER_ID)
     assert body["customer"] == {"number": NUMBER, "name": "Ada"}
     assert body["name"].startswith("Reminder #")
+
+
+@pytest.mark.parametrize("number", ["1001", "+1001", "ABC", "a" * 40, f"+{'9' * 39}", "+02025550143"])
+def test_a_number_of_a_sip_trunk_is_sent_unchanged(model: AirflowModel, number: str) -> None:
+    body = placed(model, customer={"number": f" {number} ", "number_e164_check_enabled": False})
+    assert body["customer"] == {"number": number, "numberE164CheckEnabled": False}
+    assert model.rings() == {number: 1}
+
+
+def test_number_e164_check_enabled_is_sent_if_given(model: AirflowModel) -> None:
+    body = placed(model, customer={**PERSON, "number_e164_check_enabled": True})
+    assert body["customer"] == {**PERSON, "numberE164CheckEnabled": True}
+
+
+def test_a_customers_own_overrides_are_sent(model: AirflowModel) -> None:
+    own = {"firstMessage": "Hello Ada", "variableValues": {"first_name": "Ada"}}
+    body = placed(model, customer={**PERSON, "assistant_overrides": own}, assistant_overrides=VALUES)
+    token = token_of(body)
+    assert body["customer"] == {**PERSON, "assistantOverrides": own}
+    # The call's overrides carry the token.
+    assert body["assistantOverrides"]["variableValues"] == {
+        **VALUES["variableValues"],
+        "airflow_token": token,
+    }
 
 
 @pytest.mark.parametrize(
@@ -261,7 +278,7 @@ def test_a_mapped_task_calls_the_person_of_its_own_element(model: AirflowModel) 
     assert model.rings() == {NUMBER: 1}
 
 
-def test_what_other_tasks_return_passes_the_parsing_of_a_dag() -> None:
+def test_a_dag_with_references_to_other_tasks_is_parsed() -> None:
     with DAG("calls", schedule=None) as dag:
 
         @task
@@ -276,7 +293,7 @@ def test_what_other_tasks_return_passes_the_parsing_of_a_dag() -> None:
             name=coming,
             assistant_overrides=coming,
             schedule_plan=coming,
-            request=coming,
+            extra_body=coming,
         )
         VapiCreateCallOperator(
             task_id="parts",
@@ -285,7 +302,7 @@ def test_what_other_tasks_return_passes_the_parsing_of_a_dag() -> None:
             customer={"number": coming["number"], "name": coming["name"]},
             assistant_overrides={"variableValues": {"first_name": coming["name"]}},
             schedule_plan={"earliest_at": coming["at"]},
-            request={"transport": {"x": [coming]}},
+            extra_body={"transport": {"x": [coming]}},
         )
         VapiCreateCallOperator.partial(task_id="mapped", assistant_id="a", phone_number_id="p").expand(
             customer=coming
@@ -294,7 +311,7 @@ def test_what_other_tasks_return_passes_the_parsing_of_a_dag() -> None:
     assert dag.get_task("anything").downstream_task_ids == {"whole", "parts", "mapped"}
 
 
-def test_a_function_makes_an_argument_where_airflow_lets_it() -> None:
+def test_a_dag_with_a_function_as_an_argument_is_parsed() -> None:
     made = operator(customer=lambda context, jinja_env: PERSON)
     assert callable(made.customer)
 
@@ -307,30 +324,26 @@ def case(message: str, case_id: str, **arguments: Any) -> Any:
 
 
 WRONG_TALKERS = [
-    case("exactly one of .* got none of them", "nobody", assistant_id=None),
-    *(
-        case(f"exactly one of .* got .*{name}", f"assistant_id-and-{name}", **{name: value})
-        for name, value in (("squad_id", SQUAD_ID), ("workflow_id", WORKFLOW_ID), ("assistant", ASSISTANT))
-    ),
-    case("got assistant_id and squad", "assistant_id-and-squad", request={"squad": SQUAD}),
-    case("got assistant_id and workflow", "assistant_id-and-workflow", request={"workflow": WORKFLOW}),
-    case("got squad and workflow", "two-in-request", assistant_id=None, request={"squad": SQUAD, "workflow": WORKFLOW}),
-    case("assistant_overrides goes with an assistant.*squadOverrides", "overrides-and-squad",
+    case("exactly one of .* got none of them", "no-talker", assistant_id=None),
+    case("exactly one of .* got assistant_id and squad_id", "assistant_id-and-squad_id", squad_id=SQUAD_ID),
+    case("exactly one of .* got assistant_id and assistant", "assistant_id-and-assistant", assistant=ASSISTANT),
+    case("exactly one of .* got assistant_id and squad", "assistant_id-and-squad", extra_body={"squad": SQUAD}),
+    case("exactly one of .* got squad_id and squad", "two-squads", assistant_id=None, squad_id=SQUAD_ID, extra_body={"squad": SQUAD}),
+    case("assistant_overrides requires an assistant; with squad_id, use squadOverrides", "overrides-and-squad_id",
          assistant_id=None, squad_id=SQUAD_ID, assistant_overrides=VALUES),
-    case("assistant_overrides goes with an assistant.*workflowOverrides", "overrides-and-workflow",
-         assistant_id=None, workflow_id=WORKFLOW_ID, assistant_overrides=VALUES),
-    case("assistant_overrides goes with an assistant.*squadOverrides", "overrides-and-squad-in-request",
-         assistant_id=None, request={"squad": SQUAD}, assistant_overrides=VALUES),
+    case("assistant_overrides requires an assistant; with squad, use squadOverrides", "overrides-and-squad",
+         assistant_id=None, extra_body={"squad": SQUAD}, assistant_overrides=VALUES),
 ]  # fmt: skip
 
 WRONG_PARTIES = [
     case("either phone_number_id", "no-phone-number", phone_number_id=None),
-    case(
-        "either phone_number_id", "two-phone-numbers", request={"phoneNumber": {"twilioPhoneNumber": NUMBER}}
-    ),
+    case("either phone_number_id", "two-phone-numbers", extra_body={"phoneNumber": {"twilioPhoneNumber": NUMBER}}),
     case("either customer", "no-customer", customer=None),
-    case("either customer", "two-customers", request={"customerId": "c-1"}),
-]
+    case("either customer", "two-customers", extra_body={"customerId": "c-1"}),
+]  # fmt: skip
+
+WRONG_ARGUMENTS = [*WRONG_TALKERS, *WRONG_PARTIES]
+"""Arguments that are missing or exclude each other, whatever their values are."""
 
 WRONG_NUMBERS = [
     case("customer's number .* E.164", case_id, customer={"number": number})
@@ -356,11 +369,12 @@ WRONG_NUMBERS = [
 ]
 
 WRONG_CUSTOMERS = [
-    case("customer's number must be a text; got int.*native", "number-int", customer={"number": 12025550143}),
+    case("customer's number must be a string; got int.*native", "number-int", customer={"number": 12025550143}),
     case("customer's number is 'None'", "number-rendered-none", customer={"number": "None"}),
+    case("customer's number has 41 characters.* 40", "number-long", customer={"number": f"+{'1' * 40}"}),
     case("customer must have either a number or a sip_uri", "number-blank", customer={"number": "  "}),
     case("customer must have either a number or a sip_uri", "number-none", customer={"number": None}),
-    case("customer must have either a number or a sip_uri", "empty", customer={}),
+    case("customer must be a dictionary that is not empty", "empty", customer={}),
     case("customer must have either a number or a sip_uri", "neither", customer={"name": "Ada"}),
     case("customer must have either a number or a sip_uri", "both",
          customer={"number": NUMBER, "sip_uri": "sip:ada@example.com"}),
@@ -370,9 +384,9 @@ WRONG_CUSTOMERS = [
     case(r"customer has unknown keys \['phone'\].*number, sip_uri", "unknown-key", customer={**PERSON, "phone": "x"}),
     case(r"customer has unknown keys \['externalId'\]", "the-apis-own-key", customer={**PERSON, "externalId": "x"}),
     case("customer's name has 41 characters.* 40", "name-long", customer={**PERSON, "name": "n" * 41}),
-    case("customer's name must be a text; got int", "name-int", customer={**PERSON, "name": 5}),
+    case("customer's name must be a string; got int", "name-int", customer={**PERSON, "name": 5}),
     case("customer's extension has 11 characters.* 10", "extension-long", customer={**PERSON, "extension": "1" * 11}),
-    case("customer's extension must be a text; got int", "extension-int", customer={**PERSON, "extension": 12}),
+    case("customer's extension must be a string; got int", "extension-int", customer={**PERSON, "extension": 12}),
     case("customer's extension is 'None'", "extension-rendered-none", customer={**PERSON, "extension": "None"}),
     case("customer's email has 41 characters", "email-long", customer={**PERSON, "email": "e" * 41}),
     case("customer's external_id has 41 characters", "external-id-long", customer={**PERSON, "external_id": "e" * 41}),
@@ -380,15 +394,47 @@ WRONG_CUSTOMERS = [
     case("customer must be a dictionary.*got list", "list", customer=[PERSON]),
 ]  # fmt: skip
 
+TRUNK = {"number_e164_check_enabled": False}
+"""A customer whose number need not be in E.164, as those of a SIP trunk."""
+
+WRONG_TRUNK_NUMBERS = [
+    *(case("customer's number .* must be 3 to 40 letters and digits", f"trunk-{case_id}",
+           customer={**TRUNK, "number": number})
+      for case_id, number in {
+          "short": "12",
+          "two-pluses": "++12025550143",
+          "inner-plus": "12+025550143",
+          "spaces": "1 202 555 0143",
+          "hyphens": "1-202-555-0143",
+          "full-width-digits": "１２０２５５５０１４３",
+          "uri": "sip:ada@example.com",
+          "newline": "1202555\n0143",
+      }.items()),
+    case("customer's number has 41 characters", "trunk-long", customer={**TRUNK, "number": "1" * 41}),
+    case("customer's number .* is not in E.164", "trunk-checked",
+         customer={"number": "1001", "number_e164_check_enabled": True}),
+    case("customer's number .* is not in E.164.*number_e164_check_enabled to False", "trunk-not-given",
+         customer={"number": "1001", "number_e164_check_enabled": None}),
+    *(case("customer's number_e164_check_enabled must be a bool", f"trunk-flag-{kind}",
+           customer={**PERSON, "number_e164_check_enabled": value})
+      for kind, value in {"str": "False", "int": 0}.items()),
+    *(case("customer's assistant_overrides must be a dictionary that is not empty", f"own-overrides-{kind}",
+           customer={**PERSON, "assistant_overrides": value})
+      for kind, value in {"str": SECRET, "list": [SECRET], "empty": {}}.items()),
+    case("variableValues in customer's assistant_overrides must not contain 'airflow_token'", "own-overrides-token",
+         customer={**PERSON, "assistant_overrides": {"variableValues": {"airflow_token": SECRET}}}),
+    case("variableValues in customer's assistant_overrides must be an object; got list", "own-overrides-values",
+         customer={**PERSON, "assistant_overrides": {"variableValues": [SECRET]}}),
+    case("customer cannot be written as JSON", "own-overrides-nan",
+         customer={**PERSON, "assistant_overrides": {"variableValues": {"x": math.nan}}}),
+]  # fmt: skip
+
 WRONG_TEXTS = [
     case("name has 31 characters; at most 30", "name-long", name="n" * 31),
-    *(case("name must be a text", f"name-{kind}", name=value)
-      for kind, value in {"empty": "", "blank": " \n", "rendered-none": "None", "int": 5}.items()),
-    *(case(f"{name} must be an id", f"{name}-{kind}", **{**NO_ASSISTANT, name: value})
-      for name in ("assistant_id", "squad_id", "workflow_id")
-      for kind, value in {"empty": "", "blank": " ", "rendered-none": "None", "int": 5}.items()),
-    *(case("phone_number_id must be an id", f"phone-number-{kind}", phone_number_id=value)
-      for kind, value in {"empty": "", "blank": " ", "rendered-none": " None ", "list": ["x"]}.items()),
+    *(case(f"{name} must be a string that is not empty; got {got}", f"{name}-{kind}", **{**talker, name: value})
+      for name, talker in (("assistant_id", {}), ("squad_id", NO_ASSISTANT), ("phone_number_id", {}), ("name", {}))
+      for kind, value, got in (("empty", "", "''"), ("blank", " \n", "' "), ("rendered-none", " None ", "' None '"),
+                               ("int", 5, "int"), ("list", ["x"], "list"))),
 ]  # fmt: skip
 
 WRONG_PLANS = [
@@ -412,7 +458,7 @@ WRONG_PLANS = [
     case("schedule_plan's latest_at must be after", "no-time-between", schedule_plan={"earliest_at": LATER, "latest_at": LATER}),
     case("schedule_plan must have earliest_at", "no-earliest", schedule_plan={"latest_at": LATER}),
     case("schedule_plan must have earliest_at", "earliest-none", schedule_plan={"earliest_at": None}),
-    case("schedule_plan must have earliest_at", "empty", schedule_plan={}),
+    case("schedule_plan must be a dictionary that is not empty", "empty", schedule_plan={}),
     case(r"schedule_plan has unknown keys \['earliestAt'\]", "the-apis-own-key", schedule_plan={"earliestAt": LATER}),
     case("schedule_plan must be a dictionary.*got datetime", "datetime", schedule_plan=LATER),
     case("schedule_plan must be a dictionary.*got str", "text", schedule_plan="2040-01-01T10:00:00Z"),
@@ -421,7 +467,6 @@ WRONG_PLANS = [
 OWN_FIELDS = {
     "assistantId": "assistant_id",
     "squadId": "squad_id",
-    "workflowId": "workflow_id",
     "assistant": "assistant",
     "phoneNumberId": "phone_number_id",
     "customer": "customer",
@@ -429,22 +474,22 @@ OWN_FIELDS = {
     "assistantOverrides": "assistant_overrides",
     "schedulePlan": "schedule_plan",
 }
-WRONG_REQUESTS = [
-    *(case(f"request must not have {field}; use the argument {argument}", field, request={field: SECRET})
+WRONG_EXTRAS = [
+    *(case(f"extra_body must not contain {field}; use the argument {argument}", field, extra_body={field: SECRET})
       for field, argument in OWN_FIELDS.items()),
-    case(r"request must not have customers: .*partial\(\.\.\.\)\.expand\(customer=", "customers",
-         request={"customers": [PERSON]}),
-    case("request must not have customers", "customers-none", request={"customers": None}),
-    case("request must be a dictionary.*got list", "request-list", request=[SECRET]),
-    case("request must be a dictionary.*got str", "request-text", request=SECRET),
-    case("request must be a dictionary.*not an empty one", "request-empty", request={}),
+    case(r"extra_body must not contain customers; map the operator .*\.expand\(customer=", "customers",
+         extra_body={"customers": [PERSON]}),
+    case("extra_body must not contain customers", "customers-none", extra_body={"customers": None}),
+    case("extra_body must be a dictionary that is not empty; got list", "extra_body-list", extra_body=[SECRET]),
+    case("extra_body must be a dictionary that is not empty; got str", "extra_body-text", extra_body=SECRET),
+    case("extra_body must be a dictionary that is not empty", "extra_body-empty", extra_body={}),
 ]  # fmt: skip
 
 WRONG_CONTENT = [
     *(case(f"{name} must be a dictionary.*got {kind}", f"{name}-{kind}", **{**talker, name: value})
       for name, talker in (("assistant", NO_ASSISTANT), ("assistant_overrides", {}))
       for kind, value in {"str": SECRET, "list": [SECRET], "int": 5}.items()),
-    case("assistant must be a dictionary.*not an empty one", "assistant-empty", assistant_id=None, assistant={}),
+    case("assistant must be a dictionary that is not empty", "assistant-empty", assistant_id=None, assistant={}),
     *(case("assistant_overrides cannot be written as JSON", f"overrides-{kind}",
            assistant_overrides={"variableValues": {"secret": SECRET, "x": value}})
       for kind, value in {
@@ -453,32 +498,30 @@ WRONG_CONTENT = [
       }.items()),
     case("assistant cannot be written as JSON", "assistant-nan",
          assistant_id=None, assistant={**ASSISTANT, "temperature": math.nan}),
-    case("request cannot be written as JSON", "request-datetime", request={"transport": {"at": LATER, "x": SECRET}}),
-    case("variable value 'airflow_token' is taken", "token-in-overrides",
+    case("extra_body cannot be written as JSON", "extra_body-datetime", extra_body={"transport": {"at": LATER, "x": SECRET}}),
+    case("variableValues in assistant_overrides must not contain 'airflow_token'", "token-in-overrides",
          assistant_overrides={"variableValues": {"airflow_token": SECRET}}),
-    case("variable value 'airflow_token' is taken", "token-in-squad-overrides", assistant_id=None, squad_id=SQUAD_ID,
-         request={"squadOverrides": {"variableValues": {"airflow_token": SECRET}}}),
-    case("variable value 'airflow_token' is taken", "token-in-workflow-overrides", assistant_id=None,
-         workflow_id=WORKFLOW_ID, request={"workflowOverrides": {"variableValues": {"airflow_token": SECRET}}}),
-    case("variableValues must be an object; got list", "values-list", assistant_overrides={"variableValues": [SECRET]}),
-    case("overrides must be an object; got str", "squad-overrides-text", assistant_id=None, squad_id=SQUAD_ID,
-         request={"squadOverrides": SECRET}),
+    case("variableValues in squadOverrides in extra_body must not contain 'airflow_token'", "token-in-squad-overrides",
+         assistant_id=None, squad_id=SQUAD_ID, extra_body={"squadOverrides": {"variableValues": {"airflow_token": SECRET}}}),
+    case("variableValues in assistant_overrides must be an object; got list", "values-list",
+         assistant_overrides={"variableValues": [SECRET]}),
+    case("squadOverrides in extra_body must be an object; got str", "squad-overrides-text", assistant_id=None,
+         squad_id=SQUAD_ID, extra_body={"squadOverrides": SECRET}),
 ]  # fmt: skip
 
-WRONG = [
-    *WRONG_TALKERS,
-    *WRONG_PARTIES,
+WRONG_VALUES = [
     *WRONG_NUMBERS,
     *WRONG_CUSTOMERS,
+    *WRONG_TRUNK_NUMBERS,
     *WRONG_TEXTS,
     *WRONG_PLANS,
-    *WRONG_REQUESTS,
+    *WRONG_EXTRAS,
     *WRONG_CONTENT,
 ]
 
 
 def assert_discreet(error: VapiConfigurationError) -> None:
-    """Assert that a message tells that nothing was sent, and neither whom to call nor what to say."""
+    """Assert that a message says that nothing was sent, and shows neither the number nor the script."""
     message = str(error)
     assert "Nothing was sent" in message
     assert SECRET not in message
@@ -488,26 +531,41 @@ def assert_discreet(error: VapiConfigurationError) -> None:
     assert error.__suppress_context__ or error.__context__ is None
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG)
-def test_a_dag_with_a_wrong_argument_is_not_parsed(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(VapiConfigurationError, match=f"(?i){message}") as refusal:
+@pytest.mark.parametrize(("arguments", "message"), WRONG_ARGUMENTS)
+def test_a_dag_with_wrong_arguments_is_not_parsed(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(VapiConfigurationError, match=f"^Task 'call': .*{message}") as refusal:
         operator(**arguments)
-    assert_discreet(refusal.value)
+    assert isinstance(refusal.value, ValueError)
+    # The reader of an import error fears no call.
+    assert "Nothing was sent" not in str(refusal.value)
+    assert SECRET not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG)
-def test_a_wrong_argument_that_another_task_returns_is_refused_before_anything_is_sent(
-    model: AirflowModel, arguments: dict[str, Any], message: str
-) -> None:
-    # What a request that is still to come says of the others, no parser can know.
-    coming: dict[str, Any] = {
-        name: Later(value) for name, value in {**BASE, "request": None, **arguments}.items()
-    }
-    running, context = rendered(model.slot(), **coming)
-    with pytest.raises(VapiConfigurationError, match=f"(?i){message}") as refusal:
+def run_refused(model: AirflowModel, arguments: dict[str, Any], message: str) -> None:
+    """Run a task with wrong arguments, and assert that it fails for good and has sent nothing."""
+    running, context = rendered(model.slot(), **arguments)
+    with pytest.raises(VapiConfigurationError, match=f"^{message}") as refusal:
         running.execute(context)
+    assert isinstance(refusal.value, AirflowFailException)
+    assert isinstance(refusal.value, ValueError)
     assert_discreet(refusal.value)
     assert model.simulator.requests == []
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_when_the_task_runs(
+    model: AirflowModel, arguments: dict[str, Any], message: str
+) -> None:
+    run_refused(model, {"name": None, **arguments}, message)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [*WRONG_ARGUMENTS, *WRONG_VALUES])
+def test_a_wrong_value_of_another_task_is_refused(
+    model: AirflowModel, arguments: dict[str, Any], message: str
+) -> None:
+    # Which fields a later extra_body has, no parser can know.
+    given = {**BASE, "extra_body": None, **arguments}
+    run_refused(model, {name: Later(value) for name, value in given.items()}, message)
 
 
 TEMPLATES = [
@@ -519,33 +577,16 @@ TEMPLATES = [
 UNKNOWN = object()
 """Stands for a template in the cases below."""
 
-PARTLY_WRONG = [
-    case("customer's number .* E.164", "number", customer={"number": "2025550143", "name": UNKNOWN}),
-    case("customer's name has 41", "customer-name", customer={"number": UNKNOWN, "name": "n" * 41}),
-    case("customer has unknown keys", "customer-key", customer={"number": NUMBER, "phone": UNKNOWN}),
-    case("customer must have either", "customer-neither", customer={"name": UNKNOWN}),
-    case("earliest_at must be", "earliest", schedule_plan={"earliest_at": datetime(2040, 1, 1), "latest_at": UNKNOWN}),
-    case("latest_at must be", "latest", schedule_plan={"earliest_at": UNKNOWN, "latest_at": "2040-01-01"}),
-    case("must have earliest_at", "no-earliest", schedule_plan={"latest_at": UNKNOWN}),
-    case("schedule_plan has unknown keys", "plan-key", schedule_plan={"earliest_at": LATER, "at": UNKNOWN}),
-    *(case(f"request must not have {field}", f"request-{field}", request={field: UNKNOWN}) for field in OWN_FIELDS),
-    case("request must not have customers", "request-customers", request={"customers": [{"number": UNKNOWN}]}),
-    case("request must not have customers", "request-customers-beside", request={"x": UNKNOWN, "customers": [PERSON]}),
-    case("exactly one", "two-talkers", request={"squad": {"members": [UNKNOWN]}}),
-    case("exactly one", "no-talker", assistant_id=None, request={"assistantVersion": UNKNOWN}),
-    case("exactly one", "two-templates", squad_id=UNKNOWN),
-    case("either phone_number_id", "no-phone-number", phone_number_id=None, request={"transport": UNKNOWN}),
-    case("either customer", "no-customer", customer=None, request={"transport": UNKNOWN}),
-    case("'airflow_token' is taken", "token",
-         assistant_overrides={"variableValues": {"first_name": UNKNOWN, "airflow_token": "x"}}),
-    case("'airflow_token' is taken", "token-is-a-template",
-         assistant_overrides={"variableValues": {"airflow_token": UNKNOWN}}),
-    case("assistant_overrides cannot be written", "overrides-nan",
-         assistant_overrides={"variableValues": {"first_name": UNKNOWN, "x": [math.nan]}}),
-    case("assistant cannot be written", "assistant-datetime",
-         assistant_id=None, assistant={"firstMessage": UNKNOWN, "at": LATER}),
-    case("request cannot be written", "request-nan", request={"x": math.nan, "transport": {"y": UNKNOWN}}),
-    case("name has 31", "name-beside-templates", name="n" * 31, customer=UNKNOWN, assistant_id=UNKNOWN),
+WRONG_WITH_TEMPLATES = [
+    case("exactly one of", "two-talkers", extra_body={"squad": {"members": [UNKNOWN]}}),
+    case("exactly one of", "two-templates", squad_id=UNKNOWN),
+    case("exactly one of", "no-talker", assistant_id=None, extra_body={"assistantVersion": UNKNOWN}),
+    case("assistant_overrides requires", "overrides-and-squad", assistant_id=None, squad_id=UNKNOWN,
+         assistant_overrides=UNKNOWN),
+    case("either phone_number_id", "no-phone-number", phone_number_id=None, extra_body={"transport": UNKNOWN}),
+    case("either phone_number_id", "two-phone-numbers", extra_body={"phoneNumber": UNKNOWN}),
+    case("either customer", "no-customer", customer=None, extra_body={"transport": UNKNOWN}),
+    case("either customer", "two-customers", customer=UNKNOWN, extra_body={"customerId": UNKNOWN}),
 ]  # fmt: skip
 
 
@@ -558,12 +599,17 @@ def fill_in(value: Any, template: Any) -> Any:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize(("arguments", "message"), PARTLY_WRONG)
-def test_what_is_wrong_beside_a_template_is_refused_when_the_dag_is_parsed(
+@pytest.mark.parametrize(("arguments", "message"), WRONG_WITH_TEMPLATES)
+def test_which_arguments_are_given_is_checked_with_templates(
     arguments: dict[str, Any], message: str, template: Any
 ) -> None:
-    with pytest.raises(VapiConfigurationError, match=f"(?i){message}"):
+    with pytest.raises(VapiConfigurationError, match=message):
         operator(**fill_in(arguments, template))
+
+
+@pytest.mark.parametrize(("arguments", "_message"), WRONG_VALUES)
+def test_values_are_not_checked_when_a_dag_is_parsed(arguments: dict[str, Any], _message: str) -> None:
+    operator(**arguments)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -579,14 +625,14 @@ def test_what_is_wrong_beside_a_template_is_refused_when_the_dag_is_parsed(
         pytest.param({"schedule_plan": UNKNOWN}, id="plan"),
         pytest.param({"assistant_overrides": {"variableValues": UNKNOWN}}, id="values"),
         pytest.param({"assistant_overrides": {"metadata": [{"x": UNKNOWN}]}}, id="deep"),
-        pytest.param({"assistant_id": None, "request": UNKNOWN}, id="request"),
+        pytest.param({"assistant_id": None, "extra_body": UNKNOWN}, id="extra_body"),
         pytest.param(
-            {"assistant_id": None, "request": {"squad": UNKNOWN, "squadOverrides": UNKNOWN}}, id="squad"
+            {"assistant_id": None, "extra_body": {"squad": UNKNOWN, "squadOverrides": UNKNOWN}}, id="squad"
         ),
-        pytest.param({"phone_number_id": None, "request": {"phoneNumber": UNKNOWN}}, id="phone-number"),
+        pytest.param({"phone_number_id": None, "extra_body": {"phoneNumber": UNKNOWN}}, id="phone-number"),
     ],
 )
-def test_what_only_a_template_can_tell_passes_the_parsing(arguments: dict[str, Any], template: Any) -> None:
+def test_a_dag_with_templates_is_parsed(arguments: dict[str, Any], template: Any) -> None:
     operator(**fill_in(arguments, template))
 
 
@@ -597,35 +643,34 @@ def test_what_only_a_template_can_tell_passes_the_parsing(arguments: dict[str, A
         case("customer must have either", "customer-nothing", customer={"number": "{{ '' }}"}),
         case("customer must have either", "customer-both",
              customer={"number": NUMBER, "sip_uri": "{{ 'sip:ada@example.com' }}"}),
-        case("customer must be a dictionary.*template makes a text", "customer-text", customer="{{ {'number': 5} }}"),
+        case("customer must be a dictionary.*got str.*renders to a string", "customer-text", customer="{{ {'number': 5} }}"),
         case("customer's name is 'None'", "customer-none", customer={"number": NUMBER, "name": "{{ none }}"}),
-        case("name must be a text; got 'None'", "name-none", name="{{ none }}"),
+        case("customer's number_e164_check_enabled must be a bool; got str", "customer-flag",
+             customer={"number": NUMBER, "number_e164_check_enabled": "{{ false }}"}),
+        case("name must be a string that is not empty; got 'None'", "name-none", name="{{ none }}"),
         case("name has 31", "name-long", name="{{ 'n' * 31 }}"),
-        case("assistant_id must be an id; got 'None'", "assistant-none", assistant_id="{{ none }}"),
-        case("earliest_at must be a datetime with a time zone", "naive",
+        case("assistant_id must be a string that is not empty; got 'None'", "assistant-none", assistant_id="{{ none }}"),
+        case("schedule_plan's earliest_at must be a datetime with a time zone", "naive",
              schedule_plan={"earliest_at": "{{ '2040-01-01T10:00:00' }}"}),
-        case("latest_at must be after", "latest", schedule_plan={"earliest_at": LATER, "latest_at": "{{ '2039-01-01T00:00Z' }}"}),
-        case("assistant_overrides must be a dictionary.*template makes a text", "overrides-text",
+        case("schedule_plan's latest_at must be after", "latest",
+             schedule_plan={"earliest_at": LATER, "latest_at": "{{ '2039-01-01T00:00Z' }}"}),
+        case("assistant_overrides must be a dictionary.*got str.*renders to a string", "overrides-text",
              assistant_overrides="{{ {'x': 1} }}"),
-        case("request must be a dictionary.*template makes a text", "request-text", request="{{ {'x': 1} }}"),
-        case("exactly one", "request-nobody", assistant_id=None, request=Later({"transport": {}})),
-        case("either phone_number_id", "request-no-phone", phone_number_id=None, request=Later({"transport": {}})),
+        case("extra_body must be a dictionary.*got str.*renders to a string", "extra_body-text", extra_body="{{ {'x': 1} }}"),
+        case("exactly one", "no-talker", assistant_id=None, extra_body=Later({"transport": {}})),
+        case("either phone_number_id", "no-phone-number", phone_number_id=None, extra_body=Later({"transport": {}})),
     ],
 )  # fmt: skip
-def test_what_templates_render_to_is_checked_before_anything_is_sent(
+def test_what_templates_render_to_is_checked(
     model: AirflowModel, arguments: dict[str, Any], message: str
 ) -> None:
-    running, context = rendered(model.slot(), **{"name": None, **arguments})
-    with pytest.raises(VapiConfigurationError, match=f"(?i){message}") as refusal:
-        running.execute(context)
-    assert_discreet(refusal.value)
-    assert model.simulator.requests == []
+    run_refused(model, {"name": None, **arguments}, message)
 
 
 def test_a_native_template_of_a_number_is_refused_with_the_reason(model: AirflowModel) -> None:
     running, context = rendered(model.slot(), native=True, customer={"number": "{{ '+12025550143' }}"})
     with pytest.raises(
-        VapiConfigurationError, match="number must be a text; got int; with render_template_as_native_obj"
+        VapiConfigurationError, match="number must be a string; got int.*render_template_as_native_obj"
     ):
         running.execute(context)
     assert model.simulator.requests == []
@@ -639,6 +684,15 @@ def test_an_argument_that_does_not_exist_is_refused() -> None:
 # How it waits
 
 
+def wait_refused(model: AirflowModel, **arguments: Any) -> str:
+    """Run a task that may not wait like this, and return the message."""
+    slot = model.slot(wait_for_completion=True, **arguments)
+    with pytest.raises(VapiConfigurationError) as refusal:
+        slot.attempt()
+    assert model.simulator.requests == []
+    return str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -648,8 +702,6 @@ def test_an_argument_that_does_not_exist_is_refused() -> None:
         pytest.param({"fail_on": [None]}, id="no-outcome"),
         pytest.param({"include": ["recording"]}, id="unknown-include"),
         pytest.param({"include": "transcript"}, id="lone-include"),
-        pytest.param({"poll_interval": 0}, id="poke-interval-0"),
-        pytest.param({"poll_interval": timedelta(0)}, id="poke-interval-0-span"),
         pytest.param({"analysis_timeout": -1}, id="analysis-negative"),
         pytest.param({"analysis_timeout": "60"}, id="analysis-text"),
         pytest.param({"analysis_timeout": True}, id="analysis-bool"),
@@ -657,56 +709,89 @@ def test_an_argument_that_does_not_exist_is_refused() -> None:
         pytest.param({"analysis_timeout": math.nan}, id="analysis-nan"),
     ],
 )
-def test_how_to_wait_is_checked_as_the_sensor_checks_it(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(arguments))) as of_sensor:
-        VapiCallSensor(task_id="wait", call_id="x", **arguments)
-    with pytest.raises(ValueError, match=next(iter(arguments))) as of_operator:
-        operator(**arguments)
-    assert str(of_operator.value) == str(of_sensor.value)
+def test_how_to_wait_is_checked_as_the_sensor_checks_it(
+    model: AirflowModel, arguments: dict[str, Any]
+) -> None:
+    sensor = VapiCallSensor(task_id="wait", call_id=ASSISTANT_ID, **arguments)
+    with pytest.raises(VapiConfigurationError, match=next(iter(arguments))) as of_sensor:
+        sensor.execute(model.slot().context())
+    assert wait_refused(model, **arguments) == str(of_sensor.value)
 
 
 @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
-@pytest.mark.parametrize("value", [-1, timedelta(-1), "15", None, math.inf, math.nan], ids=str)
-def test_a_time_that_no_wait_can_have_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=name):
-        operator(**{name: value})
+@pytest.mark.parametrize("value", [-1, timedelta(-1), "15", True, None, math.inf, math.nan], ids=str)
+def test_an_impossible_time_is_refused(model: AirflowModel, name: str, value: Any) -> None:
+    message = wait_refused(model, **{name: value})
+    assert message.startswith(f"{name} must be a timedelta or a number of seconds")
+    assert message.endswith("Nothing was sent.")
 
 
-def test_spans_and_outcomes_are_taken_in_each_of_their_forms() -> None:
-    waiting = operator(
-        fail_on=(CallOutcome.FAILED, "no_answer"),
+@pytest.mark.parametrize("value", [0, timedelta(0)], ids=["number", "timedelta"])
+def test_a_poll_interval_of_0_is_refused(model: AirflowModel, value: Any) -> None:
+    assert "poll_interval must be more than 0 seconds" in wait_refused(model, poll_interval=value)
+
+
+def test_an_unknown_include_is_refused_without_a_wait(model: AirflowModel) -> None:
+    slot = model.slot(include=["recording"])
+    with pytest.raises(VapiConfigurationError, match="include"):
+        slot.attempt()
+    assert model.simulator.requests == []
+
+
+def test_spans_and_names_are_taken_in_each_of_their_forms(model: AirflowModel) -> None:
+    slot = model.slot(
+        wait_for_completion=True,
+        fail_on=(outcome for outcome in (CallOutcome.FAILED, "no_answer")),
         include=iter(["transcript"]),
         poll_interval=timedelta(minutes=1),
-        analysis_timeout=timedelta(minutes=2),
         timeout=timedelta(hours=1),
     )
-    assert (waiting.fail_on, waiting.include) == (("failed", "no_answer"), ("transcript",))
-    assert (waiting.poll_interval, waiting.analysis_timeout, waiting.timeout) == (60, 120, 3600)
+    began_at = model.now
+    summary = slot.attempt()
+    assert summary["outcome"] == "completed"
+    assert summary["transcript"]
+    assert model.now - began_at == 60
 
 
-def test_the_defaults_are_the_sensors_and_end_no_call() -> None:
-    sensor, waiting = VapiCallSensor(task_id="wait", call_id="x"), operator()
-    for name in (
-        "poll_interval",
-        "timeout",
-        "fail_on",
-        "include",
-        "wait_for_analysis",
-        "analysis_timeout",
-        "deferrable",
-        "vapi_conn_id",
-    ):
-        assert getattr(waiting, name) == getattr(sensor, name), name
-    assert not waiting.wait_for_completion
-    assert not waiting.hang_up_on_kill
-    assert not waiting.hang_up_on_timeout
+def test_the_defaults_are_documented_and_end_no_call() -> None:
+    made = operator()
+    assert {
+        name: getattr(made, name)
+        for name in inspect.signature(VapiCreateCallOperator).parameters
+        if name not in ("kwargs", *BASE)
+    } == {
+        "squad_id": None,
+        "assistant": None,
+        "name": None,
+        "assistant_overrides": None,
+        "schedule_plan": None,
+        "extra_body": None,
+        "vapi_conn_id": "vapi_default",
+        "wait_for_completion": True,
+        "deferrable": False,
+        "poll_interval": 15,
+        "timeout": 12 * 60 * 60,
+        "fail_on": (),
+        "wait_for_analysis": False,
+        "analysis_timeout": 60,
+        "include": (),
+        "hang_up_on_kill": False,
+        "hang_up_on_timeout": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["fail_on", "include", "wait_for_analysis", "analysis_timeout", "vapi_conn_id"]
+)
+def test_defaults_that_the_sensor_has_are_the_same(name: str) -> None:
+    assert getattr(operator(), name) == getattr(VapiCallSensor(task_id="wait", call_id="x"), name)
 
 
 def test_default_args_of_a_dag_reach_the_operator() -> None:
     defaults = {**BASE, "vapi_conn_id": "clinic", "fail_on": ["failed"], "hang_up_on_kill": True}
     with DAG("calls", schedule=None, default_args=defaults):
         made = VapiCreateCallOperator(task_id="call")
-    assert (made.vapi_conn_id, made.fail_on, made.hang_up_on_kill) == ("clinic", ("failed",), True)
+    assert (made.vapi_conn_id, made.fail_on, made.hang_up_on_kill) == ("clinic", ["failed"], True)
 
 
 # What a DAG file loads
@@ -740,8 +825,8 @@ HEAVY = (
 )
 
 
-def test_a_dag_with_a_call_loads_neither_http_nor_models_nor_triggers() -> None:
-    arguments = {**BASE, **FULL, "assistant_overrides": VALUES, "request": {"assistantVersion": "3"}}
+def test_a_dag_with_a_call_loads_nothing_heavy() -> None:
+    arguments = {**BASE, **FULL, "assistant_overrides": VALUES, "extra_body": {"assistantVersion": "3"}}
     command = [sys.executable, "-c", PROGRAM, json.dumps(arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     loaded = json.loads(done.stdout.splitlines()[-1])

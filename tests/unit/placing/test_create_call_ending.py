@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
-from placing_helpers import Deferral, await_event, begin, deferral, resume, reported, wait_out
+from placing_helpers import Deferral, await_event, begin, deferral, reported, resume, wait_out
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 from vapi_provider.exceptions import VapiTransientError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, PHONE_NUMBER_ID, AirflowModel
-from placing_helpers import Later, begin, deferral, render, rendered, sent_body, templated, reported
+from placing_helpers import Later, begin, deferral, render, rendered, reported, sent_body, templated
 
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields

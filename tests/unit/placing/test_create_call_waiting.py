@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
-from placing_helpers import LINK, Deferral, await_event, begin, deferral, resume, reported, wait_out
+from placing_helpers import LINK, Deferral, await_event, begin, deferral, reported, resume, wait_out
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -205,7 +205,7 @@ def test_id_and_link_are_there_before_the_first_look(model: AirflowModel, deferr
     (call_id,) = model.simulator.calls
     assert seen
     assert all(
-        there == {"call_id": call_id, LINK: f"{model.simulator.base_url}/calls/{call_id}"} for there in seen
+        there == {"call_id": call_id, LINK: f"{model.simulator.url}/calls/{call_id}"} for there in seen
     )
 
 
@@ -213,7 +213,7 @@ def test_id_and_link_are_there_while_it_is_deferred(model: AirflowModel) -> None
     slot = model.slot()
     call_id = deferral(slot).trigger.call_id
     assert slot.xcoms["call_id"] == call_id
-    assert slot.xcoms[LINK] == f"{model.simulator.base_url}/calls/{call_id}"
+    assert slot.xcoms[LINK] == f"{model.simulator.url}/calls/{call_id}"
 
 
 def test_without_waiting_nothing_is_read(model: AirflowModel) -> None:
@@ -251,7 +251,9 @@ def test_an_outage_right_after_the_call_was_placed_is_waited_out(
 def test_an_outage_to_the_end_of_the_wait_is_told(model: AirflowModel, deferrable: bool) -> None:
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
     slot = model.slot(deferrable=deferrable, timeout=200)
-    with pytest.raises(AirflowSensorTimeout, match=r"no poke returned a status\. The last error was: GET /call/.* 503"):
+    with pytest.raises(
+        AirflowSensorTimeout, match=r"no poke returned a status\. The last error was: GET /call/.* 503"
+    ):
         wait_out(slot)
     assert "call_id" in slot.xcoms
 

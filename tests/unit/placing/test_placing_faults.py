@@ -423,9 +423,7 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 @ways
 @pytest.mark.parametrize("seconds", [0, 3 * 3600], ids=["", "and-for-hours"])
-def test_a_try_stands_still_until_its_successor_is_done(
-    model: AirflowModel, way: Way, seconds: int
-) -> None:
+def test_a_try_stands_still_until_its_successor_is_done(model: AirflowModel, way: Way, seconds: int) -> None:
     for number, point in enumerate(way.points(model)):
         if point == "send.POST":
             # A worker that is frozen here for minutes, and wakes up, is what nothing can be done about.

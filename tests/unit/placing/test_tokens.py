@@ -144,9 +144,7 @@ def test_the_overrides_in_use_carry_it(arguments: dict[str, Any], field: str) ->
 
 
 @carriers
-def test_other_overrides_and_variable_values_are_kept(
-    arguments: dict[str, Any], field: str
-) -> None:
+def test_other_overrides_and_variable_values_are_kept(arguments: dict[str, Any], field: str) -> None:
     own = {"variableValues": {"first_name": "Ada"}, "metadata": {"row": 7}}
     given = {"assistant_overrides": own} if field == "assistantOverrides" else {"extra_body": {field: own}}
     body = request(**arguments, **given).carrying("7f3k9q2m")
