@@ -104,7 +104,7 @@ class WaitsForCall(RendersFields):
             return summary
         if status == "timeout":
             return self._time_out(wait)
-        # Right after the placement, a 404 means that the triggerer reads what lags behind.
+        # Right after the placement, a 404 may be a read that lags behind.
         is_refused = status == "error" and wait.saw_call and not is_read_too_soon(wait.state.placed_at)
         wait.state.refusals = wait.state.refusals + 1 if is_refused else 0
         if wait.state.refusals > 1:

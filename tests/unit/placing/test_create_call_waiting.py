@@ -8,13 +8,14 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
 from placing_helpers import LINK, Deferral, await_event, begin, deferral, reported, resume, wait_out
+from ways import kill_at
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -189,11 +190,61 @@ def test_the_wait_ends_on_time_and_not_a_pause_later(model: AirflowModel, timeou
     assert model.now - began == timeout
 
 
+def plan(model: AirflowModel, **seconds: float) -> dict[str, Any]:
+    """Make the plan of a call that is due in so many seconds."""
+    instants = {
+        name: datetime.fromtimestamp(model.now + later, timezone.utc) for name, later in seconds.items()
+    }
+    return {"schedule_plan": instants}
+
+
+@pytest.mark.parametrize(
+    ("due", "counts_from"),
+    [
+        pytest.param({"earliest_at": 600}, 600, id="earliest_at"),
+        pytest.param({"earliest_at": 600, "latest_at": 900}, 900, id="latest_at"),
+        pytest.param({"earliest_at": -600, "latest_at": 900}, 900, id="only-latest_at-to-come"),
+        pytest.param({"earliest_at": -600}, 0, id="earliest_at-past"),
+        pytest.param({"earliest_at": -900, "latest_at": -600}, 0, id="both-past"),
+    ],
+)
+@waits
+def test_the_timeout_counts_from_when_a_scheduled_call_is_due(
+    model: AirflowModel, deferrable: bool, due: dict[str, float], counts_from: float
+) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(timeout=60, **plan(model, **due))
+    began_at = model.now
+    if deferrable:
+        assert deferral(slot).trigger.end_time == began_at + counts_from + 60
+    else:
+        with pytest.raises(AirflowSensorTimeout, match=r"had not ended after 1 min 0 s \(timeout=60\)"):
+            wait_out(slot)
+        assert model.now == began_at + counts_from + 60
+
+
+@waits
+def test_a_call_scheduled_for_tomorrow_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
+    slot = model.slot(deferrable=deferrable, timeout=60, **plan(model, earliest_at=86_400))
+    assert wait_out(slot)["outcome"] == "completed"
+    assert model.rings() == {NUMBER: 1}
+
+
+def test_a_resumed_wait_still_counts_from_when_the_call_is_due(model: AirflowModel) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(timeout=60, **plan(model, earliest_at=600))
+    deferred = deferral(slot)
+    model.pass_time(100)
+    again = resume(slot, deferred, reported("done", deferred.trigger.call_id))
+    assert isinstance(again, Deferral)
+    assert again.trigger.end_time == deferred.trigger.end_time
+
+
 # What is there before it begins
 
 
 @waits
-def test_id_and_link_are_there_before_the_first_look(model: AirflowModel, deferrable: bool) -> None:
+def test_id_and_link_are_there_before_the_first_read(model: AirflowModel, deferrable: bool) -> None:
     slot, seen = model.slot(deferrable=deferrable), []
 
     def at(point: str) -> None:
@@ -248,7 +299,7 @@ def test_an_outage_right_after_the_call_was_placed_is_waited_out(
 
 
 @waits
-def test_an_outage_to_the_end_of_the_wait_is_told(model: AirflowModel, deferrable: bool) -> None:
+def test_an_outage_to_the_end_of_the_wait_is_named(model: AirflowModel, deferrable: bool) -> None:
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
     slot = model.slot(deferrable=deferrable, timeout=200)
     with pytest.raises(
@@ -406,6 +457,30 @@ def test_execution_timeout_bounds_a_deferred_wait(model: AirflowModel) -> None:
     assert deferred.trigger.end_time == model.now + 100
     with pytest.raises(AirflowTaskTimeout, match=r"\(execution_timeout=100\)"):
         resume(slot, deferred, await_event(model, deferred.trigger))
+
+
+def test_execution_timeout_counts_from_the_start_of_the_try(model: AirflowModel) -> None:
+    """Finding out whether the call was placed is a part of the try, too."""
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300)
+    kill_at(model, slot, "send.POST", wait_for_completion=True)
+    began_at = model.now
+    deferred = deferral(slot)
+    assert model.now == began_at + 65
+    assert deferred.trigger.end_time == began_at + 100
+    model.pass_time(20)
+    again = resume(slot, deferred, reported("done", deferred.trigger.call_id))
+    assert again.trigger.end_time == began_at + 100
+    with pytest.raises(AirflowTaskTimeout, match=r"\(execution_timeout=100\)"):
+        resume(slot, again, await_event(model, again.trigger))
+
+
+def test_execution_timeout_of_a_retry_counts_anew(model: AirflowModel) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300)
+    deferral(slot)
+    model.pass_time(1000)
+    assert deferral(slot).trigger.end_time == model.now + 100
 
 
 # The try after it

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from airflow_model import AirflowModel, Slot
 from urllib3.exceptions import NewConnectionError
 from ways import ignore, kill_at, once_at
 
@@ -28,6 +27,9 @@ from vapi_provider.exceptions import (
 )
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.simulator import Fault
+
+if TYPE_CHECKING:
+    from airflow_model import AirflowModel, Slot
 
 REQUEST_SECONDS = 30
 ALL_TRIES_SECONDS = 75

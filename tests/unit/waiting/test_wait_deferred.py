@@ -271,7 +271,7 @@ def test_live_call_on_resume_is_deferred_with_its_new_state(
         assert again.trigger.since > deferral.trigger.since
         deferral = again
     assert deferral.timeout == timedelta(seconds=400 + 120)
-    # What an earlier process saw is told by a later one that sees nothing.
+    # A later process that reads nothing reports what an earlier one has read.
     airflow.pass_time(400)
     simulator.faults.add(Fault(status=503))
     with pytest.raises(AirflowSensorTimeout, match="its last status was 'forwarding'"):

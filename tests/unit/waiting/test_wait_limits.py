@@ -155,3 +155,23 @@ def test_endless_timeout_can_be_deferred(
     assert datetime.now(timezone.utc) + deferral.timeout > datetime(3000, 1, 1, tzinfo=timezone.utc)
     simulator.end_call(call_id)
     assert airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=timeout)
+
+
+@pytest.mark.parametrize("by", ["trigger", "backstop"])
+@with_and_without_store
+def test_timeout_without_a_connection_names_no_page(
+    airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """The page of a call is known only with the connection, which Airflow may not find at that moment."""
+    call_id = simulator.add_call(status="ringing")
+    deferral = airflow.deferral(call_id=call_id, timeout=30)
+    airflow.pass_time(150 if by == "backstop" else 30)
+    monkeypatch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
+    method, kwargs = BACKSTOP if by == "backstop" else (deferral.method, {"event": event("timeout", call_id)})
+    failed = failure(airflow.resume_with, method, kwargs, call_id=call_id, timeout=30)
+    assert type(failed) is AirflowSensorTimeout
+    assert str(failed).startswith(
+        f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
+        "The last error was: Airflow finds no connection 'vapi_default'."
+    )
+    assert str(failed).endswith(" Raise the timeout.")
