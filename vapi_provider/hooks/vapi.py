@@ -127,7 +127,8 @@ class VapiHook(BaseHook):
 
     def close(self) -> None:
         """Close the connections to Vapi; the next request opens them again."""
-        self.client.close()
+        if "client" in vars(self):
+            self.client.close()
 
     def run(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None

@@ -12,9 +12,11 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.rendering import RendersFields, show_call_id
-from vapi_provider.waiting.mixin import DEFAULT_TIMEOUT, WaitsForCall, useless_without_wait
+from vapi_provider.waiting.mixin import DEFAULT_TIMEOUT, StopFlag, WaitsForCall, useless_without_wait
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from airflow.providers.common.compat.sdk import Context, XComArg
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.call import Call
@@ -93,36 +95,27 @@ _REQUEST_ARGUMENTS = (
 )
 
 
-class _StopFlag:
-    is_set = False
-
-
 class VapiCreateCallOperator(WaitsForCall):
     """
     Place an outbound call to one callee, and wait for its end.
 
     It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). The phone rings once, however often the
     task is retried, cleared or killed: the call carries a token by which every later try finds it again. A campaign is
-    ``VapiCreateCallOperator.partial(...).expand(customer=[...])``.
-
-    The XCom ``call_id`` is there as soon as the call exists.
+    ``VapiCreateCallOperator.partial(...).expand(customer=[...])``. The XCom ``call_id`` exists as soon as the call does.
 
     :param assistant_id: the assistant that talks; this, ``squad_id`` or ``assistant``. (templated)
     :param squad_id: the squad that talks. (templated)
     :param assistant: an assistant made for this call, as the API takes it. (templated)
     :param phone_number_id: the phone number of yours to call from. (templated)
-    :param customer: the callee, see :class:`~vapi_provider.placing.request.Customer`: ``number`` in E.164 or
-        ``sip_uri``, and ``name``, ``extension``, ``email``, ``external_id``, ``number_e164_check_enabled``,
-        ``assistant_overrides``. (templated)
+    :param customer: the callee: ``number`` in E.164 or ``sip_uri``, and more, see
+        :class:`~vapi_provider.placing.request.Customer`. (templated)
     :param name: the call's name, at most 30 characters; the token follows it. (templated)
     :param assistant_overrides: what differs from the assistant for this call, as the API takes it, such as
         ``{"variableValues": {"first_name": "Ada"}}`` for the assistant's script. (templated)
-    :param schedule_plan: when to call: ``earliest_at`` and ``latest_at``, datetimes with a time zone or ISO 8601; at once
-        by default. (templated)
+    :param schedule_plan: when to call: ``earliest_at`` and ``latest_at``, with a time zone; at once by default. (templated)
     :param extra_body: more of the request, under the API's own names; what has an argument here is refused. (templated)
     :param vapi_conn_id: the connection's id. (templated)
-    :param wait_for_completion: whether to wait for the call's end, as
-        :class:`~vapi_provider.sensors.call.VapiCallSensor` does; True by default
+    :param wait_for_completion: whether to wait for the call's end, as the sensor does; True by default
     :param deferrable: wait in the triggerer; Airflow's ``[operators] default_deferrable`` by default
     :param poll_interval: the seconds between two reads of the call; at least 5 when deferrable. 15 by default
     :param timeout: the seconds after which the task fails, counted from the placement or, if later, from the
@@ -200,7 +193,7 @@ class VapiCreateCallOperator(WaitsForCall):
         self._refuse_misuse(kwargs.get("default_args") or {})
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self._stop = _StopFlag()
+        self._stop = StopFlag()
         self._wait_call_id: str | None = None
         self._placement: CallPlacement | None = None
 
@@ -215,6 +208,12 @@ class VapiCreateCallOperator(WaitsForCall):
             misuse = f"{' and '.join(useless)} {verb} no effect with wait_for_completion=False"
         if misuse is not None:
             raise VapiConfigurationError(f"Task {self.task_id!r}: {misuse}.")
+
+    def prepare_for_execution(self) -> Self:
+        """Return the operator of one try, which another try in the same process must not have stopped."""
+        other = super().prepare_for_execution()
+        other._stop = StopFlag()
+        return other
 
     def execute(self, context: Context) -> CallSummary:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.transport import RepeatBudget
 from vapi_provider.exceptions import (
@@ -29,18 +29,13 @@ if TYPE_CHECKING:
     from vapi_provider.client.client import VapiClient
     from vapi_provider.models.call import Call
     from vapi_provider.placing.request import CallRequest
+    from vapi_provider.waiting.mixin import StopFlag
 
 FRESH_SECONDS = 5.0
 """How long a search stays valid."""
 
 _FIRST_PAUSE_SECONDS = 5.0
 _MAX_SEARCHES_BEFORE_SENDING = 5
-
-
-class StopFlag(Protocol):
-    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
-
-    is_set: bool
 
 
 class CallPlacement:

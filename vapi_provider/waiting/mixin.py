@@ -46,6 +46,12 @@ _STATE = "wait"
 """The key under which the processes of a waiting task keep their state."""
 
 
+class StopFlag:
+    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
+
+    is_set = False
+
+
 class WaitsForCall(RendersFields):
     """
     Base of operators that wait for a call, in the mode that their arguments ask for.

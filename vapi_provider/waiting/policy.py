@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError, VapiConfigurationError
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
@@ -58,35 +58,6 @@ class WaitPolicy:
             return False
         self._check_end(call, url, limits)
         return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
-
-    def timed_out(
-        self,
-        call_id: str,
-        last_status: str | None,
-        last_error: Exception | None,
-        *,
-        has_ended: bool,
-        is_execution_timeout: bool,
-        url: str | None,
-    ) -> BaseException:
-        """Build the exception for a wait that has reached its limit."""
-        name, seconds = (
-            ("execution_timeout", self.execution_timeout)
-            if is_execution_timeout
-            else ("timeout", self.timeout)
-        )
-        seen = f"its last status was {last_status!r}." if last_status else "no poke returned a status."
-        error = f" The last error was: {last_error}" if last_error else ""
-        missing = (
-            f"The analysis of call {call_id} had not arrived"
-            if has_ended
-            else f"Call {call_id} had not ended"
-        )
-        advice = f"See {url}, or raise the {name}." if url else f"Raise the {name}."
-        message = f"{missing} after {duration(seconds)} ({name}={seconds:.15g}): {seen}{error} {advice}"
-        if is_execution_timeout:
-            return AirflowTaskTimeout(message)
-        return AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
 
     def _check_end(self, call: Call, url: str, limits: Any) -> None:
         if self.places_call:

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConcurrencyLimitError,
@@ -169,15 +174,18 @@ class CallWait:
         # Only the last poke counts: a process of its own, in another mode, would have no other.
         if call is not None and call.has_ended and self._last_error is None:
             return self._finish(call)
-        state = self.state
-        raise self.policy.timed_out(
-            self.call_id,
-            state.status,
-            self._last_error,
-            has_ended=state.has_ended,
-            is_execution_timeout=self._execution_ends_at < state.started_at + self.policy.timeout,
-            url=self._url(),
-        )
+        policy, state, url = self.policy, self.state, self._url()
+        is_execution_timeout = self._execution_ends_at < state.started_at + policy.timeout
+        name = "execution_timeout" if is_execution_timeout else "timeout"
+        seconds = policy.execution_timeout if is_execution_timeout else policy.timeout
+        missing = "The analysis of call {} had not arrived" if state.has_ended else "Call {} had not ended"
+        seen = f"its last status was {state.status!r}." if state.status else "no poke returned a status."
+        error = f" The last error was: {self._last_error}" if self._last_error else ""
+        advice = f"See {url}, or raise the {name}." if url else f"Raise the {name}."
+        message = f"{missing.format(self.call_id)} after {duration(seconds)} ({name}={seconds:.15g}): {seen}{error} {advice}"
+        if is_execution_timeout:
+            raise AirflowTaskTimeout(message)
+        raise (AirflowSkipException if policy.soft_fail else AirflowSensorTimeout)(message)
 
     def _url(self) -> str | None:
         try:
