@@ -492,10 +492,11 @@ def virtual_world(
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    while True:
+    for _ in range(20_000):
         if is_so():
             return
         await asyncio.sleep(0.001)
+    raise AssertionError("it never became so")
 
 
 async def collect(iterator: AsyncIterator[Any]) -> list[Any]:

@@ -443,12 +443,12 @@ def test_a_request_in_flight_ends_with_its_thread_and_socket(
 ) -> None:
     """In real time and over a real socket: who cancels has not to wait for it."""
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("vapi_provider.polling.connection.TIMEOUT_SECONDS", 0.3)
     closed = threading.Event()
     with VapiSimulator() as simulator:
         call_id = simulator.add_call()
         simulator.faults.add(fault)
-        connection = {**json.loads(simulator.connection), "extra": {"timeout": 0.3}}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", simulator.connection)
         real_close = requests.Session.close
 
         def close(session: Any) -> None:
