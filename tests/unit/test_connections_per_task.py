@@ -84,15 +84,15 @@ def opened(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Counter
     counted: Counter[str] = Counter()
     look_up, open_session = VapiHook.get_connection, session.open_session
 
-    def counting_look_up(*args: Any) -> Any:
+    def counting_look_up(conn_id: str) -> Any:
         counted["look_ups"] += 1
-        return look_up(*args)
+        return look_up(conn_id)
 
     def counting_open(*args: Any, with_key: bool = True) -> Any:
         counted["sessions"] += with_key
         return open_session(*args, with_key=with_key)
 
-    monkeypatch.setattr(VapiHook, "get_connection", counting_look_up)
+    monkeypatch.setattr(VapiHook, "get_connection", staticmethod(counting_look_up))
     for module in (session, transport):
         monkeypatch.setattr(module, "open_session", counting_open)
     return counted

@@ -48,7 +48,7 @@ class Killed(BaseException):
 
 
 class SupersededError(Exception):
-    """What Airflow says to a try that another has taken the place of."""
+    """What Airflow raises in a try that another one has superseded."""
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Slot:
     stored: dict[str, str] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
     operator: VapiCreateCallOperator | None = None
-    """The operator of the last try; a task that is told to stop has its ``on_kill`` called."""
+    """The operator of the last try; a task that is stopped has its ``on_kill`` called."""
 
     def prepare(self, **arguments: Any) -> Callable[[], Any]:
         """Begin another try, and return what runs it."""
@@ -197,7 +197,7 @@ class AirflowModel:
         return dict(self.simulator.rings)
 
     def assert_rang_once(self, *slots: Slot) -> None:
-        """Assert that each slot's person was called once, by the very call that its last try tells of."""
+        """Assert that each slot's person was called once, by the very call whose id its last try has published."""
         rings = self.rings()
         for slot in slots:
             person = _person(slot.arguments)
@@ -234,7 +234,7 @@ class AirflowModel:
 
 
 def _person(call: dict[str, Any]) -> str:
-    """Say whom a call rings, as the simulator counts rings."""
+    """Return the callee, as the simulator counts rings."""
     customer = call["customer"]
     extension = customer.get("extension")
     return f"{customer['number']};ext={extension}" if extension else str(customer["number"])

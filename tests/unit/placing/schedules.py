@@ -6,8 +6,8 @@ The tries run in threads of their own, of which one at a time goes on: whatever 
 sleep, gives the turn back, and what happens next is drawn. So a :class:`Chaos` always plays out the same way.
 
 What is drawn keeps to the limits that the design states: a killed process goes on for at most 5 s, a request for 30 s
-after the note that announces it, and the list lags by less than 30 s. A try that another has taken the place of may
-go on for minutes where a store is there to stop it.
+after the record that announces it, and the list lags by less than 30 s. A superseded try may go on for minutes where a
+store is there to stop it.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class Chaos:
     """
     What goes wrong in one schedule, and the seed of all that is drawn on the way.
 
-    :param seed: decides who is next, and when and to whom things happen
+    :param seed: decides which try is next, and when things happen to which one
     :param people: how many people are called, by a task instance each
     :param seconds: for how long things go wrong
     :param faults: how likely a request meets one
     :param pauses: how likely a process stands still for a while, at each step to the outside
-    :param harm: how often processes are killed, told to stop, or taken the place of
+    :param harm: how often processes are killed, stopped or superseded
     :param outage: for how long the list cannot be read at all
     :param list_lag: by how many seconds the list lags
     :param hidden: a field that Vapi does not show
@@ -83,7 +83,7 @@ class Chaos:
     :param over_limit: what Vapi does with one more
     :param clears: how often a user clears all tasks, after the list of people has changed
     :param emptied: how often the store of a task is emptied
-    :param renames: how often somebody renames a call
+    :param renames: how often a user renames a call
     :param waits: whether the tasks wait for their calls' end
     :param changes_assistant: whether templates render different assistants
     """
@@ -163,7 +163,7 @@ def rough(**changes: Any) -> Chaos:
 
 
 class AirflowIsDownError(Exception):
-    """What a try hears when it cannot reach Airflow."""
+    """What is raised in a try that cannot reach Airflow."""
 
 
 class Try(threading.Thread):
@@ -173,9 +173,9 @@ class Try(threading.Thread):
         super().__init__(daemon=True, name=f"task {task.map_index}, try {task.try_number}")
         self.task = task
         self.point = "begin"
-        self.noted_at = task.model.now
+        self.recorded_at = task.model.now
         self.superseded_at = math.inf
-        self.is_told_to_stop = False
+        self.is_stopped = False
         self.is_cleared = False
         self.is_over = False
         self.error: BaseException | None = None
@@ -215,13 +215,13 @@ class Try(threading.Thread):
         """Let it stand still for longer; but what is under way to Vapi is limited in time."""
         self._wakes_at += seconds
         if self.point == "send.POST":
-            self._wakes_at = min(self._wakes_at, self.noted_at + REQUEST_SECONDS)
+            self._wakes_at = min(self._wakes_at, self.recorded_at + REQUEST_SECONDS)
 
     def stop(self) -> None:
-        """Tell it to stop, as Airflow does some seconds before it kills."""
+        """Stop it, as Airflow does some seconds before it kills."""
         if self._operator is not None:
             self._operator.on_kill()
-        self.is_told_to_stop = True
+        self.is_stopped = True
         self.kill(KILL_SECONDS)
 
     def kill(self, within: float = 0) -> None:
@@ -235,7 +235,7 @@ class Try(threading.Thread):
 
 @dataclass
 class Task(Slot):
-    """A task instance, whom it calls while the list of people is long enough, and how far it is."""
+    """A task instance, its callee while the list of people is long enough, and how far it is."""
 
     person: str | None = None
     begins_at: float = math.inf
@@ -255,7 +255,7 @@ class Task(Slot):
         return {**super().context(), "dag_run": dataclasses.replace(self.run)}
 
 
-class _Teller(logging.Handler):
+class _StoryHandler(logging.Handler):
     """Makes what is logged a part of the story."""
 
     def __init__(self, schedule: Schedule) -> None:
@@ -339,7 +339,7 @@ class Schedule(AirflowModel):
         self.story.append(f"{self.now - BEGIN:8.1f}  {name}{what}")
 
     def report(self) -> str:
-        """Tell what happened, and how to let it happen again."""
+        """Return what happened, and how to replay it."""
         replay = f"PLACING_REPLAY='{json.dumps(dataclasses.asdict(self._chaos))}'"
         how = f"The seed is {self._chaos.seed}. Only this schedule is played when the environment has"
         return "\n".join(["", *self.story, *self.problems, how, replay])
@@ -347,7 +347,7 @@ class Schedule(AirflowModel):
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().install(monkeypatch)
         log = logging.getLogger("schedule")
-        monkeypatch.setattr(log, "handlers", [_Teller(self)])
+        monkeypatch.setattr(log, "handlers", [_StoryHandler(self)])
         monkeypatch.setattr(log, "propagate", False)
         monkeypatch.setattr(log, "level", logging.INFO)
         for kind in (VapiCreateCallOperator, VapiHook):
@@ -384,7 +384,7 @@ class Schedule(AirflowModel):
         """Do something to a try that has reached a point."""
         if self._happens(self._chaos.pauses):
             it.freeze(self._random.choice([1, 6, 40, 400]) * self._random.random())
-        # Most steps are looks and pauses, and few of them matter.
+        # Most steps are reads and pauses, and few of them matter.
         if self._harm_left and self._happens(0.05 if it.point in ("send.GET", "sent.GET", "sleep") else 0.3):
             self._harm_left -= 1
             self._random.choice([self._kill, self._stop, self._supersede])(it)
@@ -394,7 +394,7 @@ class Schedule(AirflowModel):
         it.kill()
 
     def _stop(self, it: Try) -> None:
-        self.tell("is told to stop", it)
+        self.tell("is stopped", it)
         it.stop()
 
     def _supersede(self, it: Try) -> None:
@@ -402,10 +402,10 @@ class Schedule(AirflowModel):
         if it is not it.task.current or it.is_cleared:
             return
         if self.has_store and self._random.random() < 0.5:
-            self.tell("is taken the place of, and goes on", it)
+            self.tell("is superseded, and goes on", it)
             it.freeze(self._random.uniform(0, 300))
         else:
-            self.tell("is taken the place of, and will be killed", it)
+            self.tell("is superseded, and will be killed", it)
             it.kill(self._random.uniform(0, KILL_SECONDS))
         self._begin(it.task)
 
@@ -450,16 +450,16 @@ class Schedule(AirflowModel):
 
     def _arguments(self, task: Task) -> dict[str, Any]:
         """Render the templates, which may differ in each try."""
-        # Without a note, another assistant makes another token.
-        is_noted = self.has_store and not self._chaos.clears and not self._chaos.emptied
-        choices = ASSISTANT_IDS if self._chaos.changes_assistant and is_noted else ASSISTANT_IDS[:1]
+        # Without a record, another assistant makes another token.
+        is_recorded = self.has_store and not self._chaos.clears and not self._chaos.emptied
+        choices = ASSISTANT_IDS if self._chaos.changes_assistant and is_recorded else ASSISTANT_IDS[:1]
         return {
             "assistant_id": self._random.choice(choices),
             "phone_number_id": PHONE_NUMBER_ID,
             "customer": {"number": task.person},
             "name": self._random.choice(NAMES),
             "assistant_overrides": self._random.choice(OVERRIDES),
-            # Without a wait, a call that Vapi takes and then ends is not seen to have rung nobody.
+            # Without a wait, a call that Vapi accepts and then ends undialled counts as placed.
             "wait_for_completion": self._chaos.waits or self._chaos.over_limit == "end",
         }
 
@@ -535,13 +535,13 @@ class Schedule(AirflowModel):
         if not isinstance(it, Try):
             return
         self.tell(point)
-        if point == "send.POST" and it.is_told_to_stop:
+        if point == "send.POST" and it.is_stopped:
             self.problems.append(f"{it.name} sends a request though it was stopped.")
         if point == ("store.set" if self.has_store else "send.POST"):
-            it.noted_at = self.now
+            it.recorded_at = self.now
         it.rest(point, self._random.uniform(0, 0.3))
         if point == "xcom.push" and it.superseded_at + KILL_SECONDS < self.now:
-            # It only goes on to see whether it can call somebody.
+            # It only went on to see whether it could send a request.
             raise Killed
         if point.startswith("send."):
             self._break(point.removeprefix("send."))
@@ -550,7 +550,7 @@ class Schedule(AirflowModel):
                 self.tell("cannot reach Airflow")
                 raise AirflowIsDownError
         elif point == "sent.POST" and self._happens(self._chaos.faults / 4):
-            self.tell("waits for an answer that does not come")
+            self.tell("waits for a response that does not come")
             it.rest(point, REQUEST_SECONDS)
             raise requests.ReadTimeout(ReadTimeoutError(None, "/call", "too late"))  # type: ignore[arg-type]
 
@@ -564,7 +564,7 @@ class Schedule(AirflowModel):
             call_id = task.xcoms.get("call_id")
             call = self.simulator.get_call(call_id) if call_id else {"customer": {}}
             if not task.is_done or call["customer"].get("number") != task.person or "startedAt" not in call:
-                self.problems.append(f"Task {task.map_index}, for {task.person}, tells of call {call}.")
+                self.problems.append(f"Task {task.map_index}, for {task.person}, has published call {call}.")
 
     def _acting(self) -> Try:
         thread = threading.current_thread()

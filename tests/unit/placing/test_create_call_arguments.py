@@ -232,7 +232,7 @@ def test_a_customers_own_overrides_are_sent(model: AirflowModel) -> None:
         pytest.param(Later(LATER), "2040-01-01T10:00:00+00:00", id="what-another-task-returns"),
     ],
 )
-def test_an_instant_is_taken_in_each_of_its_forms(model: AirflowModel, instant: Any, written: str) -> None:
+def test_each_form_of_an_instant_is_accepted(model: AirflowModel, instant: Any, written: str) -> None:
     assert placed(model, schedule_plan={"earliest_at": instant})["schedulePlan"] == {"earliestAt": written}
     assert model.simulator.rings == {}
 
@@ -709,9 +709,7 @@ def wait_refused(model: AirflowModel, **arguments: Any) -> str:
         pytest.param({"analysis_timeout": math.nan}, id="analysis-nan"),
     ],
 )
-def test_how_to_wait_is_checked_as_the_sensor_checks_it(
-    model: AirflowModel, arguments: dict[str, Any]
-) -> None:
+def test_how_to_wait_is_checked_as_in_the_sensor(model: AirflowModel, arguments: dict[str, Any]) -> None:
     sensor = VapiCallSensor(task_id="wait", call_id=ASSISTANT_ID, **arguments)
     with pytest.raises(VapiConfigurationError, match=next(iter(arguments))) as of_sensor:
         sensor.execute(model.slot().context())
@@ -738,7 +736,7 @@ def test_an_unknown_include_is_refused_without_a_wait(model: AirflowModel) -> No
     assert model.simulator.requests == []
 
 
-def test_spans_and_names_are_taken_in_each_of_their_forms(model: AirflowModel) -> None:
+def test_each_form_of_spans_and_names_is_accepted(model: AirflowModel) -> None:
     slot = model.slot(
         wait_for_completion=True,
         fail_on=(outcome for outcome in (CallOutcome.FAILED, "no_answer")),

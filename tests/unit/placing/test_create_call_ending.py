@@ -100,7 +100,7 @@ def run(slot: Slot, **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push", "send.GET", "sent.GET", "sleep"])
-def test_a_task_that_is_stopped_leaves_its_call_alone_by_default(model: AirflowModel, point: str) -> None:
+def test_a_stopped_task_leaves_its_call_alone_by_default(model: AirflowModel, point: str) -> None:
     slot = model.slot(wait_for_completion=True)
     during(model, point, stop(slot))
     assert run(slot)["outcome"] == "completed"
@@ -109,16 +109,14 @@ def test_a_task_that_is_stopped_leaves_its_call_alone_by_default(model: AirflowM
 
 
 @waits
-def test_a_task_that_waited_too_long_leaves_its_call_alone_by_default(
-    model: AirflowModel, deferrable: bool
-) -> None:
+def test_a_timeout_leaves_the_call_alone_by_default(model: AirflowModel, deferrable: bool) -> None:
     model.simulator.timeline = LIVE
     with pytest.raises(AirflowSensorTimeout):
         wait_out(model.slot(deferrable=deferrable, timeout=60, hang_up_on_kill=True))
     assert the_call(model)["status"] == "in-progress"
 
 
-def test_a_task_that_is_stopped_before_it_runs_has_nothing_to_end(model: AirflowModel) -> None:
+def test_a_task_stopped_before_it_runs_has_nothing_to_end(model: AirflowModel) -> None:
     slot = model.slot(hang_up_on_kill=True)
     slot.prepare()
     stop(slot)()
@@ -202,7 +200,7 @@ def test_a_control_url_elsewhere_is_not_used(model: AirflowModel, caplog: pytest
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["second-try-works", "both-fail"])
-def test_a_failure_is_tried_once_more_and_told(
+def test_a_failure_is_tried_once_more_and_logged(
     model: AirflowModel, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.timeline = LIVE
@@ -230,7 +228,7 @@ CONTROL_HANGS = Fault(method="POST", status=503, delay=30, times=None)
         pytest.param([Fault(method="GET", delay=1.1, times=None), CONTROL_HANGS], id="both-are-slow"),
     ],
 )
-def test_it_takes_three_seconds_at_most_when_vapi_hangs(
+def test_hanging_up_takes_three_seconds_at_most(
     model: AirflowModel, faults: list[Fault], caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.timeline = LIVE
@@ -242,7 +240,7 @@ def test_it_takes_three_seconds_at_most_when_vapi_hangs(
     assert "could not be ended and may go on" in caplog.text
 
 
-def test_it_ends_nothing_and_waits_for_nothing_when_vapi_is_gone(
+def test_hanging_up_does_not_wait_when_vapi_is_gone(
     model: AirflowModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     slot = model.slot(hang_up_on_kill=True)
@@ -252,7 +250,16 @@ def test_it_ends_nothing_and_waits_for_nothing_when_vapi_is_gone(
     assert "could not be ended and may go on" in caplog.text
 
 
-def test_to_be_stopped_twice_does_no_more(model: AirflowModel) -> None:
+def test_a_stop_of_one_try_does_not_stop_the_next(model: AirflowModel) -> None:
+    """In ``dag.test()`` all tries of a task come from one operator."""
+    slot = model.slot()
+    parsed = VapiCreateCallOperator(task_id="call", **slot.arguments)
+    parsed.prepare_for_execution().on_kill()
+    slot.try_number += 1
+    assert parsed.prepare_for_execution().execute(slot.context())["status"] == "queued"
+
+
+def test_a_second_stop_does_nothing_more(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(hang_up_on_kill=True)
     slot.attempt()
@@ -262,7 +269,7 @@ def test_to_be_stopped_twice_does_no_more(model: AirflowModel) -> None:
     assert requests(model).count("POST control") == 1
 
 
-def test_the_process_after_a_deferral_ends_the_call_when_it_is_stopped(model: AirflowModel) -> None:
+def test_a_stopped_resumed_process_ends_the_call(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(hang_up_on_kill=True, deferrable=True, wait_for_completion=True)
     deferred = deferral(slot)
@@ -313,7 +320,7 @@ def test_a_call_is_hung_up_although_its_id_cannot_be_pushed(model: AirflowModel)
     assert ended_by_us(model)
 
 
-def test_a_real_signal_during_the_request_hangs_up_what_it_places(model: AirflowModel) -> None:
+def test_a_real_signal_during_the_request_hangs_up_its_call(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     model.simulator.faults.add(Fault(method="POST", path="/call", delay=0.5))
     slot = model.slot(hang_up_on_kill=True)
@@ -347,7 +354,7 @@ def test_a_real_signal_during_the_request_hangs_up_what_it_places(model: Airflow
 @pytest.mark.parametrize("point", ["store.get", "store.set", "store.was_set"])
 @pytest.mark.parametrize("has_store", [True])
 @pytest.mark.parametrize("hangs_up", [True, False])
-def test_who_is_stopped_before_the_request_sends_nothing(
+def test_a_try_stopped_before_the_request_sends_nothing(
     model: AirflowModel, point: str, hangs_up: bool
 ) -> None:
     slot = model.slot(hang_up_on_kill=hangs_up)
@@ -361,7 +368,7 @@ def test_who_is_stopped_before_the_request_sends_nothing(
 
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
 @pytest.mark.parametrize("has_store", [True])
-def test_the_try_after_one_that_was_stopped_in_time_calls_at_once(model: AirflowModel, point: str) -> None:
+def test_the_try_after_a_stop_in_time_calls_at_once(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     during(model, point, stop(slot))
     run(slot)
@@ -371,9 +378,7 @@ def test_the_try_after_one_that_was_stopped_in_time_calls_at_once(model: Airflow
 
 
 @pytest.mark.parametrize("point", ["send.GET", "sent.GET", "sleep"])
-def test_who_is_stopped_while_it_looks_for_the_call_sends_nothing_more(
-    model: AirflowModel, point: str
-) -> None:
+def test_a_try_stopped_during_the_search_sends_nothing_more(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     slot.try_number = 1
     if model.has_store:
@@ -388,7 +393,7 @@ def test_who_is_stopped_while_it_looks_for_the_call_sends_nothing_more(
     assert model.rings() == {NUMBER: 1}
 
 
-def test_a_call_that_an_earlier_try_placed_is_hung_up_when_it_is_found(model: AirflowModel) -> None:
+def test_a_call_of_an_earlier_try_is_hung_up_when_found(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(hang_up_on_kill=True)
     slot.attempt()
@@ -398,7 +403,7 @@ def test_a_call_that_an_earlier_try_placed_is_hung_up_when_it_is_found(model: Ai
     assert ended_by_us(model)
 
 
-def test_a_lost_answer_leaves_no_call_behind_that_nobody_ends(model: AirflowModel) -> None:
+def test_a_lost_response_leaves_no_live_call_behind(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     model.simulator.faults.add(Fault(method="POST", reset="before", effect=True))
     slot = model.slot(hang_up_on_kill=True)
@@ -457,7 +462,7 @@ def test_a_cancellation_with_a_lost_response_erases_nothing(
 
 
 @waits
-def test_a_call_of_which_only_the_analysis_is_missing_is_left_alone(
+def test_a_call_without_its_analysis_is_left_alone(
     model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.timeline = Timeline(ended=15, analysis=500)
@@ -475,14 +480,14 @@ def test_a_call_of_which_only_the_analysis_is_missing_is_left_alone(
 
 
 @waits
-def test_a_call_that_is_over_in_time_is_left_alone(model: AirflowModel, deferrable: bool) -> None:
+def test_a_call_that_ends_in_time_is_left_alone(model: AirflowModel, deferrable: bool) -> None:
     slot = model.slot(deferrable=deferrable, timeout=600, hang_up_on_timeout=True, hang_up_on_kill=True)
     assert wait_out(slot)["outcome"] == "completed"
     assert set(requests(model)) == {"POST call", "GET call"}
 
 
 @waits
-def test_who_cannot_end_the_call_times_out_all_the_same(
+def test_a_task_that_cannot_end_the_call_still_times_out(
     model: AirflowModel, deferrable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
@@ -492,7 +497,7 @@ def test_who_cannot_end_the_call_times_out_all_the_same(
     assert "could not be ended and may go on" in caplog.text
 
 
-def test_a_call_is_hung_up_when_no_trigger_has_reported_in_time(model: AirflowModel) -> None:
+def test_a_call_is_hung_up_if_no_trigger_reported_in_time(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(deferrable=True, wait_for_completion=True, timeout=60, hang_up_on_timeout=True)
     deferral(slot)
@@ -529,7 +534,7 @@ def test_execution_timeout_leaves_the_call_alone_by_default(model: AirflowModel)
     assert the_call(model)["status"] in ("queued", "ringing", "in-progress")
 
 
-def test_a_call_is_hung_up_when_execution_timeout_ends_a_deferred_wait(model: AirflowModel) -> None:
+def test_execution_timeout_of_a_deferred_wait_hangs_up(model: AirflowModel) -> None:
     model.simulator.timeline = LIVE
     slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300, hang_up_on_timeout=True)
     deferred = deferral(slot)

@@ -73,7 +73,7 @@ def placed_ids(model: AirflowModel) -> list[str]:
 
 
 @refuses
-def test_a_refusal_tells_the_limit_and_what_is_left_and_is_retried(model: AirflowModel) -> None:
+def test_a_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
     slot = model.slot()
     with pytest.raises(VapiConcurrencyLimitError, match=REFUSED) as refusal:
         slot.attempt()
@@ -87,7 +87,7 @@ def test_a_refusal_tells_the_limit_and_what_is_left_and_is_retried(model: Airflo
 
 
 @refuses
-def test_whoever_was_refused_is_called_once_when_a_line_is_free(model: AirflowModel) -> None:
+def test_a_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> None:
     slot = model.slot()
     for _ in range(3):
         with pytest.raises(VapiConcurrencyLimitError):
@@ -101,7 +101,7 @@ def test_whoever_was_refused_is_called_once_when_a_line_is_free(model: AirflowMo
 
 @refuses
 @pytest.mark.parametrize("has_store", [True])
-def test_a_refusal_is_noted_so_that_the_retry_need_not_look(model: AirflowModel) -> None:
+def test_a_retry_after_a_refusal_does_not_search(model: AirflowModel) -> None:
     slot = model.slot()
     with pytest.raises(VapiConcurrencyLimitError):
         slot.attempt()
@@ -120,7 +120,7 @@ def test_a_refusal_is_noted_so_that_the_retry_need_not_look(model: AirflowModel)
         pytest.param({"subscriptionLimits": ["7"]}, "does not report the limit", id="list"),
     ],
 )
-def test_a_refusal_that_says_less_is_one_all_the_same(
+def test_a_refusal_with_fewer_details_is_a_refusal_too(
     model: AirflowModel, limits: dict[str, Any], message: str
 ) -> None:
     body = {"message": "Over Concurrency Limit.", "error": "Bad Request", "statusCode": 400, **limits}
@@ -133,7 +133,7 @@ def test_a_refusal_that_says_less_is_one_all_the_same(
 
 
 @ends
-def test_a_call_that_is_taken_counts_as_placed(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_accepted_call_counts_as_placed(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
     slot = model.slot()
     summary = slot.attempt()
     (call_id,) = placed_ids(model)
@@ -144,7 +144,7 @@ def test_a_call_that_is_taken_counts_as_placed(model: AirflowModel, caplog: pyte
 
 
 @ends
-def test_a_call_that_is_seen_to_have_ended_undialled_is_none(model: AirflowModel) -> None:
+def test_a_call_that_ended_undialled_is_over_the_limit(model: AirflowModel) -> None:
     slot = model.slot()
     in_front_of(model, "sent.POST", lambda: model.pass_time(2))
     with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}"):
@@ -158,7 +158,7 @@ def test_a_call_that_is_seen_to_have_ended_undialled_is_none(model: AirflowModel
 
 @ends
 @pytest.mark.parametrize("status", [503, 401, 403, 404])
-def test_whatever_keeps_from_looking_at_it_a_call_that_is_taken_counts_as_placed(
+def test_an_accepted_call_that_cannot_be_read_counts_as_placed(
     model: AirflowModel, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.faults.add(Fault(method="GET", status=status, times=None))
@@ -172,7 +172,7 @@ def test_whatever_keeps_from_looking_at_it_a_call_that_is_taken_counts_as_placed
 @pytest.mark.parametrize(
     "fail_on", [(), ("failed",), ("failed", "unknown")], ids=["no-fail_on", "failed", "more"]
 )
-def test_who_waits_learns_that_nobody_was_called_and_a_retry_calls_once(
+def test_a_wait_reports_the_limit_and_a_retry_calls_once(
     model: AirflowModel, deferrable: bool, fail_on: tuple[str, ...]
 ) -> None:
     slot = model.slot(deferrable=deferrable, fail_on=fail_on)
@@ -191,9 +191,7 @@ def test_who_waits_learns_that_nobody_was_called_and_a_retry_calls_once(
 
 @waits
 @ends
-def test_while_all_lines_stay_taken_each_try_says_so_and_nobody_is_called(
-    model: AirflowModel, deferrable: bool
-) -> None:
+def test_each_try_reports_the_limit_while_no_line_is_free(model: AirflowModel, deferrable: bool) -> None:
     slot = model.slot(deferrable=deferrable)
     for _ in range(3):
         with pytest.raises(VapiConcurrencyLimitError, match=REFUSED):
@@ -204,7 +202,7 @@ def test_while_all_lines_stay_taken_each_try_says_so_and_nobody_is_called(
 
 
 @ends
-def test_the_message_is_the_same_in_each_way_to_wait(model: AirflowModel) -> None:
+def test_the_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
     messages = []
     for place, deferrable in enumerate((False, True)):
         slot = model.slot(number=f"+1202555010{place}", deferrable=deferrable)
@@ -215,7 +213,7 @@ def test_the_message_is_the_same_in_each_way_to_wait(model: AirflowModel) -> Non
 
 
 @ends
-def test_a_try_that_waited_for_nothing_leaves_the_retry_to_call(model: AirflowModel) -> None:
+def test_a_retry_places_an_undialled_call_again(model: AirflowModel) -> None:
     """As when a task whose call was taken is cleared after it has succeeded."""
     slot = model.slot()
     slot.attempt()
@@ -231,7 +229,7 @@ def test_a_try_that_waited_for_nothing_leaves_the_retry_to_call(model: AirflowMo
 
 @waits
 @queues
-def test_a_call_that_is_dialled_all_the_same_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
+def test_a_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
     slot = model.slot(deferrable=deferrable, fail_on=["failed"])
     assert wait_out(slot)["outcome"] == "completed"
     assert model.posts() == 1
@@ -239,7 +237,7 @@ def test_a_call_that_is_dialled_all_the_same_is_waited_for(model: AirflowModel, 
 
 
 @queues
-def test_a_call_that_is_dialled_all_the_same_is_placed_once(model: AirflowModel) -> None:
+def test_a_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
     slot = model.slot()
     first = begin(slot)
     model.pass_time(300)
@@ -251,7 +249,7 @@ def test_a_call_that_is_dialled_all_the_same_is_placed_once(model: AirflowModel)
 
 
 @ends
-def test_of_a_call_that_the_task_has_not_placed_such_an_end_is_an_outcome(
+def test_for_a_sensor_such_an_end_is_an_outcome(
     model: AirflowModel,
 ) -> None:
     call_id = begin(model.slot())["id"]

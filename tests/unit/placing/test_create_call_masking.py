@@ -64,14 +64,12 @@ def assert_nothing_personal(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("write", [dict, templated], ids=["literal", "templates"])
-def test_of_a_call_no_number_no_value_no_prompt_and_no_secret_is_stored(
-    model: AirflowModel, write: Callable[[Any], Any]
-) -> None:
+def test_no_number_value_prompt_or_secret_is_stored(model: AirflowModel, write: Callable[[Any], Any]) -> None:
     running, _ = rendered(model.slot(), **write({**PERSONAL, "extra_body": REQUEST}))
     assert_nothing_personal(shown(running))
 
 
-def test_what_tells_the_call_apart_is_stored(model: AirflowModel) -> None:
+def test_what_identifies_the_call_is_stored(model: AirflowModel) -> None:
     running, _ = rendered(model.slot(), **{**PERSONAL, "extra_body": REQUEST})
     fields = shown(running)
     assert fields["customer"] == {"number": "***43", "name": "***", "email": "***", "extension": None}
@@ -100,9 +98,7 @@ def test_what_tells_the_call_apart_is_stored(model: AirflowModel) -> None:
         pytest.param(None, None, id="none"),
     ],
 )
-def test_a_customer_is_hidden_in_whatever_form_it_comes(
-    model: AirflowModel, customer: Any, stored: Any
-) -> None:
+def test_a_customer_is_masked_in_every_form(model: AirflowModel, customer: Any, stored: Any) -> None:
     running, _ = rendered(model.slot(), customer=Later(customer))
     assert shown(running)["customer"] == stored
 
@@ -111,7 +107,7 @@ def test_a_customer_is_hidden_in_whatever_form_it_comes(
 @pytest.mark.parametrize(
     "value", ["{'x': 'measles'}", ["measles"], ("measles",), {"measles"}, {"x": {"y": ["measles"]}}], ids=repr
 )
-def test_content_is_hidden_in_whatever_form_it_comes(model: AirflowModel, name: str, value: Any) -> None:
+def test_content_is_masked_in_every_form(model: AirflowModel, name: str, value: Any) -> None:
     arguments: dict[str, Any] = {name: Later(value)}
     running, _ = rendered(model.slot(), **arguments)
     assert "measles" not in json.dumps(shown(running))
@@ -132,7 +128,7 @@ def test_the_call_is_placed_with_what_is_hidden(model: AirflowModel) -> None:
     assert model.rings() == {NUMBER: 1}
 
 
-def test_what_is_wrong_with_what_is_hidden_is_found_all_the_same(model: AirflowModel) -> None:
+def test_what_is_masked_is_checked(model: AirflowModel) -> None:
     running, context = rendered(
         model.slot(), customer={"number": "{{ '+1202555' }}", "email": "{{ 'e' * 41 }}"}
     )
@@ -142,7 +138,7 @@ def test_what_is_wrong_with_what_is_hidden_is_found_all_the_same(model: AirflowM
 
 
 @pytest.mark.parametrize("write", [dict, templated], ids=["literal", "templates"])
-def test_of_a_mapped_task_nothing_personal_is_stored_either(
+def test_a_mapped_task_stores_nothing_personal_either(
     model: AirflowModel, write: Callable[[Any], Any]
 ) -> None:
     with DAG("calls", schedule=None):
@@ -165,7 +161,7 @@ def test_of_a_mapped_task_nothing_personal_is_stored_either(
     assert sent_body(model)["assistantOverrides"]["variableValues"]["diagnosis"] == "measles"
 
 
-def test_each_process_of_a_dag_renders_anew_and_hides_anew(model: AirflowModel) -> None:
+def test_each_process_renders_and_masks_anew(model: AirflowModel) -> None:
     """As ``dag.test()`` does: retries and resumed tasks come from the same parsed task."""
     slot = model.slot()
     with DAG("calls", schedule=None):
@@ -180,7 +176,7 @@ def test_each_process_of_a_dag_renders_anew_and_hides_anew(model: AirflowModel) 
     assert model.rings() == {NUMBER: 1}
 
 
-def test_a_resumed_task_hides_as_much_and_stores_nothing_personal(model: AirflowModel) -> None:
+def test_a_resumed_task_stores_nothing_personal(model: AirflowModel) -> None:
     slot = model.slot()
     arguments = {**PERSONAL, "name": None}
     deferred = deferral(slot, **arguments)

@@ -150,7 +150,7 @@ def test_it_waits_as_the_sensor_does(
         pytest.param(Timeline(ended=None), {"timeout": 90}, AirflowSensorTimeout, id="timeout"),
     ],
 )
-def test_a_wait_that_fails_says_which_call_and_what_became_of_it(
+def test_a_failed_wait_names_the_call_and_its_state(
     model: AirflowModel,
     deferrable: bool,
     timeline: Timeline,
@@ -225,7 +225,7 @@ def test_the_timeout_counts_from_when_a_scheduled_call_is_due(
 
 @waits
 def test_a_call_scheduled_for_tomorrow_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
-    slot = model.slot(deferrable=deferrable, timeout=60, **plan(model, earliest_at=86_400))
+    slot = model.slot(deferrable=deferrable, timeout=60, poll_interval=900, **plan(model, earliest_at=86_400))
     assert wait_out(slot)["outcome"] == "completed"
     assert model.rings() == {NUMBER: 1}
 
@@ -289,7 +289,7 @@ def test_without_waiting_nothing_is_read(model: AirflowModel) -> None:
 def test_an_outage_right_after_the_call_was_placed_is_waited_out(
     model: AirflowModel, deferrable: bool, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Each look is five requests.
+    # Each poke is five requests.
     model.simulator.faults.add(Fault(method="GET", times=11, **fault))
     slot = model.slot(deferrable=deferrable)
     assert wait_out(slot)["outcome"] == "completed"
@@ -405,7 +405,7 @@ def test_a_call_that_goes_on_after_all_is_waited_for_to_the_same_end(model: Airf
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["call-over", "call-goes-on"])
-def test_when_no_trigger_reports_the_task_looks_for_itself(model: AirflowModel, ends: bool) -> None:
+def test_without_a_report_of_the_trigger_the_task_polls(model: AirflowModel, ends: bool) -> None:
     model.simulator.timeline = Timeline(ended=50 if ends else None, analysis=None)
     slot = model.slot(deferrable=True, wait_for_completion=True, timeout=300)
     deferred = deferral(slot)
@@ -426,7 +426,7 @@ def test_an_event_of_another_call_is_an_error(model: AirflowModel) -> None:
         resume(slot, deferred, reported("done", OTHER_ID))
 
 
-def test_a_resumed_process_without_its_call_id_says_so_and_sends_nothing(model: AirflowModel) -> None:
+def test_a_resumed_process_without_call_id_sends_nothing(model: AirflowModel) -> None:
     slot = model.slot()
     deferred = deferral(slot)
     del slot.xcoms["call_id"]
@@ -436,7 +436,7 @@ def test_a_resumed_process_without_its_call_id_says_so_and_sends_nothing(model: 
     assert len(model.simulator.requests) == asked
 
 
-def test_a_resumed_process_that_finds_nothing_of_what_was_kept_calls_nobody_again(
+def test_a_resumed_process_without_its_state_places_no_call(
     model: AirflowModel,
 ) -> None:
     """A user has deleted the task's XComs while it was deferred."""
@@ -494,7 +494,7 @@ def test_execution_timeout_of_a_retry_counts_anew(model: AirflowModel) -> None:
         pytest.param(404, VapiCallNotFoundError, id="404"),
     ],
 )
-def test_a_task_that_is_cleared_after_its_wait_failed_waits_for_the_same_call(
+def test_a_task_cleared_after_its_wait_failed_keeps_its_call(
     model: AirflowModel, deferrable: bool, fault: int, expected: type[Exception]
 ) -> None:
     model.simulator.faults.add(Fault(method="GET", status=fault, times=None))
@@ -507,6 +507,20 @@ def test_a_task_that_is_cleared_after_its_wait_failed_waits_for_the_same_call(
     model.pass_time(60)
     assert wait_out(slot)["id"] == call_id
     assert model.rings() == {NUMBER: 1}
+
+
+def test_a_retry_that_airflow_resumes_begins_anew(model: AirflowModel) -> None:
+    """Airflow 3.0 runs a retry as if it resumed the deferral of the try before."""
+    model.simulator.timeline = Timeline(ended=None)
+    slot = model.slot(execution_timeout=timedelta(seconds=100), timeout=300)
+    deferred = deferral(slot)
+    model.pass_time(1000)
+    slot.try_number += 1
+    again = resume(slot, deferred, reported("done", deferred.trigger.call_id))
+    assert isinstance(again, Deferral)
+    assert again.trigger.call_id == deferred.trigger.call_id
+    assert again.trigger.end_time == model.now + 100
+    assert model.posts() == 1
 
 
 @waits

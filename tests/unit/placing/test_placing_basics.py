@@ -28,7 +28,7 @@ def test_a_retry_after_success_returns_the_same_call(model: AirflowModel) -> Non
 
 
 @pytest.mark.parametrize("effect", [True, False])
-def test_a_lost_answer(model: AirflowModel, effect: bool) -> None:
+def test_a_lost_response(model: AirflowModel, effect: bool) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=effect))
     slot = model.slot()
     slot.until_done()

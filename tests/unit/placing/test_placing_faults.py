@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One person, one ring, whatever breaks: a test for each thing that can, with and without a task state store.
+One person, one ring, whatever breaks: a test for each fault, with and without a task state store.
 
 The judge is always the simulator's count of rings, and that the XCom ``call_id`` is the call that rang.
 """
@@ -39,7 +39,7 @@ OTHER_ID = "0198a3f0-0000-7000-8000-00000000000a"
 
 HTML = {"body": "<html><title>Sorry</title></html>", "content_type": "text/html"}
 CLOUDFLARE = {"body": "error code: 520", "content_type": "text/plain"}
-LOST_ANSWERS: dict[str, dict[str, Any]] = {
+LOST_RESPONSES: dict[str, dict[str, Any]] = {
     "reset": {"reset": "before"},
     "reset after effect": {"reset": "before", "effect": True},
     "reset midway": {"reset": "midway", "effect": True},
@@ -60,9 +60,9 @@ LOST_ANSWERS: dict[str, dict[str, Any]] = {
     "404 in HTML": {"status": 404, **HTML},
     "408 after effect": {"status": 408, "effect": True},
 }
-"""What comes in place of the answer to POST, with and without an effect of the request."""
+"""What comes in place of the response to POST, with and without an effect of the request."""
 
-lost_answers = pytest.mark.parametrize("fault", LOST_ANSWERS.values(), ids=LOST_ANSWERS)
+lost_responses = pytest.mark.parametrize("fault", LOST_RESPONSES.values(), ids=LOST_RESPONSES)
 with_a_store = pytest.mark.parametrize("has_store", [True], ids=["with-store"])
 
 
@@ -92,11 +92,11 @@ def limit_requests(model: AirflowModel, monkeypatch: pytest.MonkeyPatch, **limit
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
 
 
-def lose_answer(model: AirflowModel, *, effect: bool = True) -> None:
+def lose_response(model: AirflowModel, *, effect: bool = True) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=effect))
 
 
-def answer_post(model: AirflowModel, **fault: Any) -> None:
+def respond_to_post(model: AirflowModel, **fault: Any) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", **fault))
 
 
@@ -127,8 +127,8 @@ def add_calls_to_others(model: AirflowModel, count: int, *, seconds: float = 0.1
         model.simulator.add_call(status="ended", body={"customer": {"number": "+12025550177"}})
 
 
-def refuse_notes(model: AirflowModel, *, after: str = "", point: str = "store.set") -> None:
-    """Let Airflow's API server be away from a point on, for the notes alone."""
+def refuse_state(model: AirflowModel, *, after: str = "", point: str = "store.set") -> None:
+    """Let Airflow's API server be away from a point on, for the store alone."""
     passed: list[str] = []
 
     def at(now: str) -> None:
@@ -145,21 +145,21 @@ def failure_of(slot: Slot, kind: type[Exception] = VapiTransientError, **argumen
     return str(caught.value)
 
 
-# The answer to POST is lost.
+# The response to POST is lost.
 
 
-@lost_answers
-def test_the_answer_is_lost(model: AirflowModel, fault: dict[str, Any]) -> None:
-    answer_post(model, **fault)
+@lost_responses
+def test_a_lost_response(model: AirflowModel, fault: dict[str, Any]) -> None:
+    respond_to_post(model, **fault)
     slot = model.slot()
     slot.until_done()
     model.assert_rang_once(slot)
     assert model.posts() == (1 if fault.get("effect") else 2)
 
 
-@lost_answers
-def test_the_answer_is_lost_and_the_try_is_killed(model: AirflowModel, fault: dict[str, Any]) -> None:
-    answer_post(model, **fault)
+@lost_responses
+def test_a_lost_response_and_a_kill(model: AirflowModel, fault: dict[str, Any]) -> None:
+    respond_to_post(model, **fault)
     slot = model.slot()
     kill_at(model, slot, "send.GET")
     slot.until_done()
@@ -171,28 +171,28 @@ def test_the_request_takes_longer_than_its_time(
     model: AirflowModel, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_requests(model, monkeypatch, timeout=0.3)
-    answer_post(model, delay=30, **fault)
+    respond_to_post(model, delay=30, **fault)
     slot = model.slot()
     slot.until_done()
     model.assert_rang_once(slot)
 
 
 def test_requests_are_lost_again_and_again(model: AirflowModel) -> None:
-    answer_post(model, reset="before", times=3)
+    respond_to_post(model, reset="before", times=3)
     slot = model.slot()
     slot.until_done()
     model.assert_rang_once(slot)
     assert model.posts() == 4
 
 
-def test_a_try_sends_one_request_and_says_that_nobody_was_called(model: AirflowModel) -> None:
-    lose_answer(model, effect=False)
+def test_a_try_sends_one_request_and_reports_no_ring(model: AirflowModel) -> None:
+    lose_response(model, effect=False)
     assert "so no phone rang" in failure_of(model.slot())
     assert model.posts() == 1
 
 
-def test_nobody_was_called_is_said_no_earlier_than_the_list_must_show_it(model: AirflowModel) -> None:
-    lose_answer(model, effect=False)
+def test_no_ring_is_reported_once_the_list_must_show_it(model: AirflowModel) -> None:
+    lose_response(model, effect=False)
     began_at = model.now
     failure_of(model.slot())
     assert model.now - began_at == REQUEST_SECONDS + KILL_SECONDS + LIST_LAG_SECONDS
@@ -203,17 +203,17 @@ def test_a_connections_own_time_limit_is_sat_out(
     model: AirflowModel, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_requests(model, monkeypatch, timeout=seconds)
-    lose_answer(model, effect=False)
+    lose_response(model, effect=False)
     began_at = model.now
     failure_of(model.slot())
     assert model.now - began_at == seconds + KILL_SECONDS + LIST_LAG_SECONDS
 
 
-# Airflow's notes.
+# The task state store.
 
 
-def test_a_refusal_is_noted_so_that_the_next_try_places_at_once(model: AirflowModel) -> None:
-    answer_post(model, status=429, headers={"Retry-After": "3600"})
+def test_a_try_after_a_refusal_places_at_once(model: AirflowModel) -> None:
+    respond_to_post(model, status=429, headers={"Retry-After": "3600"})
     slot = model.slot()
     failure_of(slot, VapiRateLimitError)
     slot.attempt()
@@ -224,7 +224,7 @@ def test_a_refusal_is_noted_so_that_the_next_try_places_at_once(model: AirflowMo
 
 
 def test_a_refusal_is_cleared_by_a_user(model: AirflowModel) -> None:
-    answer_post(model, status=400)
+    respond_to_post(model, status=400)
     slot = model.slot()
     failure_of(slot, VapiPermanentError)
     slot.run.clear_number += 1
@@ -234,10 +234,10 @@ def test_a_refusal_is_cleared_by_a_user(model: AirflowModel) -> None:
 
 
 @with_a_store
-def test_a_refusal_that_cannot_be_noted_leaves_doubt(model: AirflowModel) -> None:
-    answer_post(model, status=400)
+def test_a_refusal_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None:
+    respond_to_post(model, status=400)
     slot = model.slot()
-    refuse_notes(model, after="sent.POST")
+    refuse_state(model, after="sent.POST")
     failure_of(slot, VapiPermanentError)
     model.at = ignore
     slot.attempt()
@@ -247,9 +247,9 @@ def test_a_refusal_that_cannot_be_noted_leaves_doubt(model: AirflowModel) -> Non
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
-def test_nothing_is_sent_unless_airflow_takes_the_note(model: AirflowModel, point: str) -> None:
+def test_nothing_is_sent_unless_it_was_recorded(model: AirflowModel, point: str) -> None:
     slot = model.slot()
-    refuse_notes(model, point=point)
+    refuse_state(model, point=point)
     assert "so no call was placed" in failure_of(slot)
     assert model.simulator.requests == []
     model.at = ignore
@@ -258,9 +258,9 @@ def test_nothing_is_sent_unless_airflow_takes_the_note(model: AirflowModel, poin
 
 
 @with_a_store
-def test_nothing_is_sent_when_the_notes_cannot_be_read(model: AirflowModel) -> None:
+def test_nothing_is_sent_if_the_record_cannot_be_read(model: AirflowModel) -> None:
     slot = model.slot()
-    refuse_notes(model, point="store.get")
+    refuse_state(model, point="store.get")
     failure_of(slot, ConnectionError)
     assert model.simulator.requests == []
     model.at = ignore
@@ -270,9 +270,9 @@ def test_nothing_is_sent_when_the_notes_cannot_be_read(model: AirflowModel) -> N
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
-def test_a_call_is_a_success_though_its_id_cannot_be_noted(model: AirflowModel, point: str) -> None:
+def test_a_call_whose_id_cannot_be_recorded_is_a_success(model: AirflowModel, point: str) -> None:
     slot = model.slot()
-    refuse_notes(model, after="sent.POST", point=point)
+    refuse_state(model, after="sent.POST", point=point)
     slot.attempt()
     model.at = ignore
     slot.attempt()
@@ -282,7 +282,7 @@ def test_a_call_is_a_success_though_its_id_cannot_be_noted(model: AirflowModel, 
 
 def test_a_call_whose_id_cannot_be_pushed_is_found_again(model: AirflowModel) -> None:
     slot = model.slot()
-    refuse_notes(model, point="xcom.push")
+    refuse_state(model, point="xcom.push")
     failure_of(slot, ConnectionError)
     model.at = ignore
     slot.attempt()
@@ -290,7 +290,7 @@ def test_a_call_whose_id_cannot_be_pushed_is_found_again(model: AirflowModel) ->
     assert model.posts() == 1
 
 
-# A try that is told to stop: Airflow calls on_kill, and the interrupted code goes on for up to five seconds.
+# A try that is stopped: Airflow calls on_kill, and the interrupted code goes on for up to five seconds.
 
 
 def stop_at(model: AirflowModel, slot: Slot, point: str) -> Callable[[], Any]:
@@ -310,13 +310,13 @@ def test_stopped_before_the_request(model: AirflowModel, point: str) -> None:
     assert model.simulator.requests == []
     slot.attempt()
     if point != "store.get":
-        # It was noted that nothing had been sent.
+        # It was recorded that nothing had been sent.
         assert pages_read(model) == 0
     model.assert_rang_once(slot)
 
 
 @pytest.mark.parametrize("point", ["send.GET", "sent.GET", "sleep"])
-def test_stopped_between_the_look_and_the_request(model: AirflowModel, point: str) -> None:
+def test_stopped_between_the_search_and_the_request(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, "send.POST")
     run = stop_at(model, slot, point)
@@ -328,7 +328,7 @@ def test_stopped_between_the_look_and_the_request(model: AirflowModel, point: st
 
 
 def test_stopped_before_a_request_is_sent_again(model: AirflowModel) -> None:
-    answer_post(model, status=429)
+    respond_to_post(model, status=429)
     slot = model.slot()
     run = stop_at(model, slot, "sleep")
     with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
@@ -387,7 +387,7 @@ def test_killed_and_then(model: AirflowModel, point: str, clears: int, is_emptie
 
 @with_a_store
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
-def test_what_is_long_past_needs_no_wait(model: AirflowModel, point: str) -> None:
+def test_a_request_long_past_needs_no_wait(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     model.pass_time(86_400)
@@ -405,7 +405,7 @@ def test_another_run_rings_again(model: AirflowModel) -> None:
 
 
 @with_a_store
-def test_a_call_that_somebody_erased_is_not_placed_again(model: AirflowModel) -> None:
+def test_an_erased_call_is_not_placed_again(model: AirflowModel) -> None:
     slot = model.slot()
     call_id = slot.attempt()["id"]
     assert model.rings() == {NUMBER: 1}
@@ -445,7 +445,7 @@ def test_a_try_stands_still_until_its_successor_is_done(model: AirflowModel, way
 
 class Successor(threading.Thread):
     """
-    Another try in a thread of its own. It stands still when it is told to, so that of two tries one goes on at a time.
+    Another try in a thread of its own. It stands still where a test wants it to, so that of two tries one goes on at a time.
 
     :param run: runs the try
     :param stands_still: says at which points of its way
@@ -523,7 +523,7 @@ def test_a_try_goes_on_while_its_successor_waits(model: AirflowModel, way: Way) 
 
 
 @list_lags(LIST_LAG_SECONDS)
-def test_the_last_request_of_a_killed_try_takes_effect_as_late_as_it_may(model: AirflowModel) -> None:
+def test_the_request_of_a_killed_try_takes_effect_late(model: AirflowModel) -> None:
     slot = model.slot()
     late = model.now + REQUEST_SECONDS + KILL_SECONDS
     overlap(
@@ -561,9 +561,9 @@ def test_renamed_after_a_kill(model: AirflowModel, name: str) -> None:
 
 
 @RENAMED
-def test_renamed_while_it_is_looked_for(model: AirflowModel, name: str) -> None:
+def test_renamed_during_the_search(model: AirflowModel, name: str) -> None:
     slot = model.slot()
-    lose_answer(model)
+    lose_response(model)
     once_at(model, "send.GET", lambda: rename_last(model, name))
     slot.attempt()
     model.assert_rang_once(slot)
@@ -608,7 +608,7 @@ ADA, BOB, CLEO, DORA = (f"+1202555010{digit}" for digit in range(4))
 
 
 def expand(model: AirflowModel, *numbers: str, before: list[Slot] | None = None) -> list[Slot]:
-    """Map a task over a list; what a map index has noted stays with it, whoever comes to have it."""
+    """Map a task over a list; the record of a map index stays with it, whichever person comes to have it."""
     before = before or []
     run = before[0].run if before else model.run()
     run.clear_number += bool(before)
@@ -652,14 +652,12 @@ def test_a_mapped_list_changes_while_one_of_it_is_in_doubt(model: AirflowModel, 
 
 
 @pytest.mark.parametrize("call_ends", [False, True], ids=["refused", "never-dialled"])
-def test_a_person_who_was_not_called_is_called_elsewhere_in_the_list_and_comes_back(
-    model: AirflowModel, call_ends: bool
-) -> None:
+def test_an_uncalled_person_moves_in_the_list_and_back(model: AirflowModel, call_ends: bool) -> None:
     slots = expand(model, ADA, BOB)
     if call_ends:
         model.simulator.end_call(slots[0].attempt()["id"], "call.start.error-get-assistant")
     else:
-        answer_post(model, status=400)
+        respond_to_post(model, status=400)
         failure_of(slots[0], VapiPermanentError)
     slots[1].attempt()
     # Only one of them gets that far before the next clear.
@@ -714,7 +712,7 @@ def test_a_retry_renders_what_the_token_is_not_made_of(
 @with_a_store
 @pytest.mark.parametrize("other", OTHER_TOKEN.values(), ids=OTHER_TOKEN)
 @pytest.mark.parametrize("point", ["sent.POST", "xcom.push"])
-def test_a_retry_renders_another_call_and_keeps_the_noted_token(
+def test_a_retry_renders_another_call_and_keeps_the_token(
     model: AirflowModel, other: dict[str, Any], point: str
 ) -> None:
     slot = model.slot()
@@ -789,7 +787,7 @@ def test_the_list_lags(model: AirflowModel, is_killed: bool) -> None:
     if is_killed:
         kill_at(model, slot, "sent.POST")
     else:
-        lose_answer(model)
+        lose_response(model)
     slot.attempt()
     assert model.posts() == 1
     model.assert_rang_once(slot)
@@ -808,7 +806,7 @@ def test_the_list_has_pages(model: AirflowModel) -> None:
 def test_the_list_is_full_of_others(model: AirflowModel) -> None:
     add_calls_to_others(model, 250)
     slot = model.slot()
-    lose_answer(model, effect=False)
+    lose_response(model, effect=False)
     slot.until_done()
     model.assert_rang_once(slot)
 
@@ -858,7 +856,7 @@ def test_the_list_is_down_when_doubt_must_be_resolved(
     model: AirflowModel, broken: dict[str, Any], effect: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_requests(model, monkeypatch, timeout=0.2 if "delay" in broken else 30, max_retries=0)
-    lose_answer(model, effect=effect)
+    lose_response(model, effect=effect)
     break_list(model, **broken)
     slot = model.slot()
     messages = [failure_of(slot), failure_of(slot)]
@@ -873,7 +871,7 @@ def test_the_list_is_down_when_doubt_must_be_resolved(
 
 
 def test_the_list_comes_back_while_a_try_waits(model: AirflowModel) -> None:
-    lose_answer(model)
+    lose_response(model)
     break_list(model, status=503, times=7)
     slot = model.slot()
     slot.attempt()
@@ -893,7 +891,7 @@ def test_the_list_is_too_long(
         patch.setattr(f"vapi_provider.placing.search.{limit}", value)
         message = failure_of(slot, VapiCallInDoubtError)
     assert model.posts() == 0
-    # Somebody has looked, found nothing, and clears the task when there are fewer calls.
+    # A user has searched, found nothing, and clears the task when there are fewer calls.
     slot.run.clear_number += 1
     slot.attempt()
     assert f"token {token_of(last_call(model))}, " in message
@@ -947,7 +945,7 @@ def test_vapi_refuses_to_show_the_list(model: AirflowModel, point: str, status: 
 def test_the_clocks_of_airflow_and_vapi_differ(model: AirflowModel, minutes: int, effect: bool) -> None:
     model.now -= 60 * minutes
     slot = model.slot()
-    lose_answer(model, effect=effect)
+    lose_response(model, effect=effect)
     kill_at(model, slot, "send.GET")
     slot.until_done()
     assert model.posts() == (1 if effect else 2)
@@ -959,7 +957,7 @@ def test_the_clocks_of_airflow_and_vapi_differ(model: AirflowModel, minutes: int
 def test_the_clocks_differ_and_the_list_lags(model: AirflowModel, minutes: int) -> None:
     model.now -= 60 * minutes
     slot = model.slot()
-    lose_answer(model)
+    lose_response(model)
     slot.attempt()
     assert model.posts() == 1
     model.assert_rang_once(slot)
@@ -1007,7 +1005,7 @@ def test_refused_over_the_limit(model: AirflowModel) -> None:
 
 @pytest.mark.parametrize("vapi_options", [{"over_limit": "end"}], ids=["end"])
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in-the-worker", "deferrable"])
-def test_taken_over_the_limit_and_ended(model: AirflowModel, deferrable: bool) -> None:
+def test_accepted_over_the_limit_and_ended(model: AirflowModel, deferrable: bool) -> None:
     fill_lines(model)
     slot = model.slot(wait_for_completion=True, deferrable=deferrable)
     with pytest.raises(TaskDeferred if deferrable else VapiConcurrencyLimitError):
@@ -1024,7 +1022,7 @@ def test_taken_over_the_limit_and_ended(model: AirflowModel, deferrable: bool) -
 
 
 @pytest.mark.parametrize("vapi_options", [{"over_limit": "queue"}], ids=["queue"])
-def test_taken_over_the_limit_and_dialled(model: AirflowModel) -> None:
+def test_accepted_over_the_limit_and_dialled(model: AirflowModel) -> None:
     fill_lines(model)
     slot = model.slot()
     slot.attempt()

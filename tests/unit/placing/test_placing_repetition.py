@@ -96,7 +96,7 @@ def test_retry_after_is_honoured(model: AirflowModel, retry_after: int) -> None:
     slot = model.slot()
     slot.attempt()
     (pause,) = pauses(sent_at)
-    # With a little jitter, for a thousand tasks that are told the same.
+    # With a little jitter, since a thousand tasks may get the same response.
     assert retry_after <= pause <= retry_after + 1
     model.assert_rang_once(slot)
 
@@ -333,7 +333,7 @@ def test_a_call_placed_during_the_pause_is_adopted(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_a_list_that_cannot_be_read_before_the_repetition_fails_the_try(model: AirflowModel) -> None:
+def test_an_unreadable_list_before_a_repetition_fails_the_try(model: AirflowModel) -> None:
     limit_rate(model, retry_after=40)
     model.simulator.faults.add(Fault(method="GET", path="/call", status=503, times=5))
     slot = model.slot()

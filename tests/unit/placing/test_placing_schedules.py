@@ -2,7 +2,7 @@
 """
 Whatever goes wrong, and at whatever moment: each person's phone rings once.
 
-A schedule that fails is told with its seed and the value of ``PLACING_REPLAY`` with which it is the only one that is played.
+A schedule that fails is reported with its seed, and with the value of ``PLACING_REPLAY`` that replays it alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCHEDULES = 200
 REPLAY = os.environ.get("PLACING_REPLAY")
 
 
-def test_everybody_is_called_once(has_store: bool) -> None:
+def test_every_person_is_called_once(has_store: bool) -> None:
     played = 0
 
     @settings(max_examples=SCHEDULES, deadline=None, database=None, derandomize=True)
@@ -68,7 +68,7 @@ def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[V
 
 
 def refuse(model: AirflowModel, slot: Slot) -> None:
-    """Let Vapi refuse the call, which is noted as not sent."""
+    """Let Vapi refuse the call, which is recorded as not sent."""
     model.simulator.faults.add(Fault(method="POST", path="/call", status=400))
     with pytest.raises(VapiPermanentError):
         slot.attempt()
@@ -80,12 +80,12 @@ def end_undialled(model: AirflowModel, slot: Slot) -> None:
 
 
 def die_before_the_request(model: AirflowModel, slot: Slot) -> None:
-    """Kill the try when it has noted that it is about to send."""
+    """Kill the try when it has recorded that it is about to send."""
     kill_at(model, slot, "send.POST")
 
 
 @pytest.mark.parametrize("go_wrong", [refuse, end_undialled, die_before_the_request])
-def test_a_note_from_before_a_clear_does_not_know_what_another_task_has_done_since(
+def test_a_record_from_before_a_clear_may_be_outdated(
     model: AirflowModel, go_wrong: Callable[[AirflowModel, Slot], None]
 ) -> None:
     run = model.run()

@@ -69,7 +69,7 @@ class Way:
     """
     A way that a try goes.
 
-    :param fault: what comes in place of the answer to POST
+    :param fault: what comes in place of the response to POST
     :param before: what an earlier try did
     """
 
@@ -87,7 +87,7 @@ class Way:
         return slot
 
     def points(self, model: AirflowModel) -> list[str]:
-        """Return what a try passes that nobody disturbs."""
+        """Return the points that an undisturbed try passes."""
         slot, points = self.prepare(model, 0), list[str]()
         model.at = points.append
         attempt(slot)
@@ -103,7 +103,7 @@ def _clear_emptied(slot: Slot) -> None:
 
 FIRST = {
     "first try": Way(),
-    "first try, the answer is lost": Way({"reset": "before", "effect": True}),
+    "first try, the response is lost": Way({"reset": "before", "effect": True}),
     "first try, the request is lost": Way({"reset": "before"}),
     "first try, 429": Way({"status": 429, "headers": {"Retry-After": "20"}}),
 }
