@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-#   make demo     the main example, with real Airflow and a simulated Vapi
-#   make test     tests/unit and tests/dag
-#   make lint     ruff and mypy
-#   make docs     the documentation site, in build/docs (Python 3.11 or newer)
-#   make e2e      tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
-#   make versions tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
-#   make wheel    build wheel and sdist, and check them in a clean environment
-#   make bench    what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
+#   make demo       the main example, with real Airflow and a simulated Vapi
+#   make test       tests/unit and tests/dag
+#   make test-deep  the tests that search: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
+#   make mutations  break the package in 85 ways, and check that the tests notice each (15 minutes)
+#   make lint       ruff and mypy
+#   make docs       the documentation site, in build/docs (Python 3.11 or newer)
+#   make e2e        tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
+#   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
+#   make wheel      build wheel and sdist, and check them in a clean environment
+#   make bench      what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
 #
 # Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints/airflow-3.3.txt
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST_ARGS ?=
 E2E_TESTS ?= tests/e2e
 E2E_EXTRA ?=
@@ -25,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e versions lint wheel docs bench clean
+.PHONY: help demo test test-deep mutations e2e versions lint wheel docs bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,7 +37,13 @@ demo: $(VENV)/.installed
 	@$(BIN)/python example_dags/demo.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+test-deep: $(VENV)/.installed-test
+	TEST_DEEP=1 $(BIN)/python -m pytest $(PARALLEL) -m "deep or searches" $(PYTEST_ARGS)
+
+mutations: $(VENV)/.installed-test
+	$(BIN)/python -m tests.mutations
 
 # In an environment of its own, which has the wheel and not the checkout. Each worker has an Airflow of its own, since
 # the tests spend half of their time waiting.

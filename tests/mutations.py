@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+import pytest  # noqa: TC002
 
 ROOT = Path(__file__).resolve().parents[1]
 

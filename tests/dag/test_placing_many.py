@@ -22,6 +22,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
         yield running
 
 
+@pytest.mark.deep
 @pytest.mark.no_cover  # It would take half as long again, and covers nothing that others do not.
 def test_a_thousand_callees_are_called_once_each(
     simulator: VapiSimulator, run_dag: Callable[..., Any], dag_module: ModuleType

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from airflow_model import AirflowModel, Killed
+from depth import at_depth
 from ways import FIRST, SECOND, Way, at_nth, be_killed, caller, ignore
 
 QUIET_STRIDE = 20
@@ -102,18 +103,19 @@ class Walker:
         self._steps += 1
 
 
+@pytest.mark.searches
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_first_try_is_killed_at_any_line(model: AirflowModel, part: int) -> None:
     # What is imported or compiled at first use would be steps that no other try has.
     caller(model, 0).attempt()
-    for step in range(part, 10_000, PARTS):
+    for step in range(part, 10_000, PARTS * at_depth(3, 1)):
         model.rings()
         slot, walker = caller(model, step + 1), Walker(model, step)
         walker.walk(slot.prepare())
         if walker.died_at is None:
             break
         # Both a next try that follows at once and one that follows in minutes.
-        model.pass_time(step // PARTS % 2 * 300)
+        model.pass_time(step // (PARTS * at_depth(3, 1)) % 2 * 300)
         slot.until_done()
         model.assert_rang_once(slot)
         assert slot.try_number == 2, walker.died_at

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
+from depth import at_depth
 from hypothesis import given, settings, strategies as st
 from schedules import Chaos, Schedule, chaoses, rough
 from ways import kill_at
@@ -21,12 +22,13 @@ from ways import kill_at
 from vapi_provider.exceptions import VapiPermanentError
 from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
 
-SCHEDULES = 200
+SCHEDULES = at_depth(40, 200)
 """How many are played with a task state store, and again without."""
 
 REPLAY = os.environ.get("PLACING_REPLAY")
 
 
+@pytest.mark.searches
 def test_every_person_is_called_once(has_store: bool) -> None:
     played = 0
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from depth import at_depth
 from hypothesis import HealthCheck, Phase, given, note, settings, strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from triggerer_model import (
@@ -340,7 +341,8 @@ class Model:
                 assert following[0].began - poll[-1].over >= poll[-1].pause, "Vapi asked to be left alone"
 
 
-@settings(alike, max_examples=100)
+@pytest.mark.searches
+@settings(alike, max_examples=at_depth(20, 100))
 @given(run=runs)
 def test_every_wait_ends_once_in_time_and_rightly(run: dict[str, Any]) -> None:
     with virtual_world(
@@ -372,7 +374,8 @@ def campaigns(draw: st.DrawFn) -> dict[str, Any]:
 
 
 # To make a smaller campaign of one that fails would take minutes.
-@settings(alike, max_examples=15, phases=[Phase.generate])
+@pytest.mark.searches
+@settings(alike, max_examples=at_depth(4, 15), phases=[Phase.generate])
 @given(campaign=campaigns())
 def test_honest_list_shows_every_end_in_next_poll(campaign: dict[str, Any]) -> None:
     with virtual_world() as triggerer:
