@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -192,6 +193,8 @@ class _ConnectionParser:
             is_complete = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
             # Raises a UnicodeError for a name with an empty or overlong part.
             (parts.hostname or "").encode("idna")
+            # With other characters, requests and urllib disagree on the host, and the key would not be sent.
+            is_complete = is_complete and bool(re.fullmatch(r"[\w.:-]+", parts.hostname or "", re.ASCII))
         except ValueError:
             is_complete = False
         if not is_complete:

@@ -33,7 +33,8 @@ class RendersFields(BaseOperator):
 def show_call_id(call_id: Any) -> Any:
     """Show the id of a call, and nothing else of a call's summary."""
     if isinstance(call_id, Mapping):
-        return show_call_id(call_id["id"]) if "id" in call_id else {}
+        call_id = call_id.get("id")
+        return show_call_id(call_id) if isinstance(call_id, str) else {}
     if isinstance(call_id, str):
         # A template makes text of a summary.
         start = call_id.strip()[:1]

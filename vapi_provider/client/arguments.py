@@ -157,7 +157,7 @@ def check_request(request: Any) -> dict[str, Any]:
     return body
 
 
-def check_endpoint(method: Any, path: Any, json_body: Any) -> str:
+def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
     """
     Check a request to an endpoint that has no method of its own.
 
@@ -178,6 +178,11 @@ def check_endpoint(method: Any, path: Any, json_body: Any) -> str:
             f"POST {path} would place a call that no retry can find again; use create_call or "
             "VapiCreateCallOperator. Nothing was sent."
         )
+    if not isinstance(params, (Mapping, type(None))):
+        raise VapiConfigurationError(
+            f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
+        )
+    _check_json(params, f"The query for {verb} {path}")
     _check_json(json_body, f"The body for {verb} {path}")
     return verb
 

@@ -21,6 +21,7 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.models.call import Call, CallPage, CallStatusView, PlacedCallView, ViewT
+from vapi_provider.models.outcome import CallOutcome
 
 if TYPE_CHECKING:
     import requests
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from vapi_provider.connection import VapiSettings
 
 T = TypeVar("T")
-
-_CANCELLED = "scheduled-call-deleted"
-"""Vapi's ``endedReason`` of a scheduled call that was cancelled by a DELETE."""
 
 _JSON_NAMES = {
     dict: "an object",
@@ -50,9 +48,6 @@ class VapiClient:
 
     A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
     response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`.
-
-    :param settings: the connection
-    :param log: where each repetition is logged
     """
 
     def __init__(self, settings: VapiSettings, log: Any) -> None:
@@ -106,9 +101,8 @@ class VapiClient:
         :raises VapiTransientError: when the response was lost, so that the call may or may not be deleted
         """
         # An empty body deletes the call in the path; a list of ids would delete others.
-        self._transport.send_once(
-            ApiRequest("DELETE", f"/call/{check_call_id(call_id)}", json={}, parses=False)
-        )
+        checked_id = check_call_id(call_id)
+        _call(self._transport.send_once(ApiRequest("DELETE", f"/call/{checked_id}", json={})), checked_id)
 
     def erase_call(self, call_id: str) -> None:
         """Erase a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.delete_call`."""
@@ -124,13 +118,9 @@ class VapiClient:
             return None
         if not call.is_terminal:
             raise lost
-        if call.ended_reason == _CANCELLED:
-            raise VapiTransientError(
-                f"Call {call.id} was scheduled and is cancelled; delete it again to erase its data.",
-                method="DELETE",
-                path=lost.path,
-            )
-        # It had ended before, so this DELETE can only erase.
+        if call.outcome in (CallOutcome.CANCELLED, CallOutcome.UNKNOWN) or not call.has_ended:
+            raise VapiTransientError(f"Call {call_id} is cancelled; delete it again to erase its data.")
+        # It took place, so it had ended before, and this DELETE can only erase.
         with suppress(VapiCallNotFoundError):
             self.delete_call(call_id)
         return None
@@ -157,7 +147,7 @@ class VapiClient:
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> Any:
         """Send a request to any other endpoint; see :meth:`~vapi_provider.hooks.vapi.VapiHook.run`."""
-        verb = check_endpoint(method, path, json)
+        verb = check_endpoint(method, path, params, json)
         send = self._transport.send if verb == "GET" else self._transport.send_once
         failure: VapiError
         try:

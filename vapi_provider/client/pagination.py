@@ -38,11 +38,12 @@ class _Pager(Generic[ViewT]):
     def __init__(self, page_size: int) -> None:
         self.is_done = False
         self.probe: dict[str, Any] | None = None
-        """The query that shows whether a page out of order hides other calls."""
+        """The query that shows whether the last page hides other calls, where that is in doubt."""
         self._limit = page_size
         self._oldest: datetime | None = None
         self._seen: dict[str, datetime | None] = {}
         self._last_ids: set[str] = set()
+        self._longest_page = 0
 
     def query(self) -> dict[str, Any]:
         """Return the query for the next page."""
@@ -60,8 +61,12 @@ class _Pager(Generic[ViewT]):
             self._advance(list(new.values()))
         elif len(page) >= self._limit:
             self._widen()
+        elif self._oldest is not None and len(page) >= self._longest_page:
+            # As long as any page was: a server with a cap of its own may have cut it within one instant.
+            self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
         else:
             self.is_done = True
+        self._longest_page = max(self._longest_page, len(page))
         self._last_ids = {call.id for call in page}
         return sorted(new.values(), key=_age)
 
@@ -69,11 +74,17 @@ class _Pager(Generic[ViewT]):
         """
         Take in the response to the probe.
 
-        :raises VapiTransientError: when there are calls that the page out of order did not show
+        :raises VapiTransientError: when there are calls that the last page did not show
         """
+        is_about_order = self.probe is not None and "createdAtGt" in self.probe
         self.probe = None
-        if {call.id for call in rows} - self._last_ids:
-            raise self._unsorted()
+        if is_about_order:
+            if {call.id for call in rows} - self._last_ids:
+                raise self._unsorted()
+        elif any(call.id not in self._seen for call in rows):
+            raise self._stuck()
+        else:
+            self.is_done = True
 
     def _is_above_bound(self, call: CallStatusView) -> bool:
         """Return whether a call is above the bound, as when a server ignores the bound."""

@@ -73,16 +73,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """
-    A response whose texts never contain the API key, even when the server echoed it.
-
-    :param method: the method of the request
-    :param path: the path of the request, without the query
-    :param status: the HTTP status
-    :param headers: the headers, their names in lower case
-    :param body: the body's bytes
-    :param mask: removes the key from texts
-    """
+    """A response whose texts never contain the API key, even when the server echoed it."""
 
     method: str
     path: str

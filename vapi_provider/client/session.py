@@ -53,11 +53,7 @@ class _NoAuth(AuthBase):
 
 
 class _Session(requests.Session):
-    """
-    Sends the key along a redirect within the API's origin only, for users who follow redirects.
-
-    :param timeout: the time limit of a request that has none of its own, in seconds
-    """
+    """Sends the key along a redirect within the API's origin only, for users who follow redirects."""
 
     def __init__(self, timeout: float) -> None:
         super().__init__()
@@ -95,11 +91,7 @@ def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.S
 
 
 class KeyMask:
-    """
-    Removes the API key from what a server sent.
-
-    :param api_key: the key
-    """
+    """Removes the API key from what a server sent."""
 
     def __init__(self, api_key: str) -> None:
         spellings = dict.fromkeys((api_key, quote(api_key, safe="")))

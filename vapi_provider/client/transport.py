@@ -34,13 +34,7 @@ _RETRY_AFTER_JITTER_SECONDS = 1.0
 
 
 class VapiTransport:
-    """
-    Sends requests over one session and raises a :class:`VapiError` for every response but a success.
-
-    :param settings: the connection
-    :param log: where each repetition is logged
-    :param with_key: whether requests are authenticated
-    """
+    """Sends requests over one session and raises a :class:`VapiError` for every response but a success."""
 
     def __init__(self, settings: VapiSettings, log: Any, *, with_key: bool = True) -> None:
         self._settings = settings
@@ -171,8 +165,6 @@ class RepeatBudget:
     Limits the repetitions of a request that may be sent again only when it certainly had no effect.
 
     Its time begins when it is made, before the request is sent for the first time.
-
-    :param settings: the connection
     """
 
     def __init__(self, settings: VapiSettings) -> None:

@@ -44,6 +44,7 @@ class CallStatus:
     """Final statuses; only the first means that a call took place."""
 
 
+_LIMITS = ("concurrencyLimit", "remainingConcurrentCalls", "concurrencyBlocked")
 _validate_instant = TypeAdapter(datetime).validate_strings
 
 
@@ -243,8 +244,8 @@ class Call(CallStatusView):
     @property
     def limits(self) -> dict[str, Any] | None:
         """The organization's limits, which Vapi sends in the response to a placement."""
-        limits: dict[str, Any] | None = _only(dict)((self.model_extra or {}).get("subscriptionLimits"))
-        return limits
+        limits = (self.model_extra or {}).get("subscriptionLimits")
+        return {name: limits.get(name) for name in _LIMITS} if isinstance(limits, dict) else None
 
     @property
     def is_concurrency_blocked(self) -> bool:

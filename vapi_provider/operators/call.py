@@ -12,7 +12,13 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.rendering import RendersFields, show_call_id
-from vapi_provider.waiting.mixin import DEFAULT_TIMEOUT, StopFlag, WaitsForCall, useless_without_wait
+from vapi_provider.waiting.mixin import (
+    DEFAULT_TIMEOUT,
+    StopFlag,
+    WaitsForCall,
+    as_given,
+    useless_without_wait,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -125,8 +131,7 @@ class VapiCreateCallOperator(WaitsForCall):
     :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
     :param analysis_timeout: how many seconds after the call's end to wait for the analysis; 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param hang_up_on_kill: whether to end the call when the task is killed; False by default, since missed heartbeats and
-        evictions kill tasks, too. For deferred tasks it needs Airflow 3.3
+    :param hang_up_on_kill: whether to end the call when the task is killed; deferred tasks need Airflow 3.3 for it
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
     :raises VapiConfigurationError: at DAG parse time, when arguments are missing, exclude each other, or have no effect
     """
@@ -183,10 +188,10 @@ class VapiCreateCallOperator(WaitsForCall):
         self.deferrable = deferrable  # type: ignore[assignment]
         self.poll_interval = poll_interval
         self.timeout = timeout
-        self.fail_on = fail_on
+        self.fail_on = as_given(fail_on)
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
-        self.include = include
+        self.include = as_given(include)
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
         # Airflow passes the merged default_args of the DAG and its task groups.
@@ -201,7 +206,7 @@ class VapiCreateCallOperator(WaitsForCall):
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.placing.request import find_misuse
 
-        misuse = find_misuse({name: getattr(self, name) for name in _REQUEST_ARGUMENTS})
+        misuse = find_misuse(vars(self))
         useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
         if misuse is None and useless:
             verb = "has" if len(useless) == 1 else "have"
@@ -237,12 +242,10 @@ class VapiCreateCallOperator(WaitsForCall):
         from vapi_provider.placing.request import build_request
         from vapi_provider.waiting.wait import WaitState
 
-        try_started_at = time.time()
-        # Once: it may be an iterator.
-        self.include = include = check_include(self.include)
+        try_started_at, self._wait_call_id = time.time(), None
+        include = check_include(self.include)
         policy = self._wait_policy() if self.wait_for_completion else None
-        shown = {name: getattr(self, name) for name in _REQUEST_ARGUMENTS}
-        request = build_request({**shown, **self.rendered_fields})
+        request = build_request({**vars(self), **self.rendered_fields})
         self._hook = VapiHook(self.vapi_conn_id)
         self._placement = CallPlacement(context, request, self._hook.client, self.log, self._stop)
         call = self._place(context, self._hook, self._placement)
@@ -253,7 +256,7 @@ class VapiCreateCallOperator(WaitsForCall):
             limits=self._placement.limits,
             try_number=context["ti"].try_number,
             try_started_at=try_started_at,
-            placed_at=self._placement.state.at,
+            placed_at=self._placement.placed_at or self._placement.state.at,
         )
         # The first poke is not the first request, so transient errors are waited out.
         wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
@@ -310,10 +313,8 @@ class VapiCreateCallOperator(WaitsForCall):
         return super()._time_out(wait)
 
     def _hang_up_at_limit(self, wait: CallWait) -> None:
-        from vapi_provider.client.hang_up import hang_up
-
         if self.hang_up_on_timeout and not wait.state.has_ended:
-            self.log.warning("%s", hang_up(wait.hook.client, wait.call_id))
+            self.log.warning("%s", wait.hang_up())
 
     def on_kill(self) -> None:
         """Send nothing more, and end the call if that was asked for, within 3 seconds."""

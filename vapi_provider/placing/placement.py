@@ -48,6 +48,8 @@ class CallPlacement:
         """The id of the call, from the moment on at which it is known."""
         self.limits: dict[str, Any] | None = None
         """The organization's limits, from the response to the placement."""
+        self.placed_at: float | None = None
+        """When this try has placed the call, in seconds since 1970."""
         self._context = context
         self._request = request
         self._client = client
@@ -181,7 +183,7 @@ class CallPlacement:
             self._record_unsent()
             self._pause_before_repeat(repeats, error)
         else:
-            self.call_id, self.limits = self._placed.id, self._placed.limits
+            self.call_id, self.limits, self.placed_at = self._placed.id, self._placed.limits, time.time()
             self._learn(SearchResult(Found.CALL, self.call_id), has_sent=True)
 
     def _prepare_to_send(self) -> SearchResult | None:

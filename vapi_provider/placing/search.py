@@ -53,11 +53,7 @@ class _BudgetSpentError(Exception):
 
 
 class CallSearch:
-    """
-    The searches of one try for its call.
-
-    :param client: the client
-    """
+    """The searches of one try for its call."""
 
     def __init__(self, client: VapiClient) -> None:
         self._client = client

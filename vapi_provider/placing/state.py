@@ -42,11 +42,7 @@ class PlacementState:
 
 
 class PlacementStore:
-    """
-    Keeps the state of one task instance for its retries and clears, from Airflow 3.3 on.
-
-    :param context: the context of the running task
-    """
+    """Keeps the state of one task instance for its retries and clears, from Airflow 3.3 on."""
 
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
@@ -59,7 +55,7 @@ class PlacementStore:
         :raises Exception: when there is a store and it cannot be read
         """
         recorded = self._store.get(_KEY) if self._store is not None else None
-        if not recorded:
+        if not recorded or not isinstance(recorded, Mapping):
             return blank
         state = _restored(recorded, blank)
         # However the templates render in a retry, it is the same call.
@@ -86,8 +82,19 @@ class PlacementStore:
 
 def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementState:
     """Build a state from a record, perhaps of another version of this package."""
-    names = {field.name for field in dataclasses.fields(blank)}
-    known = {name: value for name, value in recorded.items() if name in names}
+    kinds: dict[str, Any] = {
+        "token": str,
+        "person": str,
+        "clear_number": int,
+        "at": (int, float),
+        "state": str,
+    }
+    ids = dict.fromkeys(("call_id", "assistant_id", "phone_number_id"), (str, type(None)))
+    known = {
+        name: recorded[name]
+        for name, kind in {**kinds, **ids}.items()
+        if isinstance(recorded.get(name), kind)
+    }
     state = next((each for each in Recorded if each.value == known.get("state")), None)
     if state is None or (state is Recorded.PLACED and not known.get("call_id")):
         # The request may have been sent.

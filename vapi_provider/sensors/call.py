@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import show_call_id
-from vapi_provider.waiting.mixin import WaitsForCall
+from vapi_provider.waiting.mixin import WaitsForCall, as_given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -80,10 +80,10 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         self._refuse_arguments()
         self.call_id = call_id
         self.vapi_conn_id = vapi_conn_id
-        self.fail_on = fail_on
+        self.fail_on = as_given(fail_on)
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
-        self.include = include
+        self.include = as_given(include)
         self.deferrable = deferrable
         self._wait: CallWait | None = None
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +271,11 @@ class WaitsForCall(RendersFields):
             first = ti.get_first_reschedule_date(context)
             stored = {"started_at": first.timestamp()} if first else None
         return WaitState.of(stored)
+
+
+def as_given(values: Iterable[Any]) -> Iterable[Any]:
+    """Keep an argument as it was given, and the values of an iterator, which could be read only once."""
+    return tuple(values) if isinstance(values, Iterator) else values
 
 
 def _read_event(event: Any, call_id: str) -> tuple[str, str]:

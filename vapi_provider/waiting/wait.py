@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
+from vapi_provider.client.hang_up import hang_up
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConcurrencyLimitError,
@@ -72,18 +73,7 @@ _FIELDS = frozenset(each.name for each in dataclasses.fields(WaitState))
 
 @dataclass
 class CallWait:
-    """
-    The wait of one process of a task.
-
-    :param call_id: the call's id, checked
-    :param policy: what the pokes mean
-    :param hook: the hook
-    :param include: content to add to the summary
-    :param log: the task's log
-    :param state: what is known of the wait so far
-    :param is_first: whether this process of the task is the first
-    :param pokes_once: whether this process pokes only once, so that it has nothing to compare with
-    """
+    """The wait of one process of a task."""
 
     call_id: str
     policy: WaitPolicy
@@ -92,7 +82,9 @@ class CallWait:
     log: Any
     state: WaitState
     is_first: bool = True
+    """Whether this process of the task is the first."""
     pokes_once: bool = False
+    """Whether this process pokes only once, so that it has nothing to compare with."""
 
     verdict: Exception | None = field(default=None, init=False)
     """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
@@ -186,6 +178,13 @@ class CallWait:
         if is_execution_timeout:
             raise AirflowTaskTimeout(message)
         raise (AirflowSkipException if policy.soft_fail else AirflowSensorTimeout)(message)
+
+    def hang_up(self) -> str:
+        """End the call, raise nothing, and return what was done, in a sentence for the log."""
+        try:
+            return hang_up(self.hook.client, self.call_id)
+        except VapiError as error:
+            return f"Call {self.call_id} could not be ended and may go on. {error}"
 
     def _url(self) -> str | None:
         try:
