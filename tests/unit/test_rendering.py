@@ -95,7 +95,15 @@ def test_summary_of_a_native_template_is_replaced_by_its_id(kind: str) -> None:
             OpenMapping({"transcript": SAID}), "is a mapping without an id;", id="open-mapping-without-id"
         ),
         pytest.param({"id": {"transcript": SAID}}, "is a mapping without an id;", id="mapping-as-id"),
-        pytest.param({"id": None, "transcript": SAID}, r"is empty \(got 'None'", id="id-none"),
+        pytest.param({"id": {"id": SAID}}, "is a mapping without an id;", id="summary-as-id"),
+        pytest.param(
+            {"id": OpenMapping({"id": CALL_ID, "transcript": SAID})},
+            "is a mapping without an id;",
+            id="open-summary-as-id",
+        ),
+        pytest.param({"id": [SAID]}, "is a mapping without an id;", id="list-as-id"),
+        pytest.param({"id": 7, "transcript": SAID}, "is a mapping without an id;", id="number-as-id"),
+        pytest.param({"id": None, "transcript": SAID}, "is a mapping without an id;", id="id-none"),
         pytest.param({"id": str(SUMMARY)}, "is the text of a mapping;", id="text-as-id"),
         pytest.param(str(SUMMARY), "is the text of a mapping;", id="text-of-a-summary"),
         pytest.param(f"\n {SUMMARY}", "is the text of a mapping;", id="text-with-white-space"),
@@ -120,6 +128,14 @@ def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
     assert SAID not in shown(task)
     with pytest.raises(VapiConfigurationError, match=r"text of a mapping; .*call_id=call\.output") as failure:
         check_call_id(task.call_id)
+    assert SAID not in str(failure.value)
+
+
+@pytest.mark.parametrize("call_id", [{"id": {"id": CALL_ID}}, {"id": SUMMARY}], ids=["id", "summary"])
+def test_summary_whose_id_is_a_mapping_shows_nothing(call_id: Any) -> None:
+    assert show_call_id(call_id) == {}
+    with pytest.raises(VapiConfigurationError, match="^call_id is a mapping without an id;") as failure:
+        check_call_id(call_id)
     assert SAID not in str(failure.value)
 
 

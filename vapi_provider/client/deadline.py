@@ -2,9 +2,8 @@
 """
 One time limit for a whole request.
 
-The ``timeout`` of requests starts anew with every address that is tried and every byte that comes in, so an answer that
-drips a byte a second never times out. Here the limit is one instant, and every wait on the socket ends there:
-connecting, the TLS handshake, the headers and the body. Only the resolver's own time is outside it.
+The ``timeout`` of requests starts anew with every address and every byte, so a response that drips never times out. Here
+every wait on the socket ends at one instant: connecting, TLS, headers and body. Only the resolver is outside it.
 """
 
 from __future__ import annotations

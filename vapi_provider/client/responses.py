@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -69,6 +69,14 @@ class ApiRequest:
     json: Any = field(default=None, repr=False)
     parses: bool = True
     may_be_empty: bool = False
+
+    @property
+    def personal(self) -> set[str]:
+        """The texts of the body that no error may show, even when Vapi echoes them."""
+        body = self.json if isinstance(self.json, dict) else {}
+        overrides = (body.get(name) for name in ("assistantOverrides", "squadOverrides"))
+        values = [each.get("variableValues") for each in overrides if isinstance(each, dict)]
+        return {text for text in _texts([body.get("customer"), body.get("name"), values]) if len(text) > 3}
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class ApiResponse:
 
     def error(self, settings: VapiSettings) -> VapiError:
         """Build the error that a status other than 2xx means."""
-        detail = _one_line(self.mask.in_text(self._plain_text() if self._message is None else self._message))
+        detail = _one_line(self.mask.in_error(self._plain_text() if self._message is None else self._message))
         kind, advice = self._kind_and_advice(settings)
         error = kind(
             f"{self.method} {self.path} returned {self.status}{_after_colon(detail)} {advice}",
@@ -268,6 +276,14 @@ class ApiResponse:
             return text
         title = re.search(r"<title[^>]*>(.*?)</title", text[:_MAX_HEAD], re.IGNORECASE | re.DOTALL)
         return title[1] if title else ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
 
 
 def _one_line(text: str | None) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -93,11 +94,20 @@ def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.S
 class KeyMask:
     """Removes the API key from what a server sent."""
 
-    def __init__(self, api_key: str) -> None:
+    def __init__(self, api_key: str, personal: Iterable[str] = ()) -> None:
         spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
         self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
         # Real keys are longer, and a key such as "test" would garble what people said.
         self._is_plausible = len(api_key) >= _SHORTEST_KEY
+
+        # The longest first, so that no rest of one stays.
+        words = sorted(personal, key=len, reverse=True)
+        self._personal = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+
+    def in_error(self, text: str) -> str:
+        """Return a text with ``***`` in place of the key, and of what is personal in the request."""
+        text = self.in_text(text)
+        return self._personal.sub(_MASK, text) if self._personal else text
 
     def in_text(self, text: str) -> str:
         """Return a text with ``***`` in place of the key."""

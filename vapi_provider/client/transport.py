@@ -40,7 +40,6 @@ class VapiTransport:
         self._settings = settings
         self._log = log
         self._with_key = with_key
-        self._mask = KeyMask(settings.api_key)
 
     @cached_property
     def session(self) -> requests.Session:
@@ -85,6 +84,7 @@ class VapiTransport:
         return response
 
     def _exchange(self, request: ApiRequest, ends_at: float) -> ApiResponse:
+        mask = KeyMask(self._settings.api_key, request.personal)
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: VapiTransientError
         # Python links what is raised here to what the caller is handling, which is not a cause.
@@ -105,7 +105,7 @@ class VapiTransport:
             failure = no_response(error, self._settings, request, limit=limit, surrounding=surrounding)
         else:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return ApiResponse(request.method, request.path, response.status_code, headers, body, self._mask)
+            return ApiResponse(request.method, request.path, response.status_code, headers, body, mask)
         # Outside the handler: an exception of requests contains the request, and that the API key.
         raise failure
 

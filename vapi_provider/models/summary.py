@@ -22,19 +22,8 @@ _CUSTOMER = ("number", "sipUri", "name", "extension", "email", "externalId")
 _MESSAGE = ("role", "message", "time", "endTime", "secondsFromStart", "duration")
 _ANALYSIS = ("summary", "structuredData", "structuredDataMulti", "successEvaluation")
 _STRUCTURED_OUTPUT = ("name", "result")
-_COSTS = (
-    "transport",
-    "stt",
-    "llm",
-    "tts",
-    "vapi",
-    "chat",
-    "total",
-    "llmPromptTokens",
-    "llmCompletionTokens",
-    "llmCachedPromptTokens",
-    "ttsCharacters",
-)
+_TOKENS = ("llmPromptTokens", "llmCompletionTokens", "llmCachedPromptTokens", "ttsCharacters")
+_COSTS = ("transport", "stt", "llm", "tts", "vapi", "chat", "total", *_TOKENS)
 _ANALYSIS_COSTS = tuple(
     f"{plan}{unit}"
     for plan in ("summary", "structuredData", "successEvaluation", "structuredOutput")

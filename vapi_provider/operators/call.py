@@ -88,17 +88,8 @@ class VapiUpdateCallOperator(RendersFields):
 _CALL_ID = "call_id"
 """The key of the XCom with the call's id, which is there as soon as the call exists."""
 
-_REQUEST_ARGUMENTS = (
-    "assistant_id",
-    "squad_id",
-    "assistant",
-    "phone_number_id",
-    "customer",
-    "name",
-    "assistant_overrides",
-    "schedule_plan",
-    "extra_body",
-)
+_TALKERS = ("assistant_id", "squad_id", "assistant")
+_CALL = ("phone_number_id", "customer", "name", "assistant_overrides", "schedule_plan", "extra_body")
 
 
 class VapiCreateCallOperator(WaitsForCall):
@@ -136,7 +127,7 @@ class VapiCreateCallOperator(WaitsForCall):
     :raises VapiConfigurationError: at DAG parse time, when arguments are missing, exclude each other, or have no effect
     """
 
-    template_fields: Sequence[str] = (*_REQUEST_ARGUMENTS, "vapi_conn_id")
+    template_fields: Sequence[str] = (*_TALKERS, *_CALL, "vapi_conn_id")
     shown_fields = {
         "customer": mask_customer,
         "assistant_overrides": mask_values,

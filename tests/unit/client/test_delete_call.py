@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from http_helpers import CALL_ID, CALL_URL, KEY, OTHER_ID, client_of, failure, make_client
+from http_helpers import CALL, CALL_ID, CALL_URL, KEY, OTHER_ID, client_of, failure, make_client
 
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
@@ -28,6 +28,10 @@ LOST: dict[str, dict[str, Any]] = {
     "404 in HTML": {"status": 404, "body": HTML, "content_type": "text/html"},
     "reset": {"reset": "before"},
     "time-out": {"delay": 60, "status": 503},
+    "200 in HTML": {"status": 200, "body": HTML, "content_type": "text/html"},
+    "200 and empty": {"status": 200, "body": ""},
+    "200 and a list": {"status": 200, "body": "[]"},
+    "200 and another call": {"status": 200, "body": f'{{"id": "{OTHER_ID}", "status": "ended"}}'},
 }
 EACH_LOSS = pytest.mark.parametrize("loss", LOST.values(), ids=LOST)
 
@@ -45,7 +49,9 @@ def lose(simulator: VapiSimulator, loss: dict[str, Any], *, effect: bool, times:
 @pytest.mark.parametrize("given", [CALL_ID, f" {CALL_ID.upper()}\n"])
 @pytest.mark.parametrize("method", ["delete_call", "erase_call"])
 @pytest.mark.parametrize(
-    "response", [{"json": {"id": CALL_ID}}, {"text": ""}, {"status_code": 204}, {"text": HTML}], ids=str
+    "response",
+    [{"json": CALL}, {"json": {"id": CALL_ID}, "status_code": 201}, {"json": {"id": f" {CALL_ID.upper()} "}}],
+    ids=str,
 )
 def test_call_is_deleted_with_an_empty_object(
     api: requests_mock.Mocker, given: str, method: str, response: dict[str, Any]
@@ -134,13 +140,70 @@ def test_call_cancelled_by_a_lost_delete_is_not_erased(
     call_id = simulator.add_call(status="scheduled")
     client = lose(simulator, loss, effect=True)
     error = failure(VapiTransientError, lambda: client.erase_call(call_id), secret=simulator.api_key)
-    assert str(error) == f"Call {call_id} was scheduled and is cancelled; delete it again to erase its data."
+    assert str(error) == f"Call {call_id} is cancelled; delete it again to erase its data."
     assert (error.method, error.path) == ("DELETE", f"/call/{call_id}")
     assert sent(simulator) == ["DELETE", "GET"]
     assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
     # As the message says, the task's retry erases it.
     client.erase_call(call_id)
     assert simulator.calls == {}
+
+
+AFTER_A_LOSS: dict[str, tuple[dict[str, Any], bool]] = {
+    **{
+        str(reason): ({"endedReason": reason}, False)
+        for reason in (
+            "scheduled-call-deleted",
+            " Scheduled-Call-Deleted",
+            "scheduled-call-expired",
+            "call-deleted",
+            "manually-canceled",
+            "manually-cancelled",
+            "a-new-reason",
+            "",
+            None,
+        )
+    },
+    "not-found": ({"status": "not-found"}, False),
+    "deletion-failed": ({"status": "deletion-failed"}, False),
+    "not-found with a reason": ({"status": "not-found", "endedReason": "customer-ended-call"}, False),
+    **{
+        reason: ({"endedReason": reason}, True)
+        for reason in (
+            "customer-ended-call",
+            "assistant-ended-call",
+            "silence-timed-out",
+            "customer-did-not-answer",
+            "pipeline-error-openai-llm-failed",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("fields", "took_place"), AFTER_A_LOSS.values(), ids=AFTER_A_LOSS)
+def test_call_is_deleted_again_only_if_it_took_place(
+    api: requests_mock.Mocker, fields: dict[str, Any], took_place: bool
+) -> None:
+    """What the lost DELETE may have cancelled is erased only by another task or try."""
+    api.delete(CALL_URL, [{"status_code": 502}, {"json": CALL}])
+    api.get(CALL_URL, json={**CALL, **fields})
+    if took_place:
+        make_client().erase_call(CALL_ID)
+    else:
+        error = failure(VapiTransientError, lambda: make_client().erase_call(CALL_ID))
+        assert str(error) == f"Call {CALL_ID} is cancelled; delete it again to erase its data."
+    methods = [request.method for request in api.request_history]
+    assert methods == ["DELETE", "GET", "DELETE"][: 3 if took_place else 2]
+
+
+@pytest.mark.parametrize(
+    "given", [f" {CALL_ID.upper()}\n", {**CALL, "transcript": "hush-hush"}], ids=["text", "summary"]
+)
+def test_error_shows_nothing_but_the_id(api: requests_mock.Mocker, given: Any) -> None:
+    api.delete(CALL_URL, status_code=502)
+    api.get(CALL_URL, json={**CALL, "endedReason": "call-deleted"})
+    error = failure(VapiTransientError, lambda: make_client().erase_call(given), secret="hush-hush")
+    assert str(error).startswith(f"Call {CALL_ID} is cancelled;")
 
 
 @EACH_LOSS
@@ -186,6 +249,30 @@ def test_unreadable_call_after_a_loss_is_a_transient_error(simulator: VapiSimula
     client = client_of(simulator, max_retries=1)
     failure(VapiTransientError, lambda: client.erase_call(call_id), secret=simulator.api_key)
     assert sent(simulator) == ["DELETE", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("response", "says"),
+    [
+        ({"text": HTML}, "not JSON"),
+        ({"text": ""}, "empty"),
+        ({"status_code": 204}, "empty"),
+        ({"text": "[]"}, "a list in place of a call"),
+        ({"text": "null"}, "null in place of a call"),
+        ({"json": {}}, "a call without an id"),
+        ({"json": {**CALL, "id": OTHER_ID}}, "another call"),
+    ],
+    ids=str,
+)
+def test_success_that_is_not_the_call_is_transient(
+    api: requests_mock.Mocker, naps: list[float], response: dict[str, Any], says: str
+) -> None:
+    """A proxy may have returned it, so the call may or may not be deleted."""
+    api.delete(CALL_URL, **response)
+    error = failure(VapiTransientError, lambda: make_client().delete_call(CALL_ID))
+    assert says in str(error)
+    assert (error.method, error.path, error.had_no_effect) == ("DELETE", f"/call/{CALL_ID}", False)
+    assert (api.call_count, naps) == (1, [])
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])

@@ -207,7 +207,7 @@ EFFECTIVE = {
     "reset midway": {"reset": "midway"},
     "502": {"status": 502},
     "429": {"status": 429},
-    "200 that is not JSON": {"status": 404, "body": HTML},
+    "404 in HTML": {"status": 404, "body": HTML},
     "time-out": {"delay": 60},
 }
 
@@ -225,6 +225,41 @@ def test_what_took_effect_is_not_done_twice(
     assert sent(simulator) == ["GET", failing, "GET"]
     # A second DELETE would erase a cancelled call.
     assert simulator.get_call(call_id)["status"] == "ended"
+
+
+PROXIES = {"HTML": HTML, "empty": "", "a list": "[]", "another call": f'{{"id": "{OTHER_ID}"}}'}
+
+
+@pytest.mark.parametrize("body", PROXIES.values(), ids=PROXIES)
+@pytest.mark.parametrize("effect", [True, False], ids=["effect", "no-effect"])
+@pytest.mark.parametrize("end", [end_call, hang_up, hang_up_soon], ids=lambda end: end.__name__)
+def test_success_that_is_not_the_call_is_decided_anew(
+    simulator: VapiSimulator, end: Any, effect: bool, body: str
+) -> None:
+    call_id = simulator.add_call(status="scheduled")
+    simulator.faults.add(Fault(method="DELETE", status=200, body=body, effect=effect))
+    done = end(client_of(simulator), call_id)
+    if effect:
+        # A second DELETE would erase it.
+        assert done == f"Call {call_id} had already ended."
+        assert sent(simulator) == ["GET", "DELETE", "GET"]
+    else:
+        assert done == f"Scheduled call {call_id} was cancelled."
+        assert sent(simulator) == ["GET", "DELETE", "GET", "DELETE"]
+    assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
+
+
+@pytest.mark.parametrize("body", PROXIES.values(), ids=PROXIES)
+def test_cancellation_that_a_proxy_swallows_is_reported(
+    simulator: VapiSimulator, quick_client: VapiClient, body: str
+) -> None:
+    call_id = simulator.add_call(status="scheduled")
+    simulator.faults.add(Fault(method="DELETE", status=200, body=body, effect=False, times=None))
+    done = hang_up(quick_client, call_id)
+    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert sent(simulator) == ["GET", "DELETE", "GET", "DELETE"]
+    with pytest.raises(VapiTransientError):
+        end_call(quick_client, call_id)
 
 
 @pytest.mark.parametrize(

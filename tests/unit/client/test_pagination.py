@@ -248,6 +248,76 @@ def test_equal_instants_in_a_capped_list_are_listed_once(api: requests_mock.Mock
         check(list(make_hook().list_calls(page_size=100)), server)
 
 
+def newest_first(rows: list[tuple[datetime, str]]) -> None:
+    """Put calls of one instant in the same order each time, as a database would."""
+    rows.sort(reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("cap", "same", "newer"),
+    [(100, 150, 3), (100, 150, 0), (50, 60, 3), (50, 60, 0), (10, 10, 3), (10, 10, 0), (10, 11, 3), (10, 11, 0)],
+)
+@pytest.mark.parametrize("page_size", [10, 50, 100, 1000])
+def test_instant_that_a_cap_may_cut_is_an_error(
+    api: requests_mock.Mocker, cap: int, same: int, newer: int, page_size: int
+) -> None:
+    """A page that is widened is as long as before where the server has a cap of its own."""
+    older = [ms(number) for number in range(5)]
+    instants = [*[ms(1000 + number) for number in range(newer)], *[ms(500)] * same, *older]
+    server = ListServer(api, instants, cap=cap, order=newest_first)
+    listed: list[Call] = []
+    calls = make_hook().list_calls(page_size=page_size)
+    if page_size < cap:
+        # No page is cut by the cap until the pages are widened to it.
+        assert_whole_or_error(calls, server)
+        return
+    error = failure(VapiTransientError, lambda: listed.extend(calls))
+    assert "GET /call cannot continue" in str(error)
+    assert stamp(ms(500))[:19] in str(error)
+    assert "set created_at_lt" in str(error)
+    assert (error.method, error.path) == ("GET", "/call")
+    assert len({call.id for call in listed}) == len(listed)
+    assert len(server.queries) < 15
+
+
+def test_advice_works_for_a_capped_list_too(api: requests_mock.Mocker) -> None:
+    server = ListServer(api, [*[ms(10)] * 60, ms(5), ms(0)], cap=50, order=newest_first)
+    with pytest.raises(VapiTransientError, match="set created_at_lt"):
+        list(make_hook().list_calls())
+    listed = [call.id for call in make_hook().list_calls(created_at_lt=ms(10))]
+    assert listed == [call_id for _, call_id in server.rows[-2:]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_capped_list_has_no_gap_above_its_oldest_instant(api: requests_mock.Mocker, seed: int) -> None:
+    chance = random.Random(seed)
+    random.seed(seed)
+    for _ in range(10):
+        cap = chance.randrange(2, 12)
+        instants = [ms(chance.choice([10, 20, 30])) for _ in range(chance.randrange(40))]
+        order = chance.choice([None, newest_first])
+        server = ListServer(api, [*instants, ms(0)], cap=cap, order=order)
+        assert_whole_or_error(make_hook().list_calls(page_size=chance.choice([cap, 100])), server)
+
+
+@pytest.mark.parametrize(("count", "page_size"), [(1, 1), (1, 100), (2, 2), (2, 100), (10, 10), (100, 100)])
+def test_list_within_one_instant_ends_after_one_probe(
+    api: requests_mock.Mocker, count: int, page_size: int
+) -> None:
+    server = ListServer(api, [ms(10)] * count, order=newest_first)
+    check(list(make_hook().list_calls(page_size=page_size, created_at_lt=ms(20))), server)
+    *_, last = server.queries
+    assert (last["limit"], last["createdatlt"]) == (["1"], [ms(10).isoformat().lower()])
+    assert sum(query["limit"] == ["1"] and "createdatle" not in query for query in server.queries[1:]) == 1
+    assert len(server.queries) == (3 if count < page_size else 4)
+
+
+def test_list_of_several_instants_needs_no_probe(api: requests_mock.Mocker) -> None:
+    server = ListServer(api, [ms(number * 10) for number in range(5)])
+    check(list(make_hook().list_calls(page_size=100)), server)
+    assert [query["limit"] for query in server.queries] == [["100"], ["100"]]
+
+
 @pytest.mark.parametrize("order", [list.reverse, random.shuffle, list.sort], ids=["reversed", "none", "old"])
 def test_full_page_out_of_order_is_an_error(
     api: requests_mock.Mocker, order: Callable[[list[Any]], None]
@@ -378,7 +448,6 @@ def test_any_list_is_listed_once_and_newest_first(api: requests_mock.Mocker, see
 def test_capped_list_of_different_instants_is_whole(api: requests_mock.Mocker, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(10):
-        # A page that one instant fills is not noticed where the server caps pages, which Vapi does not.
         instants = [ms(at) for at in chance.sample(range(0, 400, 2), chance.randrange(0, 60))]
         cap = chance.randrange(2, 20)
         server = ListServer(api, instants, cap=cap)

@@ -158,6 +158,47 @@ def test_what_is_not_a_plain_path_is_refused(api: requests_mock.Mocker, method: 
     assert not api.called
 
 
+BAD_QUERIES: dict[str, tuple[Any, str]] = {
+    "text": ("limit=1", "params must be a mapping; got str."),
+    "empty text": ("", "params must be a mapping; got str."),
+    "a lone surrogate": ("\ud800", "params must be a mapping; got str."),
+    "bytes": (b"limit=1", "params must be a mapping; got bytes."),
+    "pairs": ([("limit", 1)], "params must be a mapping; got list."),
+    "a list": ([1, 2], "params must be a mapping; got list."),
+    "an iterator": ((pair for pair in [("limit", 1)]), "params must be a mapping; got generator."),
+    "a number": (5, "params must be a mapping; got int."),
+    "zero": (0, "params must be a mapping; got int."),
+    "a boolean": (False, "params must be a mapping; got bool."),
+    "NaN": ({"limit": math.nan}, "cannot be written as JSON"),
+    "an instant": ({"at": datetime(2026, 8, 1, tzinfo=timezone.utc)}, "cannot be written as JSON"),
+    "an object": ({"x": object()}, "cannot be written as JSON"),
+    "a tuple as a key": ({(1, 2): "x"}, "cannot be written as JSON"),
+}
+
+
+@pytest.mark.parametrize(("params", "says"), BAD_QUERIES.values(), ids=BAD_QUERIES)
+@pytest.mark.parametrize("method", ["GET", *WRITES])
+def test_what_is_not_a_query_is_refused(
+    api: requests_mock.Mocker, naps: list[float], method: str, params: Any, says: str
+) -> None:
+    api.register_uri(requests_mock.ANY, requests_mock.ANY, json=[])
+    error = failure(VapiConfigurationError, lambda: make_client().run(method, "/assistant", params=params))
+    assert says in str(error)
+    assert str(error).endswith("Nothing was sent.")
+    assert (api.called, naps) == (False, [])
+
+
+@pytest.mark.parametrize("params", [{}, None, {"limit": 2}, {"a": ["x", "y"]}, {"a": None}], ids=repr)
+def test_query_may_be_any_mapping(api: requests_mock.Mocker, params: Any) -> None:
+    api.get(URL, json=[])
+    assert make_client().run("GET", "/assistant", params=params and MappingProxyType(params)) == []
+    expected = {name: value for name, value in (params or {}).items() if value is not None}
+    assert api.last_request.qs == {
+        name: [str(each) for each in (value if isinstance(value, list) else [value])]
+        for name, value in expected.items()
+    }
+
+
 @pytest.mark.parametrize("path", ["/call", "/CALL", "/Call", "/call/phone", "/call/web", "/call/x/y"])
 @pytest.mark.parametrize("method", ["POST", "post"])
 def test_placing_a_call_is_refused(api: requests_mock.Mocker, method: str, path: str) -> None:

@@ -328,6 +328,15 @@ def test_run_reports_a_lost_response_as_permanent(api: requests_mock.Mocker, hoo
     assert api.call_count == 1
 
 
+@pytest.mark.parametrize("params", ["limit=1", [("limit", 1)], 5, "\ud800"], ids=ascii)
+def test_run_refuses_a_query_that_is_not_a_mapping(
+    api: requests_mock.Mocker, hook: VapiHook, params: Any
+) -> None:
+    error = failure(VapiConfigurationError, lambda: hook.run("GET", "/assistant", params=params))
+    assert str(error) == f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
+    assert not api.called
+
+
 # The request of create_call.
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from vapi_provider.models.call import Call, over_limit_message
 
+LIMITS = ("concurrencyLimit", "remainingConcurrentCalls", "concurrencyBlocked")
+
 
 @pytest.mark.parametrize(
     ("limits", "blocked"),
@@ -30,7 +32,14 @@ from vapi_provider.models.call import Call, over_limit_message
 def test_call_is_blocked_only_if_vapi_says_so(limits: Any, blocked: bool) -> None:
     call = Call.model_validate({"id": "1", "subscriptionLimits": limits})
     assert call.is_concurrency_blocked is blocked
-    assert call.limits == (limits if isinstance(limits, dict) else None)
+    expected = {name: limits.get(name) for name in LIMITS} if isinstance(limits, dict) else None
+    assert call.limits == expected
+
+
+def test_limits_are_what_is_known_of_them_and_no_more() -> None:
+    known = {"concurrencyLimit": 10, "remainingConcurrentCalls": 2, "concurrencyBlocked": False}
+    limits = {**known, "note": "planted", "limits": {"deep": "planted"}}
+    assert Call.model_validate({"id": "1", "subscriptionLimits": limits}).limits == known
 
 
 SILENT = "Vapi does not report the limit (10 by default)"

@@ -283,6 +283,38 @@ def test_a_stopped_resumed_process_ends_the_call(model: AirflowModel) -> None:
     assert ended_by_us(model)
 
 
+# One operator that runs twice
+
+
+def runs_twice(model: AirflowModel, **arguments: Any) -> tuple[VapiCreateCallOperator, Slot, Slot]:
+    """Make one operator, and two runs that it calls the same person in."""
+    slots = [model.slot(model.run(run_id=f"run {number}"), **arguments) for number in (1, 2)]
+    for slot in slots:
+        slot.try_number = 1
+    return VapiCreateCallOperator(task_id="call", **slots[0].arguments), slots[0], slots[1]
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["waiting", "not-waiting"])
+def test_a_second_execution_returns_its_own_call(model: AirflowModel, wait: bool) -> None:
+    operator, first, second = runs_twice(model, wait_for_completion=wait)
+    summaries = [operator.execute(slot.context()) for slot in (first, second)]
+    assert [summary["id"] for summary in summaries] == [slot.xcoms["call_id"] for slot in (first, second)]
+    assert summaries[0]["id"] != summaries[1]["id"]
+    assert model.rings() == {NUMBER: 2}
+
+
+@pytest.mark.parametrize("point", ["sent.POST", "xcom.push", "send.GET", "sleep"])
+def test_a_stop_of_a_second_execution_ends_its_own_call(model: AirflowModel, point: str) -> None:
+    operator, first, second = runs_twice(model, wait_for_completion=True, hang_up_on_kill=True)
+    call_id = operator.execute(first.context())["id"]
+    model.simulator.timeline = LIVE
+    during(model, point, operator.on_kill)
+    summary = operator.execute(second.context())
+    assert summary["id"] == second.xcoms["call_id"] != call_id
+    assert model.simulator.get_call(summary["id"])["endedReason"] == "manually-canceled"
+    assert model.simulator.get_call(call_id)["endedReason"] == "customer-ended-call"
+
+
 # A task that is stopped while it places the call
 
 
@@ -495,6 +527,38 @@ def test_a_task_that_cannot_end_the_call_still_times_out(
     with pytest.raises(AirflowSensorTimeout, match="The last error was"):
         wait_out(slot)
     assert "could not be ended and may go on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("timeout", AirflowSensorTimeout), ("execution_timeout", AirflowTaskTimeout)],
+)
+@pytest.mark.parametrize("reports", [True, False], ids=["trigger-reports", "no-report"])
+def test_a_task_without_its_connection_still_times_out(
+    model: AirflowModel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: str,
+    expected: type[BaseException],
+    reports: bool,
+) -> None:
+    """The connection was there when the call was placed."""
+    model.simulator.timeline = LIVE
+    arguments: dict[str, Any] = {"hang_up_on_timeout": True, "timeout": 300, limit: timedelta(seconds=60)}
+    slot = model.slot(deferrable=True, wait_for_completion=True, **arguments)
+    deferred = deferral(slot)
+    model.pass_time(61)
+    monkeypatch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
+    call_id = deferred.trigger.call_id
+    with pytest.raises(expected, match=rf"Call {call_id} had not ended after .* \({limit}=60\)") as failure:
+        if reports:
+            resume(slot, deferred, reported("timeout", call_id))
+        else:
+            slot.resume(*BACKSTOP)
+    assert type(failure.value) is expected
+    assert f"Call {call_id} could not be ended and may go on." in caplog.text
+    assert "AIRFLOW_CONN_VAPI_DEFAULT" in caplog.text
+    assert not ended_by_us(model)
 
 
 def test_a_call_is_hung_up_if_no_trigger_reported_in_time(model: AirflowModel) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -21,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowTaskTimeout,
     BaseSensorOperator,
+    TaskDeferred,
 )
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
@@ -323,6 +325,79 @@ def test_a_connection_that_cannot_be_read_for_a_while_is_waited_out(
     assert resume(slot, again, reported("done", again.trigger.call_id))["status"] == "ended"
 
 
+# A 404 right after a slow placement
+
+
+def slow_post(model: AirflowModel, seconds: float, *, hidden: int = 0) -> None:
+    """Let the response to POST take so long, and hide the call from the first reads."""
+
+    def at(point: str) -> None:
+        if point == "sent.POST":
+            model.at = lambda _point: None
+            model.pass_time(seconds)
+            if hidden:
+                hide(model, times=hidden)
+
+    model.at = at
+
+
+def hide(model: AirflowModel, times: int = 1) -> None:
+    (call_id,) = model.simulator.calls
+    model.simulator.faults.add(Fault(method="GET", path=f"/call/{call_id}", status=404, times=times))
+
+
+@pytest.mark.parametrize(("posting", "later"), [(0, 29), (10, 21), (26, 5), (29, 2), (29, 29)])
+def test_a_404_within_30_s_of_the_response_is_waited_out(
+    model: AirflowModel, posting: float, later: float
+) -> None:
+    model.simulator.timeline = Timeline(ended=None)
+    slow_post(model, posting)
+    slot = model.slot()
+    deferred = deferral(slot)
+    model.pass_time(later)
+    hide(model)
+    again = resume(slot, deferred, reported("error", deferred.trigger.call_id))
+    assert isinstance(again, Deferral)
+    assert again.trigger.end_time == deferred.trigger.end_time
+
+
+@pytest.mark.parametrize("posting", [0, 26])
+def test_a_404_from_30_s_after_the_response_on_is_permanent(model: AirflowModel, posting: float) -> None:
+    slow_post(model, posting)
+    slot = model.slot()
+    deferred = deferral(slot)
+    model.pass_time(30)
+    hide(model)
+    with pytest.raises(VapiCallNotFoundError):
+        resume(slot, deferred, reported("done", deferred.trigger.call_id))
+
+
+def test_a_404_after_a_slow_placement_is_waited_out_in_poke_mode(model: AirflowModel) -> None:
+    """The pokes come 26 and 31 s after the request was sent, 0 and 5 s after its response."""
+    slow_post(model, 26, hidden=2)
+    slot = model.slot(poll_interval=5)
+    assert wait_out(slot)["outcome"] == "completed"
+    model.assert_rang_once(slot)
+
+
+# The organization's limits
+
+LIMITS = {"concurrencyLimit": 10, "remainingConcurrentCalls": 4, "concurrencyBlocked": False}
+
+
+def test_only_known_limits_get_into_the_state_of_the_wait(model: AirflowModel) -> None:
+    """Everything else that Vapi sends beside them could be content."""
+    body = {"id": OTHER_ID, "status": "queued", "subscriptionLimits": {**LIMITS, "note": "planted-note"}}
+    faults = model.simulator.faults
+    faults.add(Fault(method="POST", path="/call", status=201, body=json.dumps(body)))
+    faults.add(Fault(method="GET", path=f"/call/{OTHER_ID}", body=json.dumps(body), times=None))
+    slot = model.slot()
+    deferral(slot)
+    kept = json.loads(slot.stored["wait"]) if model.has_store else slot.xcoms["wait"]
+    assert kept["limits"] == LIMITS
+    assert "planted" not in json.dumps([slot.xcoms, slot.stored])
+
+
 # What is left to the triggerer
 
 
@@ -481,6 +556,77 @@ def test_execution_timeout_of_a_retry_counts_anew(model: AirflowModel) -> None:
     deferral(slot)
     model.pass_time(1000)
     assert deferral(slot).trigger.end_time == model.now + 100
+
+
+# The same object before and after the deferral, as in dag.test()
+
+
+def waiting_task(kind: str, model: AirflowModel, **arguments: Any) -> tuple[Any, Slot]:
+    """Make one operator or sensor for all processes of a try, and its slot."""
+    slot = model.slot(task_id="call" if kind == "operator" else "wait")
+    slot.try_number = 1
+    if kind == "operator":
+        own: Any = {**slot.arguments, "wait_for_completion": True}
+        return VapiCreateCallOperator(task_id="call", deferrable=True, **{**own, **arguments}), slot
+    call_id = begin(model.slot(task_id="other"))["id"]
+    return VapiCallSensor(task_id="wait", call_id=call_id, deferrable=True, **arguments), slot
+
+
+def defer_and_resume(model: AirflowModel, task: Any, slot: Slot, process: Callable[[Any], Any]) -> Any:
+    with pytest.raises(TaskDeferred) as caught:
+        process(task).execute(slot.context())
+    model.pass_time(100)
+    event = {"event": reported("done", caught.value.trigger.call_id)}  # type: ignore[attr-defined]
+    return process(task).resume_execution(caught.value.method_name, event, slot.context())
+
+
+PROCESSES: dict[str, Callable[[Any], Any]] = {
+    "same": lambda task: task,
+    "prepared": lambda task: task.prepare_for_execution(),
+    "copied": copy.deepcopy,
+}
+kinds = pytest.mark.parametrize("kind", ["operator", "sensor"])
+processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+
+
+@kinds
+@processes
+def test_an_iterator_as_fail_on_counts_after_the_deferral(
+    model: AirflowModel, kind: str, process: Callable[[Any], Any]
+) -> None:
+    fail_on = (outcome for outcome in ["completed", "failed"])
+    task, slot = waiting_task(kind, model, fail_on=fail_on)
+    with pytest.raises(VapiCallFailedError, match="customer-ended-call"):
+        defer_and_resume(model, task, slot, process)
+
+
+@kinds
+@processes
+def test_an_iterator_as_include_counts_after_the_deferral(
+    model: AirflowModel, kind: str, process: Callable[[Any], Any]
+) -> None:
+    task, slot = waiting_task(kind, model, include=iter(["transcript", "customer"]))
+    summary = defer_and_resume(model, task, slot, process)
+    assert summary["transcript"]
+    assert summary["customer"]["number"] == NUMBER
+
+
+@kinds
+@pytest.mark.parametrize("name", ["fail_on", "include"])
+def test_an_iterator_is_kept_as_its_values(model: AirflowModel, kind: str, name: str) -> None:
+    values = {"fail_on": ["no_answer", "failed"], "include": ["transcript"]}[name]
+    task, _ = waiting_task(kind, model, **{name: (value for value in values)})
+    for each in (task, task, copy.deepcopy(task)):
+        assert list(getattr(each, name)) == values
+
+
+@kinds
+@pytest.mark.parametrize("value", [["failed"], "failed", None, {"failed"}], ids=repr)
+def test_anything_but_an_iterator_is_kept_as_it_is(model: AirflowModel, kind: str, value: Any) -> None:
+    """A template or an error message shows what the DAG has."""
+    task, _ = waiting_task(kind, model, fail_on=value, include=value)
+    assert task.fail_on is value
+    assert task.include is value
 
 
 # The try after it

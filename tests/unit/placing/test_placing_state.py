@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_model import ASSISTANT_ID, PHONE_NUMBER_ID
 from placing_helpers import sent_body
 from ways import kill_at
 
@@ -177,6 +178,75 @@ def test_an_unknown_time_of_sending_may_be_any(model: AirflowModel, is_sent: boo
     assert model.posts() == 1
     # A request may be under way up to now, so that a call that is not there is waited for.
     assert model.now - began_at == (0 if is_sent else 65)
+    model.assert_rang_once(slot)
+
+
+ODD_FIELDS: dict[str, dict[str, Any]] = {
+    f"{name} {value!r}": {name: value}
+    for name, values in {
+        "token": [None, 5, True, ["x"], {"a": 1}],
+        "at": ["2026-01-01T00:00:00Z", "", [1], {"a": 1}],
+        "state": [["placed"], {"a": 1}],
+        "person": [None, 7, ["x"]],
+        "clear_number": [None, "0", [0]],
+        "call_id": [5, True, ["x"], {"id": "x"}],
+        "assistant_id": [5, ["x"]],
+        "phone_number_id": [5, {"a": 1}],
+    }.items()
+    for value in values
+}
+EACH_ODD_FIELD = pytest.mark.parametrize("fields", ODD_FIELDS.values(), ids=ODD_FIELDS)
+ODD_RECORDS: list[Any] = [["x"], [], "x", "placed", 7, 0, True, [{"state": "placed"}]]
+
+
+def call_a_stranger(model: AirflowModel) -> str:
+    """Place a call without a token, as a person does."""
+    request = {
+        "assistantId": ASSISTANT_ID,
+        "phoneNumberId": PHONE_NUMBER_ID,
+        "customer": {"number": "+12025550188"},
+    }
+    return VapiHook().create_call(request).id
+
+
+@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
+@EACH_ODD_FIELD
+def test_an_odd_value_is_as_good_as_none(model: AirflowModel, fields: dict[str, Any], point: str) -> None:
+    stranger = call_a_stranger(model)
+    slot = model.slot()
+    kill_at(model, slot, point)
+    change_record(slot, **fields)
+    slot.attempt()
+    assert slot.xcoms["call_id"] != stranger
+    # And the stranger's.
+    assert model.posts() == 2
+    model.assert_rang_once(slot)
+
+
+@EACH_ODD_FIELD
+@pytest.mark.parametrize("state", ["sending", "placed", None])
+def test_a_record_of_odd_values_adopts_no_stranger(
+    model: AirflowModel, fields: dict[str, Any], state: str | None
+) -> None:
+    stranger = call_a_stranger(model)
+    slot = model.slot()
+    slot.try_number = 1
+    slot.stored["placing"] = json.dumps({"state": state, "at": None, **fields})
+    slot.attempt()
+    assert slot.xcoms["call_id"] != stranger
+    model.assert_rang_once(slot)
+
+
+@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
+@pytest.mark.parametrize("record", ODD_RECORDS, ids=repr)
+def test_a_record_that_is_not_a_mapping_is_none(model: AirflowModel, record: Any, point: str) -> None:
+    stranger = call_a_stranger(model)
+    slot = model.slot()
+    kill_at(model, slot, point)
+    slot.stored["placing"] = json.dumps(record)
+    slot.attempt()
+    assert slot.xcoms["call_id"] != stranger
+    assert model.posts() == 2
     model.assert_rang_once(slot)
 
 
