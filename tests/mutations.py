@@ -489,7 +489,11 @@ def run(name: str) -> tuple[bool, float, str]:
     lines = done.stdout.splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), "\n".join(lines[-5:]))
     # 1 means that a test failed; anything else that none ran as it should.
-    return done.returncode == 1 and failed.startswith("FAILED"), time.monotonic() - began_at, failed
+    return (
+        done.returncode == 1 and failed.startswith(("FAILED", "ERROR")),
+        time.monotonic() - began_at,
+        failed,
+    )
 
 
 def main(names: list[str]) -> int:

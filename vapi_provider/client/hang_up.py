@@ -52,8 +52,7 @@ def end_call(client: VapiClient, call_id: str) -> str:
     """
     End a call: hang up a live one, cancel a scheduled one, leave one that ended.
 
-    After a transient failure the call is read again and the decision made anew, once: what the first try did is not
-    done twice.
+    After a transient failure the call is read and the decision made anew, once, so that nothing is done twice.
 
     :raises VapiConfigurationError: when the id is unusable; nothing is sent then
     :raises VapiCallNotFoundError: when there is no such call

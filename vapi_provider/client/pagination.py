@@ -19,8 +19,8 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
     """
     Yield every call of a list that can only be bounded by ``createdAt``.
 
-    Each page begins where the one before ended, with an overlap, and duplicates are dropped by id. The server may
-    return fewer calls than requested, so the last page is the one that is not full and brings nothing new.
+    Each page begins where the one before ended, with an overlap, and duplicates are dropped by id. The last page is the
+    one that is not full and brings nothing new: a server may return fewer calls than requested.
 
     :raises VapiTransientError: when calls could be missed: more of them share one instant than fit on a page, or the
         list is not sorted

@@ -255,7 +255,16 @@ def newest_first(rows: list[tuple[datetime, str]]) -> None:
 
 @pytest.mark.parametrize(
     ("cap", "same", "newer"),
-    [(100, 150, 3), (100, 150, 0), (50, 60, 3), (50, 60, 0), (10, 10, 3), (10, 10, 0), (10, 11, 3), (10, 11, 0)],
+    [
+        (100, 150, 3),
+        (100, 150, 0),
+        (50, 60, 3),
+        (50, 60, 0),
+        (10, 10, 3),
+        (10, 10, 0),
+        (10, 11, 3),
+        (10, 11, 0),
+    ],
 )
 @pytest.mark.parametrize("page_size", [10, 50, 100, 1000])
 def test_instant_that_a_cap_may_cut_is_an_error(
