@@ -81,7 +81,7 @@ class _Pager(Generic[ViewT]):
         if is_about_order:
             if {call.id for call in rows} - self._last_ids:
                 raise self._unsorted()
-        elif any(call.id not in self._seen for call in rows):
+        elif any(self._oldest and call.created_at and call.created_at < self._oldest for call in rows):
             raise self._stuck()
         else:
             self.is_done = True

@@ -20,6 +20,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 if TYPE_CHECKING:
     import requests_mock
 
+SAID = "what the customer said"
 HTML = "<html><head><title>Something in between</title></head></html>"
 LOST: dict[str, dict[str, Any]] = {
     "502": {"status": 502},
@@ -197,12 +198,12 @@ def test_call_is_deleted_again_only_if_it_took_place(
 
 
 @pytest.mark.parametrize(
-    "given", [f" {CALL_ID.upper()}\n", {**CALL, "transcript": "hush-hush"}], ids=["text", "summary"]
+    "given", [f" {CALL_ID.upper()}\n", {**CALL, "transcript": SAID}], ids=["text", "summary"]
 )
 def test_error_shows_nothing_but_the_id(api: requests_mock.Mocker, given: Any) -> None:
     api.delete(CALL_URL, status_code=502)
     api.get(CALL_URL, json={**CALL, "endedReason": "call-deleted"})
-    error = failure(VapiTransientError, lambda: make_client().erase_call(given), secret="hush-hush")
+    error = failure(VapiTransientError, lambda: make_client().erase_call(given), secret=SAID)
     assert str(error).startswith(f"Call {CALL_ID} is cancelled;")
 
 

@@ -550,11 +550,9 @@ def test_a_task_without_its_connection_still_times_out(
     model.pass_time(61)
     monkeypatch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
     call_id = deferred.trigger.call_id
+    process = deferred.method, {"event": reported("timeout", call_id)}
     with pytest.raises(expected, match=rf"Call {call_id} had not ended after .* \({limit}=60\)") as failure:
-        if reports:
-            resume(slot, deferred, reported("timeout", call_id))
-        else:
-            slot.resume(*BACKSTOP)
+        slot.resume(*(process if reports else BACKSTOP))
     assert type(failure.value) is expected
     assert f"Call {call_id} could not be ended and may go on." in caplog.text
     assert "AIRFLOW_CONN_VAPI_DEFAULT" in caplog.text

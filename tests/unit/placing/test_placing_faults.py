@@ -8,6 +8,7 @@ The judge is always the simulator's count of rings, and that the XCom ``call_id`
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +16,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from airflow_model import NUMBER, AirflowModel, Killed, Slot
+import requests
+from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel, Killed, Slot
 from ways import FIRST, SECOND, Way, at_nth, ignore, kill_at, once_at
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
@@ -808,6 +810,64 @@ def test_the_list_is_full_of_others(model: AirflowModel) -> None:
     slot = model.slot()
     lose_response(model, effect=False)
     slot.until_done()
+    model.assert_rang_once(slot)
+
+
+def cap_pages(monkeypatch: pytest.MonkeyPatch, cap: int) -> None:
+    """Let the list return fewer calls than were requested, as a server with a cap of its own does."""
+    send = requests.adapters.HTTPAdapter.send
+
+    def capped(adapter: Any, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        url = str(request.url)
+        request.url = re.sub(r"\blimit=(\d+)", lambda limit: f"limit={min(cap, int(limit[1]))}", url)
+        return send(adapter, request, *args, **kwargs)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", capped)
+
+
+def add_others(model: AirflowModel, count: int, *, seconds_apart: float = 0) -> None:
+    """Let others call, all in one instant or one after another."""
+    for number in range(count):
+        model.pass_time(seconds_apart)
+        model.simulator.add_call(
+            status="ended",
+            body={
+                "assistantId": ASSISTANT_ID,
+                "phoneNumberId": PHONE_NUMBER_ID,
+                "customer": {"number": f"+1202555{number:04}"},
+            },
+        )
+
+
+@pytest.mark.parametrize(("cap", "others"), [(100, 101), (100, 150), (50, 60), (10, 10), (10, 11)])
+def test_a_capped_list_that_may_hide_the_call_places_none(model: AirflowModel, cap: int, others: int) -> None:
+    """More calls of one instant than a page holds are listed before it."""
+    slot = model.slot()
+    kill_at(model, slot, "sent.POST")
+    model.pass_time(100)
+    add_others(model, others)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        cap_pages(monkeypatch, cap)
+        for _ in range(3):
+            with pytest.raises(VapiTransientError, match="the list of calls cannot be read"):
+                slot.attempt()
+            model.pass_time(300)
+    assert model.posts() == 1
+    slot.attempt()
+    assert model.posts() == 1
+    model.assert_rang_once(slot)
+
+
+@pytest.mark.parametrize("cap", [2, 10, 50, 100])
+def test_a_capped_list_is_searched_to_its_end(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch, cap: int
+) -> None:
+    slot = model.slot()
+    kill_at(model, slot, "sent.POST")
+    add_others(model, 120, seconds_apart=1)
+    cap_pages(monkeypatch, cap)
+    slot.attempt()
+    assert model.posts() == 1
     model.assert_rang_once(slot)
 
 
