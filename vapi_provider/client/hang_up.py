@@ -150,8 +150,8 @@ def _is_trusted(url: str, base_url: str) -> bool:
     try:
         target, base = urlsplit(url), urlsplit(base_url)
         host = (target.hostname or "").lower()
-        if not re.fullmatch(r"[a-z0-9.:-]+", host):
-            # Such as a backslash, where requests ends the host and urllib does not.
+        if not url.isprintable() or not re.fullmatch(r"[a-z0-9.:-]+", host):
+            # Such as a backslash or a tab, where requests and urllib disagree on the host.
             return False
         if target.scheme == "http":
             # As for the key: in the clear only to this machine, where the API is itself a simulator.
