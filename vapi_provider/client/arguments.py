@@ -182,7 +182,7 @@ def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
         raise VapiConfigurationError(
             f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
         )
-    _check_json(params, f"The query for {verb} {path}")
+    _check_json(params and dict(params), f"The query for {verb} {path}")
     _check_json(json_body, f"The body for {verb} {path}")
     return verb
 

@@ -119,7 +119,8 @@ class VapiClient:
         if not call.is_terminal:
             raise lost
         if call.outcome in (CallOutcome.CANCELLED, CallOutcome.UNKNOWN) or not call.has_ended:
-            raise VapiTransientError(f"Call {call_id} is cancelled; delete it again to erase its data.")
+            text = f"Call {call.id} may have been cancelled only now; delete it again to erase its data."
+            raise VapiTransientError(text, method="DELETE", path=lost.path)
         # It took place, so it had ended before, and this DELETE can only erase.
         with suppress(VapiCallNotFoundError):
             self.delete_call(call_id)

@@ -54,7 +54,6 @@ def end_call(client: VapiClient, call_id: str) -> str:
 
     After a transient failure the call is read and the decision made anew, once, so that nothing is done twice.
 
-    :raises VapiConfigurationError: when the id is unusable; nothing is sent then
     :raises VapiCallNotFoundError: when there is no such call
     :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
     :raises VapiTransientError: for a transient failure; the call may go on

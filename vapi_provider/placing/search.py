@@ -78,7 +78,7 @@ class CallSearch:
             # By Vapi's clock; a long list would take too long again.
             oldest = self._newest - timedelta(seconds=LIST_LAG_SECONDS)
         elif since is not None:
-            oldest = datetime.fromtimestamp(since, timezone.utc) - CLOCK_DIFFERENCE
+            oldest = datetime.fromtimestamp(max(0.0, since), timezone.utc) - CLOCK_DIFFERENCE
         result = search_calls(
             self._client,
             state.token,

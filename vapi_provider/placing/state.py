@@ -90,7 +90,11 @@ def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementSt
         "state": str,
     }
     kinds |= dict.fromkeys(("call_id", "assistant_id", "phone_number_id"), (str, type(None)))
-    known = {name: value for name, value in recorded.items() if isinstance(value, kinds.get(name, ()))}
+    known = {
+        name: value
+        for name, value in recorded.items()
+        if isinstance(value, kinds.get(name, ())) and value != ""
+    }
     state = next((each for each in Recorded if each.value == known.get("state")), None)
     if state is None or (state is Recorded.PLACED and not known.get("call_id")):
         # The request may have been sent.
