@@ -178,12 +178,12 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
 
 @pytest.fixture(scope="session")
 def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
-    """Run a DAG of the folder ``dags`` to its end: ``run_dag(dag_id, **configuration)``."""
+    """Run a DAG of the folder ``dags`` to its end: ``run_dag(dag or dag_id, **configuration)``."""
     sleep = time.sleep
 
-    def run(dag_id: str, /, **conf: Any) -> DagRun:
+    def run(which: Any, /, **conf: Any) -> DagRun:
         dag_module.failures.clear()
-        dag = next(dag for dag in dag_module.dags if dag.dag_id == dag_id)
+        dag = next(dag for dag in dag_module.dags if dag.dag_id == which) if isinstance(which, str) else which
         with pytest.MonkeyPatch.context() as patch:
             # ``dag.test()`` checks once a second whether a task can go on.
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))

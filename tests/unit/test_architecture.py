@@ -21,7 +21,7 @@ ALLOWED: dict[str, str] = {
     "sensors": "waiting rendering links models exceptions",
     "placing": "waiting client models exceptions",
     "waiting": "rendering links triggers hooks client models exceptions",
-    "rendering": "",
+    "rendering": "exceptions",
     "links": "",
     "triggers": "polling client connection models exceptions",
     "polling": "client connection models exceptions",

@@ -175,3 +175,92 @@ def test_task_is_rendered_anew_for_each_try() -> None:
         running.render_template_fields(context, dag.get_template_env())
         assert running.call_id == CALL_ID
     assert isinstance(parsed.call_id, Later)
+
+
+def place(**arguments: Any) -> Callable[[], VapiCreateCallOperator]:
+    request: dict[str, Any] = {
+        "assistant_id": "0198a3f0-0000-7000-8000-000000000002",
+        "phone_number_id": "0198a3f0-0000-7000-8000-000000000003",
+        "customer": {"number": "+12025550143"},
+        **arguments,
+    }
+    return lambda: VapiCreateCallOperator(task_id="task", **request)
+
+
+def says(text: Any) -> dict[str, Any]:
+    return {"assistant_overrides": {"variableValues": {"first_name": text}}}
+
+
+NO_VALUE = {
+    "None": "{{ name }}",
+    "None in a text": "Hello {{ name }}!",
+    "undefined": "{{ nobody }}",
+    "undefined in a text": "Hello {{ nobody }}!",
+    "attribute of undefined": "Hello {{ nobody.name }}!",
+    "text of None": "{{ name | string }}",
+    "empty": "{{ '' }}",
+    "blank": "{% if name %}{{ name }}{% endif %} ",
+}
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize("template", NO_VALUE.values(), ids=NO_VALUE)
+def test_template_without_a_value_is_refused_by_its_place(template: str, native: bool) -> None:
+    task = render(place(**says(template)), native=native, name=None)
+    with pytest.raises(
+        VapiConfigurationError, match=r"^assistant_overrides\.variableValues\.first_name: .*Nothing was"
+    ):
+        task.execute({})
+
+
+PLACES: dict[str, dict[str, Any]] = {
+    "customer.name": {"customer": {"number": "+12025550143", "name": "{{ name }}"}},
+    "customer.assistant_overrides.variableValues.x": {
+        "customer": {"number": "+12025550143", "assistant_overrides": {"variableValues": {"x": "{{ name }}"}}}
+    },
+    "name": {"name": "{{ name }}"},
+    "phone_number_id": {"phone_number_id": "{{ name }}"},
+    "schedule_plan.earliest_at": {"schedule_plan": {"earliest_at": "{{ name }}"}},
+    "extra_body.metadata.list[1]": {"extra_body": {"metadata": {"list": ["a", "{{ name }}"]}}},
+    "name, assistant_overrides.variableValues.first_name": {"name": "{{ name }}", **says("{{ name }}")},
+}
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize("where", PLACES)
+def test_place_of_a_missing_value_is_named(where: str, native: bool) -> None:
+    task = render(place(**PLACES[where]), native=native, name=None)
+    with pytest.raises(VapiConfigurationError) as refusal:
+        task.execute({})
+    assert str(refusal.value).partition(":")[0] == where
+
+
+def test_update_refuses_a_name_without_a_value() -> None:
+    task = render(
+        lambda: VapiUpdateCallOperator(task_id="task", call_id=CALL_ID, name="{{ name }}"), name=None
+    )
+    with pytest.raises(VapiConfigurationError, match=r"^name: a template"):
+        task.execute({})
+
+
+@pytest.mark.parametrize("name", ["None", "{{ name }}", "{brace}", "100 %", " "])
+def test_data_is_taken_as_it_is(name: str) -> None:
+    person = {"number": "+12025550143", "name": name}
+    task = render(place(customer=Later(person), **says(Later(name))))
+    assert task.rendered_fields["customer"] == person
+    assert task.rendered_fields["assistant_overrides"] == says(name)["assistant_overrides"]
+    task.refuse_missing("customer", "assistant_overrides")
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+def test_literals_without_a_template_stay_text(native: bool) -> None:
+    person = {"number": "+12025550143", "name": "None", "external_id": "007"}
+    task = render(place(customer=person), native=native)
+    assert task.rendered_fields["customer"] == person
+    task.refuse_missing("customer")
+
+
+def test_missing_part_with_a_default_is_rendered() -> None:
+    task = render(place(**says("Hello {{ name or 'there' }}{{ title or '' }}")), name=None, title=None)
+    assert task.rendered_fields["assistant_overrides"] == says("Hello there")["assistant_overrides"]
+    task.refuse_missing("assistant_overrides")

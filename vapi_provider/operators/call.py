@@ -77,6 +77,7 @@ class VapiUpdateCallOperator(RendersFields):
         from vapi_provider.hooks.vapi import VapiHook
 
         call_id = check_call_id(self.call_id)
+        self.refuse_missing("name")
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
         # A name that is not a string is refused by the hook.
@@ -185,20 +186,19 @@ class VapiCreateCallOperator(WaitsForCall):
         self.include = as_given(include)
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
-        # Airflow passes the merged default_args of the DAG and its task groups.
-        self._refuse_misuse(kwargs.get("default_args") or {})
+        self._refuse_misuse()
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self._stop = StopFlag()
         self._wait_call_id: str | None = None
         self._placement: CallPlacement | None = None
 
-    def _refuse_misuse(self, default_args: Mapping[str, Any]) -> None:
+    def _refuse_misuse(self) -> None:
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.placing.request import find_misuse
 
         misuse = find_misuse(vars(self))
-        useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
+        useless = [] if self.wait_for_completion else useless_without_wait(self, self._default_args)
         if misuse is None and useless:
             verb = "has" if len(useless) == 1 else "have"
             misuse = f"{' and '.join(useless)} {verb} no effect with wait_for_completion=False"
@@ -236,6 +236,7 @@ class VapiCreateCallOperator(WaitsForCall):
         try_started_at, self._wait_call_id = time.time(), None
         include = check_include(self.include)
         policy = self._wait_policy() if self.wait_for_completion else None
+        self.refuse_missing(*_TALKERS, *_CALL)
         request = build_request({**vars(self), **self.rendered_fields})
         self._hook = VapiHook(self.vapi_conn_id)
         self._placement = CallPlacement(context, request, self._hook.client, self.log, self._stop)

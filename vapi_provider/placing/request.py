@@ -176,7 +176,7 @@ def _person(customer: Mapping[str, Any], customer_id: Any) -> str:
 
 
 def _check_text(parameter: str, value: Any) -> str:
-    if not isinstance(value, str) or value.strip() in ("", "None"):
+    if not isinstance(value, str) or not value.strip():
         shown = repr(value[:50]) if isinstance(value, str) else type(value).__name__
         raise _refuse(f"{parameter} must be a string that is not empty; got {shown}")
     return value.strip()
@@ -242,8 +242,6 @@ def _check_customer_text(name: str, value: Any, longest: int) -> str | None:
         hint = " (render_template_as_native_obj makes numbers of digits)" * isinstance(value, int)
         raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}{hint}")
     text = value.strip()
-    if text == "None":
-        raise _refuse(f"customer's {name} is 'None', which is what a template makes of a None")
     if len(text) > longest:
         raise _refuse(f"customer's {name} has {len(text)} characters; Vapi accepts at most {longest}")
     return text
