@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
-    from vapi_provider.exceptions import VapiConfigurationError
+    from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFoundError
 
 CONN_TYPE = "vapi"
 HOOK_NAME = "Vapi"
@@ -21,9 +22,6 @@ HOOK_NAME = "Vapi"
 DEFAULT_BASE_URL = "https://api.vapi.ai"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_RETRIES = 4
-
-KEYS_PAGE = "https://dashboard.vapi.ai/org/api-keys"
-"""Where the private API key is shown."""
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "port", "login"],
@@ -60,6 +58,7 @@ class VapiSettings:
     """
     A checked connection.
 
+    :param conn_id: the connection's id
     :param label: how messages name the connection
     :param base_url: the API's base URL, without a trailing slash
     :param api_key: the private API key; not part of the repr
@@ -68,6 +67,7 @@ class VapiSettings:
     :param max_response_bytes: the most bytes that are read of a response
     """
 
+    conn_id: str
     label: str
     base_url: str
     api_key: str = field(repr=False)
@@ -92,12 +92,24 @@ class VapiSettings:
 
     def dashboard_url(self, call_id: str) -> str:
         """Return the web page of a call: in the dashboard of the API's region, or the simulator's own."""
-        host = urlsplit(self.base_url).hostname or ""
-        if is_loopback(host):
+        if is_loopback(urlsplit(self.base_url).hostname or ""):
             return f"{self.base_url}/calls/{call_id}"
-        region = host.removeprefix("api") if host.startswith("api.") else ""
-        domain = region if region.endswith(_VAPI_DOMAIN) else _VAPI_DOMAIN
-        return f"https://dashboard{domain}/calls/{call_id}"
+        return f"{_dashboard(self.base_url)}/calls/{call_id}"
+
+    @property
+    def keys_page(self) -> str:
+        """The page of the dashboard, in the API's region, that shows the private API key."""
+        return _keys_page(self.base_url)
+
+
+def _dashboard(base_url: str) -> str:
+    host = urlsplit(base_url).hostname or ""
+    region = host.removeprefix("api") if host.startswith("api.") else ""
+    return f"https://dashboard{region if region.endswith(_VAPI_DOMAIN) else _VAPI_DOMAIN}"
+
+
+def _keys_page(base_url: str) -> str:
+    return f"{_dashboard(base_url)}/org/api-keys"
 
 
 def read_settings(conn: Connection) -> VapiSettings:
@@ -110,12 +122,49 @@ def read_settings(conn: Connection) -> VapiSettings:
     """
     parser = _ConnectionParser(conn)
     return VapiSettings(
+        conn_id=parser.conn_id,
         label=f"connection {parser.conn_id!r}",
         base_url=parser.base_url(),
         api_key=parser.api_key(),
         timeout=parser.number("timeout", DEFAULT_TIMEOUT),
         max_retries=int(parser.number("max_retries", DEFAULT_MAX_RETRIES)),
     )
+
+
+def missing_connection(conn_id: str) -> VapiConnectionNotFoundError:
+    """Build the error for a connection that Airflow does not find."""
+    from vapi_provider.exceptions import VapiConnectionNotFoundError
+
+    problem = variable_problem(conn_id)
+    advice = f"Create it on Airflow's Connections page (type {HOOK_NAME}), or set {_variable(conn_id)} to JSON or a URI."
+    return VapiConnectionNotFoundError(
+        f"Airflow finds no connection {conn_id!r}{f': {problem}' if problem else f'. {advice}'} Nothing was sent."
+    )
+
+
+def variable_problem(conn_id: str) -> str | None:
+    """Say why Airflow cannot read a connection from its environment variable, without the text; None if it is not set."""
+    name = _variable(conn_id)
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    if not text.startswith("{"):
+        return (
+            f"{name} is set, but neither to a JSON object nor to a valid URI such as vapi://:KEY@api.vapi.ai."
+        )
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"{name} is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno})."
+    except ValueError:
+        return f"{name} is not valid JSON."
+    return (
+        f"{name} is JSON, but not of a connection; its fields are conn_type, password, host, port and extra."
+    )
+
+
+def _variable(conn_id: str) -> str:
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
 def is_loopback(host: str) -> bool:
@@ -161,7 +210,10 @@ class _ConnectionParser:
     def api_key(self) -> str:
         key = (self.conn.password or "").strip()
         problem = None
-        if not key:
+        if not key and not self.conn.conn_type and _variable(self.conn_id) in os.environ:
+            # Airflow makes a connection without any fields of a text such as the bare key.
+            problem = f"is empty ({_variable(self.conn_id)} must be a JSON object or a URI such as vapi://:KEY@api.vapi.ai)"
+        elif not key:
             problem = "is empty"
         elif set(key) == {"*"}:
             problem = "holds the mask that Airflow shows in place of the key"
@@ -170,7 +222,8 @@ class _ConnectionParser:
         elif not (key.isascii() and key.isprintable()) or " " in key:
             problem = "contains white space or characters that do not occur in a key"
         if problem is not None:
-            raise self._error("password (API key)", f"{problem}. Enter the private key from {KEYS_PAGE}")
+            page = _keys_page(self.base_url())
+            raise self._error("password (API key)", f"{problem}. Enter the private key from {page}")
         return key
 
     def base_url(self) -> str:

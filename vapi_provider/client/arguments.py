@@ -25,8 +25,15 @@ _RENDERED_NOTHING = "None"
 
 
 def _shown(value: Any) -> str:
-    """Show a bad value so that its kind is recognised, and no more of it."""
+    """Show a bad value so that it is recognised; not for what can be personal, such as a phone number in place of an id."""
     return f"{str(value)[:50]!r} ({type(value).__name__})"
+
+
+def show_kind(value: Any) -> str:
+    """Show what kind of value was passed in place of an id, and nothing of it unless it is empty."""
+    if _renders_nothing(value):
+        return repr(value)[:12]
+    return f"a string of {len(value)} characters" if isinstance(value, str) else type(value).__name__
 
 
 def check_call_id(call_id: Any) -> str:
@@ -44,15 +51,15 @@ def check_call_id(call_id: Any) -> str:
         )
     if _renders_nothing(call_id):
         raise VapiConfigurationError(
-            f"call_id is empty (got {_shown(call_id)}). If it comes from a template or XCom, check that the upstream "
-            "task returned a value. Nothing was sent."
+            f"call_id is empty (got {show_kind(call_id)}). If it comes from a param, the run may have been triggered "
+            "without one; if it comes from XCom, check that the upstream task returned a value. Nothing was sent."
         )
     checked = _uuid(call_id.strip()) if isinstance(call_id, str) else None
     if checked is not None:
         return checked
     raise VapiConfigurationError(
         f"call_id must be the id of a call, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got "
-        f"{_shown(call_id)}. Nothing was sent."
+        f"{show_kind(call_id)}. Nothing was sent."
     )
 
 
@@ -64,9 +71,9 @@ def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     """
     if resource_id is None:
         return None
-    if not isinstance(resource_id, str) or _renders_nothing(resource_id):
+    if not isinstance(resource_id, str) or _renders_nothing(resource_id) or not _is_encodable(resource_id):
         raise VapiConfigurationError(
-            f"{parameter} must be an id; got {_shown(resource_id)}. Nothing was sent."
+            f"{parameter} must be an id; got {show_kind(resource_id)}. Nothing was sent."
         )
     return _uuid(resource_id.strip()) or resource_id.strip()
 
@@ -87,15 +94,18 @@ def check_name(name: Any, *, call_id: str) -> str:
     """
     Check a call's new name.
 
-    :raises VapiConfigurationError: for anything else, including "None", which a template makes of a None
+    :raises VapiConfigurationError: for anything else than a string of 1 to 40 characters
     """
     problem = None
     if not isinstance(name, str):
         problem = f"must be a string, not {type(name).__name__}"
-    elif _renders_nothing(name):
-        problem = f"is {name[:MAX_NAME_LENGTH]!r}; if it is a template, it rendered to nothing"
+    elif not name.strip():
+        problem = "is empty"
     elif len(name) > MAX_NAME_LENGTH:
-        problem = f"has {len(name)} characters; Vapi accepts at most {MAX_NAME_LENGTH}"
+        problem = (
+            f"has {len(name)} characters; Vapi accepts at most {MAX_NAME_LENGTH}, so shorten it, in a template with "
+            f"[:{MAX_NAME_LENGTH}]"
+        )
     if problem is not None:
         raise VapiConfigurationError(f"name for call {call_id} {problem}. Nothing was sent.")
     checked: str = name
@@ -109,7 +119,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
     :raises VapiConfigurationError: for anything else, including a datetime without a time zone
     """
     # Here, not at the top: a DAG file that places calls imports this module and needs no pydantic.
-    from vapi_provider.models.call import parse_instant
+    from vapi_provider.models.fields import parse_instant
 
     if instant is None:
         return None
@@ -182,9 +192,25 @@ def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
         raise VapiConfigurationError(
             f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
         )
-    _check_json(params and dict(params), f"The query for {verb} {path}")
+    _check_query(params and dict(params), f"The query for {verb} {path}")
     _check_json(json_body, f"The body for {verb} {path}")
     return verb
+
+
+def _check_query(query: Any, what: str) -> None:
+    _check_json(query, what)
+    if not _is_encodable(json.dumps(query, ensure_ascii=False)):
+        raise VapiConfigurationError(
+            f"{what} contains half of a character (a lone surrogate). Nothing was sent."
+        )
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_json(value: Any, what: str) -> None:

@@ -60,9 +60,9 @@ def end_call(client: VapiClient, call_id: str) -> str:
     """
     checked_id = check_call_id(call_id)
     failure: VapiTransientError
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         try:
-            return _end_as_it_stands(client, checked_id)
+            return _end_as_it_stands(client, checked_id, is_first=attempt == 0)
         except VapiTransientError as error:
             failure = error
     raise failure
@@ -90,10 +90,11 @@ def hang_up_soon(client: VapiClient, call_id: str) -> str:
 _NOT_ENDED = "Call {} could not be ended and may go on."
 
 
-def _end_as_it_stands(client: VapiClient, call_id: str) -> str:
+def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> str:
     call = client.get_call(call_id)
     if call.is_terminal:
-        return f"Call {call_id} had already ended."
+        # A request whose response was lost may have ended it.
+        return f"Call {call_id} {'had already' if is_first else 'has'} ended."
     if call.is_scheduled:
         client.delete_call(call_id)
         return f"Scheduled call {call_id} was cancelled."

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from vapi_provider.connection import KEYS_PAGE, VapiSettings
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
@@ -27,6 +26,7 @@ from vapi_provider.models.call import over_limit_message
 
 if TYPE_CHECKING:
     from vapi_provider.client.session import KeyMask
+    from vapi_provider.connection import VapiSettings
 
 _MAX_DETAIL = 500
 _MAX_HEAD = 4096
@@ -176,11 +176,12 @@ class ApiResponse:
     def _kind_and_advice(self, settings: VapiSettings) -> tuple[type[VapiError], str]:
         conn = settings.label
         if self.status == 401:
-            return VapiAuthenticationError, f"Set the private API key from {KEYS_PAGE} in {conn}."
+            return VapiAuthenticationError, f"Set the private API key from {settings.keys_page} in {conn}."
         if self.status == 403 and self._is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
-                f"The API key of {conn} lacks the permission. Use the private key, not the public one: {KEYS_PAGE}",
+                f"The API key of {conn} lacks the permission. Use the private key, not the public one: "
+                f"{settings.keys_page}",
             )
         if self.status == 403 and b"error code: 1010" in self.body:
             return (
@@ -188,6 +189,11 @@ class ApiResponse:
                 "Cloudflare rejects clients by their User-Agent; the API key is not the cause. Look for a proxy that "
                 "removes or replaces that header.",
             )
+        if self.status == 404 and self._is_in_vapis_shape and self._is_of_no_endpoint:
+            host = f"API base URL (host) of {conn}"
+            if urlsplit(settings.base_url).path:
+                return VapiPermanentError, f"{host} should have no path such as /v1."
+            return VapiPermanentError, f"There is no such endpoint; check the path, and {host}."
         if self.status == 404 and self._is_in_vapis_shape and self.path.startswith("/call/"):
             return (
                 VapiCallNotFoundError,
@@ -218,6 +224,11 @@ class ApiResponse:
         if self._is_repeatable:
             return VapiTransientError, "A later try may succeed."
         return VapiPermanentError, "Sending the same request again will not help."
+
+    @property
+    def _is_of_no_endpoint(self) -> bool:
+        """Whether a 404 is about the path of the request, and not about what the path names."""
+        return (self._message or "").startswith(f"Cannot {self.method} ")
 
     @property
     def _is_over_limit(self) -> bool:

@@ -10,16 +10,43 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from vapi_provider.client.arguments import check_filter_id, check_instant, check_page_size, check_request
+from vapi_provider.client.arguments import (
+    check_filter_id,
+    check_instant,
+    check_page_size,
+    check_request,
+    show_kind,
+)
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import end_call
-from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR, read_settings
-from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFoundError, VapiError
+from vapi_provider.connection import (
+    CONN_FIELDS,
+    CONN_TYPE,
+    HOOK_NAME,
+    UI_FIELD_BEHAVIOUR,
+    missing_connection,
+    read_settings,
+)
+from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiTransientError
 
 if TYPE_CHECKING:
     import requests
 
+    from airflow.providers.common.compat.sdk import Connection
     from vapi_provider.models.call import Call
+
+
+_looked_up: dict[str, Connection] = {}
+"""The connections that tasks in this process have looked up."""
+
+
+def remembered_connection(conn_id: str) -> Connection | None:
+    """
+    Return a connection as it was last looked up in this process, for a trigger that runs in the task's own.
+
+    That is so in ``dag.test()``. A triggerer runs no tasks, so nothing is remembered there.
+    """
+    return _looked_up.get(conn_id)
 
 
 class VapiHook(BaseHook):
@@ -86,18 +113,29 @@ class VapiHook(BaseHook):
         conn_id = self.vapi_conn_id
         if not isinstance(conn_id, str) or not conn_id.strip():
             raise VapiConfigurationError(
-                f"vapi_conn_id must be the id of a connection; got {conn_id!r}. Nothing was sent."
+                f"vapi_conn_id must be the id of a connection; got {show_kind(conn_id)}. Nothing was sent."
             )
+        return VapiClient(read_settings(self._look_up(conn_id)), self.log)
+
+    def _look_up(self, conn_id: str) -> Connection:
+        problem = None
         try:
             conn = self.get_connection(conn_id)
         except AirflowNotFoundException:
             conn = None
-        if conn is None:
-            raise VapiConnectionNotFoundError(
-                f"Airflow finds no connection {conn_id!r}. Create it on Airflow's Connections page (type {HOOK_NAME}), "
-                f"or set AIRFLOW_CONN_{conn_id.upper()} to JSON or a URI. Nothing was sent."
+        except Exception as error:
+            # Its message may contain secrets, so only its type is named.
+            problem = type(error).__name__
+        # Outside the handlers, so that the original is not logged as the cause.
+        if problem is not None:
+            raise VapiTransientError(
+                f"Airflow could not read connection {conn_id!r} ({problem}). Nothing was sent."
             )
-        return VapiClient(read_settings(conn), self.log)
+        if conn is None:
+            _looked_up.pop(conn_id, None)
+            raise missing_connection(conn_id)
+        _looked_up[conn_id] = conn
+        return conn
 
     @property
     def base_url(self) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
@@ -25,9 +25,25 @@ class VapiCallLink(BaseOperatorLink):
         :param context: the context of the running task
         :param url: the page of the call, see :meth:`vapi_provider.hooks.vapi.VapiHook.dashboard_url`
         """
-        # An operator that is run by hand has no task instance.
-        if ti := context.get("ti"):
+        from airflow.providers.common.compat.sdk import XCom
+        from airflow.sdk.bases.xcom import BaseXCom
+
+        ti: Any = context.get("ti")
+        if ti is None:
+            # An operator that is run by hand has no task instance.
+            return
+        if XCom is BaseXCom:
             ti.xcom_push(key=self.xcom_key, value=url)
+            return
+        # The button opens what is in the database, which a custom backend would make a reference.
+        BaseXCom.set(
+            self.xcom_key,
+            url,
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+        )
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
@@ -37,6 +53,7 @@ class VapiCallLink(BaseOperatorLink):
         :param ti_key: the task instance
         :return: the URL; empty before the task knew its call
         """
-        from airflow.providers.common.compat.sdk import XCom
+        from airflow.sdk.bases.xcom import BaseXCom
 
-        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+        # Its protocol has attributes that can be set, which those of a key cannot.
+        return BaseXCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""  # type: ignore[arg-type]

@@ -3,26 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
-from pydantic import (
-    AliasGenerator,
-    BaseModel,
-    ConfigDict,
-    PlainSerializer,
-    PlainValidator,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasGenerator, BaseModel, ConfigDict, PrivateAttr, model_validator
 from pydantic.alias_generators import to_camel
 
 from vapi_provider.models.cleaning import clean_line, finite_number
-from vapi_provider.models.outcome import CallOutcome, outcome_of
+from vapi_provider.models.fields import Instant, List, Number, Object, Text, only, within
+from vapi_provider.models.outcome import CallOutcome, had_conversation, outcome_of
+from vapi_provider.models.results import ANALYSIS, OUTPUTS, Results, analysis_progress, outputs_progress
 from vapi_provider.models.summary import CallSummary, summarize
 
 
@@ -44,47 +36,19 @@ class CallStatus:
     """Final statuses; only the first means that a call took place."""
 
 
+REASON_SECONDS = 15.0
+"""How long the reason of an end may take to follow its status."""
+STUCK_SECONDS = 60.0
+"""How old an end with a reason must be to count although the status is still a live one."""
+
 _LIMITS = ("concurrencyLimit", "remainingConcurrentCalls", "concurrencyBlocked")
-_validate_instant = TypeAdapter(datetime).validate_strings
-
-
-def parse_instant(value: Any) -> datetime | None:
-    """Parse an instant in ISO 8601, with or without a time zone; None for anything else."""
-    # pydantic takes a bare number, 1.5e-3 too, for seconds since 1970; here it is something else.
-    if not (isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-"):
-        return None
-    try:
-        return _validate_instant(value)
-    except ValidationError:
-        return None
-
-
-def read_instant(value: Any) -> datetime | None:
-    """Read an instant as Vapi writes it, with a time zone; None for anything but ISO 8601."""
-    instant = parse_instant(value)
-    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=timezone.utc)
-
-
-def _only(kind: type) -> Callable[[Any], Any]:
-    return lambda value: value if isinstance(value, kind) else None
-
-
-_Text = Annotated[str | None, PlainValidator(_only(str))]
-_Object = Annotated[dict[str, Any] | None, PlainValidator(_only(dict))]
-_List = Annotated[list[Any] | None, PlainValidator(_only(list))]
-_Number = Annotated[float | None, PlainValidator(finite_number)]
-_Instant = Annotated[
-    datetime | None,
-    PlainValidator(read_instant),
-    PlainSerializer(lambda instant: instant and instant.isoformat(), when_used="json"),
-]
 
 
 class CallStatusView(BaseModel):
     """
-    The part of a call that shows whether it is over; cheap to parse, since the rest is not even built.
+    The part of a call that shows whether it is over and which results are there.
 
-    :class:`Call` is the whole.
+    It is cheap to parse, since the rest is not even built. :class:`Call` is the whole.
     """
 
     model_config = ConfigDict(
@@ -95,11 +59,17 @@ class CallStatusView(BaseModel):
     )
 
     id: str
-    status: _Text = None
-    created_at: _Instant = None
-    updated_at: _Instant = None
-    ended_at: _Instant = None
-    analysis: _Object = None
+    status: Text = None
+    ended_reason: Text = None
+    created_at: Instant = None
+    updated_at: Instant = None
+    started_at: Instant = None
+    ended_at: Instant = None
+    analysis: Object = None
+    structured_outputs: Object = within(("artifact", "structuredOutputs"))
+    skipped_structured_outputs: Object = within(("artifact", "skippedStructuredOutputs"))
+    analysis_plan: Object = within(("assistantOverrides", "analysisPlan"), ("assistant", "analysisPlan"))
+    artifact_plan: Object = within(("assistantOverrides", "artifactPlan"), ("assistant", "artifactPlan"))
 
     _responded_at: datetime | None = PrivateAttr(default=None)
 
@@ -110,10 +80,22 @@ class CallStatusView(BaseModel):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the status is final; an unknown status counts as final once ``endedAt`` is set."""
-        if self.has_known_status:
-            return self._status() in CallStatus.TERMINAL
-        return self.status is not None and self.ended_at is not None
+        """
+        Whether the call is over.
+
+        An unknown status counts as final once ``endedAt`` is set, a live one a minute after an ``endedAt`` that comes
+        with an ``endedReason``.
+        """
+        if self._status() in CallStatus.TERMINAL:
+            return True
+        if self.status is None or self.has_known_status:
+            return self.over_in == 0
+        return self.ended_at is not None
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the call is yet to be dialled."""
+        return self._status() == CallStatus.QUEUED
 
     @property
     def is_scheduled(self) -> bool:
@@ -126,24 +108,69 @@ class CallStatusView(BaseModel):
         return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
 
     @property
+    def outcome(self) -> CallOutcome | None:
+        """What the end of the call means; None unless the call has ended."""
+        return outcome_of(self.ended_reason) if self.has_ended else None
+
+    @property
     def has_analysis(self) -> bool:
         """Whether any part of the analysis has arrived."""
-        return any(value not in (None, "", {}, []) for value in (self.analysis or {}).values())
+        return self.results((ANALYSIS,)).arrived > 0
+
+    @property
+    def had_conversation(self) -> bool:
+        """Whether a conversation took place, as far as the call shows, or a voicemail was reached; else it has no results."""
+        return had_conversation(self.ended_reason, has_started=self.started_at is not None)
 
     @property
     def responded_at(self) -> datetime | None:
         """When Vapi sent this, by Vapi's own clock; None when the call was not read by the hook."""
         return self._responded_at
 
-    def analysis_due_in(self, timeout: float) -> float:
-        """
-        Return how much longer to wait for the analysis.
+    @property
+    def over_in(self) -> float | None:
+        """In how many seconds the end counts, whatever the status; None without an end or a reason for it."""
+        return self._left(STUCK_SECONDS) if self.ended_at and self._has_reason and self.responded_at else None
 
+    @property
+    def reason_due_in(self) -> float:
+        """For how many more seconds the reason of the end may follow; 0 once it is there."""
+        return self._left(REASON_SECONDS) if self.has_ended and not self._has_reason else 0.0
+
+    def results(self, wanted: tuple[str, ...]) -> Results:
+        """
+        Return how far the results are.
+
+        :param wanted: which ones; none of them for whichever comes first
+        """
+        kinds = {
+            ANALYSIS: lambda: analysis_progress(self.analysis, self.analysis_plan),
+            OUTPUTS: lambda: outputs_progress(
+                self.structured_outputs, self.skipped_structured_outputs, self.artifact_plan
+            ),
+        }
+        return Results(tuple(kinds[name]() for name in wanted or kinds), is_one_enough=not wanted)
+
+    def results_due_in(self, wanted: tuple[str, ...], timeout: float, before: int | None = None) -> float:
+        """
+        Return for how much longer to wait for the results.
+
+        :param wanted: which ones; none of them for whichever comes first
         :param timeout: the longest wait after the call's end, in seconds
+        :param before: how many parts of them were there at the poll before; None when that is not known
         :return: the seconds left when Vapi responded, by Vapi's own clock; 0 when there is nothing to wait for
         """
+        is_done = not self.has_ended or not self.had_conversation or self.results(wanted).have_arrived(before)
+        return 0.0 if is_done else self._left(timeout)
+
+    @property
+    def _has_reason(self) -> bool:
+        return bool((self.ended_reason or "").strip())
+
+    def _left(self, timeout: float) -> float:
+        """Return how many seconds of a time after the end were left when Vapi responded."""
         ended_at = self.ended_at or self.updated_at
-        if not self.has_ended or self.has_analysis or ended_at is None or self.responded_at is None:
+        if ended_at is None or self.responded_at is None:
             return 0.0
         # Vapi's clocks can differ by seconds, which must not lengthen the wait.
         elapsed = max(0.0, (self.responded_at - ended_at).total_seconds())
@@ -161,11 +188,9 @@ class CallStatusView(BaseModel):
 class PlacedCallView(CallStatusView):
     """The part of a call that shows which task placed it and whether a phone rang."""
 
-    name: _Text = None
-    ended_reason: _Text = None
-    started_at: _Instant = None
-    assistant_overrides: _Object = None
-    squad_overrides: _Object = None
+    name: Text = None
+    assistant_overrides: Object = None
+    squad_overrides: Object = None
 
 
 ViewT = TypeVar("ViewT", bound=CallStatusView)
@@ -200,20 +225,20 @@ class Call(CallStatusView):
 
     model_config = ConfigDict(extra="allow")
 
-    type: _Text = None
-    name: _Text = None
-    ended_reason: _Text = None
-    started_at: _Instant = None
-    cost: _Number = None
-    cost_breakdown: _Object = None
-    assistant_id: _Text = None
-    phone_number_id: _Text = None
-    customer: _Object = None
-    artifact: _Object = None
-    messages: _List = None
-    transcript: _Text = None
-    recording_url: _Text = None
-    stereo_recording_url: _Text = None
+    type: Text = None
+    name: Text = None
+    cost: Number = None
+    cost_breakdown: Object = None
+    assistant_id: Text = None
+    assistant: Object = None
+    assistant_overrides: Object = None
+    phone_number_id: Text = None
+    customer: Object = None
+    artifact: Object = None
+    messages: List = None
+    transcript: Text = None
+    recording_url: Text = None
+    stereo_recording_url: Text = None
 
     @model_validator(mode="before")
     @classmethod
@@ -227,19 +252,11 @@ class Call(CallStatusView):
     def _read_artifact(self) -> Call:
         """Read transcript and recordings from ``artifact``, where they are today, or from the top level, as in 2024."""
         artifact = self.artifact or {}
-        self.messages = _only(list)(artifact.get("messages")) or self.messages
-        self.transcript = _only(str)(artifact.get("transcript")) or self.transcript
-        self.recording_url = _only(str)(artifact.get("recordingUrl")) or self.recording_url
-        self.stereo_recording_url = (
-            _only(str)(artifact.get("stereoRecordingUrl")) or self.stereo_recording_url
-        )
+        self.messages = only(list)(artifact.get("messages")) or self.messages
+        self.transcript = only(str)(artifact.get("transcript")) or self.transcript
+        self.recording_url = only(str)(artifact.get("recordingUrl")) or self.recording_url
+        self.stereo_recording_url = only(str)(artifact.get("stereoRecordingUrl")) or self.stereo_recording_url
         return self
-
-    @property
-    def structured_outputs(self) -> dict[str, Any] | None:
-        """The structured outputs that were extracted from the call, by their id."""
-        outputs: dict[str, Any] | None = _only(dict)((self.artifact or {}).get("structuredOutputs"))
-        return outputs
 
     @property
     def limits(self) -> dict[str, Any] | None:
@@ -251,11 +268,6 @@ class Call(CallStatusView):
     def is_concurrency_blocked(self) -> bool:
         """Whether Vapi accepted the call without dialling it, over the concurrency limit."""
         return self.limits is not None and self.limits.get("concurrencyBlocked") is True
-
-    @property
-    def outcome(self) -> CallOutcome | None:
-        """What the end of the call means; None before the end."""
-        return outcome_of(self.ended_reason) if self.is_terminal else None
 
     @property
     def duration_seconds(self) -> float | None:

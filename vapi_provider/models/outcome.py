@@ -43,7 +43,8 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
         customer-(did-not-|not-|no-|busy|declined|rejected|un).*
         | voicemail.*
         | call\.forwarding\.(.*-)?(busy|no-answer|unavailable)
-        | (.*[.-])?sip-(480|486|600|603)-.*   # temporarily unavailable, busy here, busy everywhere, declined
+        # request timeout, temporarily unavailable, busy here, busy everywhere, declined
+        | (.*[.-])?sip-(408|480|486|600|603)-.*
         | call\.ringing\.sip-inbound-caller-hungup-.*
         """,
     ),
@@ -75,6 +76,8 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
+# Unanswered, and yet Vapi has something to analyse: a message was left, or the assistant talked before it forwarded.
+_WITH_CONVERSATION = r"voicemail.* | call\.forwarding\..*"
 _NEVER_DIALLED = r"call[.-]start[.-].*error.*"
 _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
 
@@ -103,13 +106,27 @@ def is_over_limit(ended_reason: str | None) -> bool:
     return bool(re.fullmatch(_OVER_LIMIT, _normalized(ended_reason)))
 
 
+def had_conversation(ended_reason: str | None, *, has_started: bool) -> bool:
+    """
+    Return True if Vapi may compute results of a call that ended for this reason.
+
+    :param has_started: whether the call has a ``startedAt``; without one only a reason that says so is believed
+    """
+    outcome = outcome_of(ended_reason)
+    if outcome is CallOutcome.NO_ANSWER:
+        return bool(re.fullmatch(_WITH_CONVERSATION, _normalized(ended_reason), re.VERBOSE))
+    if outcome is CallOutcome.CANCELLED or was_never_dialled(ended_reason):
+        return False
+    return has_started or outcome is CallOutcome.COMPLETED
+
+
 def _normalized(ended_reason: str | None) -> str:
     return (ended_reason or "").strip().lower()
 
 
 def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
     """
-    Check which outcomes count as a failure of the task.
+    Check which outcomes count as a failure of the task, before its first request.
 
     :param fail_on: outcomes, or their values
     :raises VapiConfigurationError: for an unknown outcome, and for a single string in place of a list
@@ -121,4 +138,6 @@ def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ..
     except (TypeError, ValueError):
         pass
     outcomes = ", ".join(outcome.value for outcome in CallOutcome)
-    raise VapiConfigurationError(f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}")
+    raise VapiConfigurationError(
+        f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}. Nothing was sent."
+    )

@@ -8,6 +8,7 @@ module never leaves the task.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict, cast
@@ -21,7 +22,6 @@ _Call: TypeAlias = Any
 _CUSTOMER = ("number", "sipUri", "name", "extension", "email", "externalId")
 _MESSAGE = ("role", "message", "time", "endTime", "secondsFromStart", "duration")
 _ANALYSIS = ("summary", "structuredData", "structuredDataMulti", "successEvaluation")
-_STRUCTURED_OUTPUT = ("name", "result")
 _TOKENS = ("llmPromptTokens", "llmCompletionTokens", "llmCachedPromptTokens", "ttsCharacters")
 _COSTS = ("transport", "stt", "llm", "tts", "vapi", "chat", "total", *_TOKENS)
 _ANALYSIS_COSTS = tuple(
@@ -52,7 +52,7 @@ class CallSummary(_CallSummaryBase, total=False):
     What operators and sensor return of a call: the base fields, and one key for each name in ``include``.
 
     Instants are ISO 8601 strings, ``outcome`` is a value of :class:`~vapi_provider.models.outcome.CallOutcome`, ``cost``
-    is in US dollars. None stands for what the call does not have.
+    is in US dollars. ``structured_outputs`` is ``{name: result}``. None stands for what the call does not have.
     """
 
     analysis: dict[str, Json] | None
@@ -108,13 +108,21 @@ def _messages(call: _Call) -> list[dict[str, Json]] | None:
 
 
 def _structured_outputs(call: _Call) -> dict[str, Json] | None:
-    outputs = call.structured_outputs
-    if outputs is None:
+    """Return the results by the names of their outputs; those that Vapi has skipped have none."""
+    if call.structured_outputs is None:
         return None
-    return {
-        str(clean_json(str(output_id))): _pick(output, _STRUCTURED_OUTPUT)
-        for output_id, output in outputs.items()
-    }
+    results: dict[str, Json] = {}
+    for output_id, output in call.structured_outputs.items():
+        fields = output if isinstance(output, Mapping) else {}
+        results[_unused_name(fields.get("name"), output_id, results)] = clean_json(fields.get("result"))
+    return results
+
+
+def _unused_name(name: Any, output_id: str, used: Mapping[str, Json]) -> str:
+    cleaned = (clean_line(name) if isinstance(name, str) else "") or ""
+    first = cleaned.strip() or str(clean_line(output_id))
+    numbered = (f"{first} ({number})" for number in itertools.count(2))
+    return next(each for each in itertools.chain([first], numbered) if each not in used)
 
 
 def _transcript(call: _Call) -> Json:
@@ -133,10 +141,18 @@ _INCLUDES: dict[str, Callable[[_Call], Any]] = {
 
 def check_include(include: Iterable[str]) -> tuple[str, ...]:
     """
-    Check the names of the content that a summary should contain beyond its base fields.
+    Check the names of a task's ``include`` before its first request.
 
     :raises VapiConfigurationError: for an unknown name, and for a single string in place of a list
     """
+    try:
+        return _checked_names(include)
+    except VapiConfigurationError as error:
+        problem = f"{error}. Nothing was sent."
+    raise VapiConfigurationError(problem)
+
+
+def _checked_names(include: Iterable[str]) -> tuple[str, ...]:
     names = None if isinstance(include, str) or not isinstance(include, Iterable) else tuple(include)
     if names is None or any(name not in tuple(_INCLUDES) for name in names):
         raise VapiConfigurationError(
@@ -156,7 +172,7 @@ def summarize(call: _Call, include: Iterable[str] = ()) -> CallSummary:
 
     :raises VapiConfigurationError: for an unknown name in ``include``
     """
-    names = check_include(include)
+    names = _checked_names(include)
     base = {
         "id": clean_line(call.id),
         "status": clean_line(call.status),

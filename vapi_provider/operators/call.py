@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.waiting.mixin import (
     DEFAULT_TIMEOUT,
     StopFlag,
-    WaitsForCall,
     as_given,
     useless_without_wait,
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vapi_provider.models.summary import CallSummary
     from vapi_provider.placing.placement import CallPlacement
     from vapi_provider.placing.request import Customer
-    from vapi_provider.waiting.wait import CallWait
+    from vapi_provider.waiting.wait import CallWait, WaitState
 
 
 class VapiUpdateCallOperator(RendersFields):
@@ -93,7 +93,7 @@ _TALKERS = ("assistant_id", "squad_id", "assistant")
 _CALL = ("phone_number_id", "customer", "name", "assistant_overrides", "schedule_plan", "extra_body")
 
 
-class VapiCreateCallOperator(WaitsForCall):
+class VapiCreateCallOperator(DefersPlacing):
     """
     Place an outbound call to one callee, and wait for its end.
 
@@ -120,8 +120,9 @@ class VapiCreateCallOperator(WaitsForCall):
         ``latest_at`` (else the ``earliest_at``) of ``schedule_plan``; 12 hours by default, the longest that Vapi lets a
         call last
     :param fail_on: outcomes that fail the task without retries; none by default
-    :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
-    :param analysis_timeout: how many seconds after the call's end to wait for the analysis; 60 by default
+    :param wait_for_analysis: whether to go on after the end until the results that ``include`` names are there, the
+        analysis or structured outputs; if it names neither, whichever comes first
+    :param analysis_timeout: how many seconds after the call's end to wait for them; 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
     :param hang_up_on_kill: whether to end the call when the task is killed; deferred tasks need Airflow 3.3 for it
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
@@ -224,31 +225,38 @@ class VapiCreateCallOperator(WaitsForCall):
         :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
         :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
-        return self._place_and_wait(context)
+        self._try_started_at = time.time()
+        return self._place_and_wait(context, None)
 
-    def _place_and_wait(self, context: Context) -> CallSummary:
+    def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
         from vapi_provider.hooks.vapi import VapiHook
         from vapi_provider.models.summary import check_include
+        from vapi_provider.placing.dialling import watch_dialling
         from vapi_provider.placing.placement import CallPlacement
         from vapi_provider.placing.request import build_request
         from vapi_provider.waiting.wait import WaitState
 
-        try_started_at, self._wait_call_id = time.time(), None
+        self._wait_call_id = None
         include = check_include(self.include)
         policy = self._wait_policy() if self.wait_for_completion else None
         self.refuse_missing(*_TALKERS, *_CALL)
         request = build_request({**vars(self), **self.rendered_fields})
         self._hook = VapiHook(self.vapi_conn_id)
-        self._placement = CallPlacement(context, request, self._hook.client, self.log, self._stop)
-        call = self._place(context, self._hook, self._placement)
+        placement = CallPlacement(context, request, self._hook.client, self.log, self._stop, resumed)
+        self._placement = placement
+        # A try that has lost its state might defer for ever.
+        may_defer = self.deferrable and (resumed is None or resumed.sent_at is not None)
+        call = self._place(context, self._hook, placement, may_defer=may_defer)
         if policy is None:
+            if (placement.limits or {}).get("concurrencyBlocked") is not False:
+                call = watch_dialling(self._hook.client, call, placement.limits, self.log)
             return call.summary(include)
         state = WaitState(
             started_at=max(time.time(), request.due_at or 0.0),
-            limits=self._placement.limits,
+            limits=placement.limits,
             try_number=context["ti"].try_number,
-            try_started_at=try_started_at,
-            placed_at=self._placement.placed_at or self._placement.state.at,
+            try_started_at=self._try_started_at,
+            placed_at=placement.placed_at or placement.state.at,
         )
         # The first poke is not the first request, so transient errors are waited out.
         wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
@@ -256,23 +264,19 @@ class VapiCreateCallOperator(WaitsForCall):
             return wait.poke() or self._defer_wait(context, wait)
         try:
             return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
-        except AirflowTaskTimeout:
+        except AirflowTaskTimeout as error:
             self._hang_up_at_limit(wait)
-            raise
+            if not wait.fate:
+                raise
+            raise AirflowTaskTimeout(f"{error}. {wait.fate}") from None
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the deferral; what Airflow 3.0 takes for that in a retry begins anew."""
-        try_number = context["ti"].try_number
-        # A first try that resumes has placed its call, whatever is left of its state.
-        if try_number > 1 and self._load_state(context).try_number != try_number:
-            return self._place_and_wait(context)
-        return super().resume_execution(next_method, next_kwargs, context)
-
-    def _place(self, context: Context, hook: VapiHook, placement: CallPlacement) -> Call:
+    def _place(self, context: Context, hook: VapiHook, placement: CallPlacement, *, may_defer: bool) -> Call:
         """Return the call as it was placed or read; its id is published before it is read."""
         call = None
         while call is None:
-            placement.run()
+            until = placement.run(may_defer=may_defer)
+            if until is not None:
+                self._defer_placing(context, placement, until)
             self._publish(context, hook, str(placement.call_id))
             call = placement.read()
         return call
@@ -306,12 +310,13 @@ class VapiCreateCallOperator(WaitsForCall):
 
     def _hang_up_at_limit(self, wait: CallWait) -> None:
         if self.hang_up_on_timeout and not wait.state.has_ended:
-            self.log.warning("%s", wait.hang_up())
+            wait.hang_up()
 
     def on_kill(self) -> None:
         """Send nothing more, and end the call if that was asked for, within 3 seconds."""
         self._stop.is_set = True
         self._hang_up_if_killed()
+        super().on_kill()
 
     def _hang_up_if_killed(self) -> None:
         from vapi_provider.client.hang_up import hang_up_soon

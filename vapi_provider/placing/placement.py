@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 from vapi_provider.client.transport import RepeatBudget
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
-    VapiCallNotFoundError,
-    VapiConcurrencyLimitError,
     VapiError,
     VapiPermanentError,
     VapiTransientError,
 )
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
-from vapi_provider.placing.search import CallSearch, SearchResult, never_rang
+from vapi_provider.placing.doubt import how_found, how_to_find, try_later, undecided
+from vapi_provider.placing.search import CallSearch, SearchResult, never_rang, read_placed
 from vapi_provider.placing.state import PlacementState, PlacementStore
 from vapi_provider.placing.tokens import fingerprint_person, make_token
-from vapi_provider.waiting.policy import check_dialled
-from vapi_provider.waiting.wait import is_read_too_soon
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,11 +27,14 @@ if TYPE_CHECKING:
     from vapi_provider.models.call import Call
     from vapi_provider.placing.request import CallRequest
     from vapi_provider.waiting.mixin import StopFlag
+    from vapi_provider.waiting.wait import WaitState
 
 FRESH_SECONDS = 5.0
 """How long a search stays valid."""
 
 _FIRST_PAUSE_SECONDS = 5.0
+_SHORT_SECONDS = 10.0
+"""A shorter wait is not worth a deferral."""
 _MAX_SEARCHES_BEFORE_SENDING = 5
 
 
@@ -42,7 +42,13 @@ class CallPlacement:
     """Places a call, or finds the one that was placed before."""
 
     def __init__(
-        self, context: Context, request: CallRequest, client: VapiClient, log: Any, stop: StopFlag
+        self,
+        context: Context,
+        request: CallRequest,
+        client: VapiClient,
+        log: Any,
+        stop: StopFlag,
+        resumed: WaitState | None = None,
     ) -> None:
         self.call_id: str | None = None
         """The id of the call, from the moment on at which it is known."""
@@ -59,15 +65,21 @@ class CallPlacement:
         run = context.get("dag_run")
         self._clear_number: int = getattr(run, "clear_number", None) or 0
         self._state: PlacementState | None = None
+        self._resumed = resumed
         self._known = Knowledge(
-            is_first_try=context["ti"].try_number == 1 and self._clear_number == 0, recorded=Recorded.NOTHING
+            # It is 0 in ``airflow tasks test``.
+            is_first_try=context["ti"].try_number <= 1 and self._clear_number == 0 and resumed is None,
+            recorded=Recorded.NOTHING,
+            has_sent=resumed is not None and resumed.has_sent,
         )
-        self._last_sending = 0.0
+        self.sent_at = 0.0
+        """The last instant at which a request may have been sent, in seconds since 1970."""
         run_after = getattr(run, "run_after", None)
         self._run_after: float | None = run_after and run_after.timestamp()
         self._known_at = time.monotonic()
         self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
+        self._has_searched = False
         self._failure: VapiError | None = None
         self._placed: Call | None = None
         self._is_recorded_as_sending = False
@@ -78,14 +90,24 @@ class CallPlacement:
         if self._state is None:
             self._state = self._store.read(self._blank_state())
             self._known = dataclasses.replace(self._known, recorded=self._state.state)
+            known = self._state.at or (self._resumed.sent_at if self._resumed else None)
             # Without a record, an earlier try may have sent its request up to now.
-            self._last_sending = min(self._state.at or time.time(), time.time())
+            self.sent_at = min(known or time.time(), time.time())
+            # Before the request, so that the log of a killed worker has it.
+            self._log.info("The call's token is %s.", self._state.token)
         return self._state
 
-    def run(self) -> None:
+    @property
+    def has_sent(self) -> bool:
+        """Whether this try has sent a request."""
+        return self._known.has_sent
+
+    def run(self, *, may_defer: bool) -> float | None:
         """
         Take one step after another until :attr:`call_id` is known, so that it can be published before :meth:`read`.
 
+        :param may_defer: whether to leave a longer wait to another process
+        :return: when to go on in another process, in seconds since 1970; None when the id is known
         :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
         :raises VapiCallInDoubtError: when it is unknown whether a call was placed
         :raises VapiTransientError: when a later try may place the call, or find out whether it was placed
@@ -96,29 +118,36 @@ class CallPlacement:
             recorded = self.state
             step = decide(self._known).step
             if step is Step.ADOPT:
-                return self._record_placed(recorded)
+                self._record_placed(recorded)
+                return None
             if step is Step.READ:
                 self.call_id = recorded.call_id
                 return None
             if step is Step.TRY_LATER:
-                raise self._later()
+                raise try_later(self._known.found, self._failure, self._advice)
             if step is Step.GIVE_UP:
-                raise self._undecided("the list of calls is longer than the search may read.")
+                raise undecided("the list of calls is longer than the search may read.", self._advice)
+            if step is Step.WAIT and may_defer and self._is_worth_deferring:
+                self._check_stop()
+                return self._search.settles_at(self.sent_at)
             steps[step]()
 
     def read(self) -> Call | None:
         """
         Return the call, which is read unless Vapi has just returned it.
 
-        :raises VapiConcurrencyLimitError: when Vapi did not dial it, over the concurrency limit
         :raises VapiError: when it could not be read
         """
         if self._placed is not None:
-            self._log.info("Placed call %s. Its token is %s.", self.call_id, self.state.token)
-            return self._check_dialled(self._placed)
-        call = self._get_call()
+            self._log.info("Placed call %s.", self.call_id)
+            if self._placed.is_concurrency_blocked:
+                self._log.warning(
+                    "Vapi accepted call %s, over the organization's concurrency limit.", self.call_id
+                )
+            return self._placed
+        call = read_placed(self._client, str(self.call_id), self.state.at)
         if self._known.found is Found.CALL or not never_rang(call):
-            self._log.info("Adopted call %s, placed before. Its token is %s.", self.call_id, self.state.token)
+            self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call
         self.call_id = None
         if self.state.clear_number == self._clear_number:
@@ -128,29 +157,6 @@ class CallPlacement:
             self._state = dataclasses.replace(self.state, state=Recorded.NOTHING)
             self._learn(SearchResult(Found.NOT_SEARCHED))
         return None
-
-    def _get_call(self) -> Call:
-        try:
-            return self._client.get_call(str(self.call_id))
-        except VapiCallNotFoundError as error:
-            if not is_read_too_soon(self.state.at):
-                raise
-            soon = f"{error} It was placed moments ago; a retry reads it again."
-        raise VapiTransientError(soon)
-
-    def _check_dialled(self, call: Call) -> Call:
-        """Check whether a call that Vapi flagged as over the concurrency limit was dialled."""
-        if call.is_concurrency_blocked:
-            self._log.warning("Vapi accepted call %s, over the organization's concurrency limit.", call.id)
-            try:
-                call = self._client.get_call(call.id)
-                check_dialled(call, self.limits)
-            except VapiConcurrencyLimitError:
-                raise
-            except VapiError as error:
-                # The call was placed, whatever keeps it from being read.
-                self._log.warning("%s", error)
-        return call
 
     def _blank_state(self) -> PlacementState:
         return PlacementState(
@@ -231,7 +237,11 @@ class CallPlacement:
         time.sleep(pause)
 
     def _find(self) -> None:
-        self._log.info("A request may have been sent. Searching for a call with token %s.", self.state.token)
+        if not self._has_searched:
+            left = self._search.seconds_left(self.sent_at)
+            limit = f", for up to {left:.0f} s" if left else ""
+            self._log.info("A request may have been sent; searching for its call%s.", limit)
+        self._has_searched = True
         began_at = time.time()
         try:
             result = self._search_list()
@@ -240,16 +250,15 @@ class CallPlacement:
             self._log.warning("%s", error)
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
-            raise self._undecided(str(error)) from None
-        self._learn(result, is_settled=began_at >= self._search.settles_at(self._last_sending))
+            raise undecided(str(error), self._advice) from None
+        self._learn(result, is_settled=began_at >= self._search.settles_at(self.sent_at))
 
     @cached_property
     def _search(self) -> CallSearch:
         return CallSearch(self._client)
 
     def _search_list(self, *, is_again: bool = False) -> SearchResult:
-        # Without a record, the call can be as old as the run.
-        since = self._run_after if self.state.at is None else self._last_sending
+        since = self._sent_since
         if is_again:
             # Only what came since the last search matters, however long ago that was.
             since = time.time() - time.monotonic() + self._known_at
@@ -257,10 +266,17 @@ class CallPlacement:
         self._known_at = self._search.known_at
         return result
 
+    @property
+    def _sent_since(self) -> float | None:
+        # Without a record, the call can be as old as the run.
+        return self._run_after if self.state.at is None else self.sent_at
+
+    @property
+    def _is_worth_deferring(self) -> bool:
+        return self._search.seconds_left(self.sent_at) > _SHORT_SECONDS
+
     def _wait(self) -> None:
-        left = max(0.0, self._search.settles_at(self._last_sending) - time.time())
-        self._log.info("No call with token %s yet; still checking for %.0f s.", self.state.token, left)
-        time.sleep(min(self._pause, left))
+        time.sleep(min(self._pause, self._search.seconds_left(self.sent_at)))
         self._check_stop()
         self._pause *= 2
         self._learn(SearchResult(Found.NOT_SEARCHED))
@@ -269,7 +285,7 @@ class CallPlacement:
         if recorded.state is Recorded.PLACED and recorded.call_id == self.call_id:
             return
         try:
-            self._write(Recorded.PLACED, at=self._last_sending, call_id=self.call_id)
+            self._write(Recorded.PLACED, at=self.sent_at, call_id=self.call_id)
         except Exception as error:
             # The call exists, and its token will be found again.
             self._log.warning("Could not record call %s (%s).", self.call_id, type(error).__name__)
@@ -297,28 +313,15 @@ class CallPlacement:
         self._store.write(written)
         self._state = written
         if at is not None:
-            self._last_sending = at
+            self.sent_at = at
 
     def _check_stop(self) -> None:
         if self._stop.is_set:
             known = dataclasses.replace(self._known, found=Found.NOT_SEARCHED)
             is_in_doubt = decide(known).step is Step.SEARCH
-            doubt = f" A call with token {self.state.token} may have been placed before." * is_in_doubt
+            doubt = f" A call may have been placed before. {self._advice}" * is_in_doubt
             raise VapiTransientError(f"The task was stopped and sends nothing more.{doubt}")
 
-    def _later(self) -> VapiError:
-        token = self.state.token
-        if self._known.found is Found.UNREADABLE:
-            return VapiTransientError(
-                f"A call may have been placed, and the list of calls cannot be read: {self._failure} Its token is "
-                f"{token}; a retry searches for it again."
-            )
-        return VapiTransientError(
-            f"{self._failure} No call with token {token} was found afterwards, so no phone rang; a retry may place it."
-        )
-
-    def _undecided(self, problem: str) -> VapiCallInDoubtError:
-        return VapiCallInDoubtError(
-            f"A call may have been placed, and it cannot be verified: {problem} Before you clear this task, search "
-            f"Vapi's dashboard for the token {self.state.token}, in the calls' names and variable values."
-        )
+    @property
+    def _advice(self) -> str:
+        return how_to_find(self.state.token, self._client.settings.conn_id, self._sent_since)

@@ -186,7 +186,8 @@ def _check_name(parameter: str, value: Any) -> str:
     name = _check_text(parameter, value)
     if len(name) > MAX_NAME_LENGTH:
         raise _refuse(
-            f"{parameter} has {len(name)} characters; at most {MAX_NAME_LENGTH} are possible, since the token follows it"
+            f"{parameter} has {len(name)} characters; at most {MAX_NAME_LENGTH} are possible, because the token follows it, "
+            f"so shorten it, in a template with [:{MAX_NAME_LENGTH}]"
         )
     return name
 

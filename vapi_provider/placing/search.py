@@ -10,9 +10,11 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.pagination import newest_first
+from vapi_provider.exceptions import VapiCallNotFoundError, VapiTransientError
 from vapi_provider.models.outcome import was_never_dialled
 from vapi_provider.placing.decision import Found
 from vapi_provider.placing.tokens import carries
+from vapi_provider.waiting.wait import is_read_too_soon
 
 if TYPE_CHECKING:
     from vapi_provider.client.client import VapiClient
@@ -64,6 +66,10 @@ class CallSearch:
     def settles_at(self, last_sending: float) -> float:
         """Return when a search is late enough to show the call of a request."""
         return last_sending + self._client.settings.timeout + KILL_SECONDS + LIST_LAG_SECONDS
+
+    def seconds_left(self, last_sending: float) -> float:
+        """Return for how much longer the call of a request may be missing in the list."""
+        return max(0.0, self.settles_at(last_sending) - time.time())
 
     def run(self, state: PlacementState, *, since: float | None, is_again: bool = False) -> SearchResult:
         """
@@ -130,6 +136,22 @@ def search_calls(
     if not is_whole:
         return SearchResult(Found.TOO_MUCH, newest=newest)
     return SearchResult(Found.NEVER_RANG if matches else Found.NOTHING, newest=newest)
+
+
+def read_placed(client: VapiClient, call_id: str, sent_at: float | None) -> Call:
+    """
+    Read a call that this task has placed.
+
+    :raises VapiTransientError: also for a 404 moments after the placement, since a read may lag behind
+    :raises VapiPermanentError: when Vapi refuses
+    """
+    try:
+        return client.get_call(call_id)
+    except VapiCallNotFoundError as error:
+        if not is_read_too_soon(sent_at):
+            raise
+        soon = f"{error} It was placed moments ago; a retry reads it again."
+    raise VapiTransientError(soon)
 
 
 def never_rang(call: Call | PlacedCallView) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from vapi_provider.models.results import ARRIVED
+
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallStatusView
 
@@ -33,8 +35,10 @@ class Waiter:
     :param call_id: the call's id, checked
     :param poll_interval: the most seconds between two polls
     :param since: the call's ``updatedAt`` when the task last read it; None when that is not known
-    :param wait_for_analysis: whether to wait for the analysis as well
-    :param analysis_timeout: how many seconds after the call's end to wait for it
+    :param wait_for_analysis: whether to wait for results of the call as well
+    :param analysis_timeout: how many seconds after the call's end to wait for them
+    :param results: which of them; none for whichever comes first
+    :param results_before: how many parts of them were there at the poll before; at first, when the task last read it
     """
 
     call_id: str
@@ -42,11 +46,34 @@ class Waiter:
     since: datetime | None = None
     wait_for_analysis: bool = False
     analysis_timeout: float = 60.0
+    results: tuple[str, ...] = ()
+    results_before: int | None = None
 
     verdict: asyncio.Future[Verdict] = field(init=False)
+    _results_now: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.verdict = asyncio.get_running_loop().create_future()
+        self._results_now = self.results_before
+
+    def begin_poll(self) -> None:
+        """Compare with what the last poll has shown, since one poll may show a call twice."""
+        self.results_before = self._results_now
+
+    def due_in(self, view: CallStatusView) -> float:
+        """Return for how many more seconds to wait for what follows the end of a call."""
+        if not self.wait_for_analysis:
+            return view.reason_due_in
+        results_due_in = view.results_due_in(self.results, self.analysis_timeout, self.results_before)
+        return max(view.reason_due_in, results_due_in)
+
+    def judge(self, view: CallStatusView) -> None:
+        """End the wait if there is nothing more to wait for; the call is over."""
+        results = view.results(self.results)
+        if self.due_in(view) == 0:
+            is_complete = self.wait_for_analysis and results.have_arrived(self.results_before)
+            self.end(results_arrived(self.call_id) if is_complete else may_have_ended(self.call_id))
+        self._results_now = results.arrived
 
     def end(self, verdict: Verdict) -> None:
         """End the wait; only the first verdict counts."""
@@ -63,8 +90,8 @@ class PolledCall:
     was_read: bool = False
     turn_at: float = field(default_factory=lambda: time.monotonic())
     """When its last turn came; at first, when the first waiter joined."""
-    analysis_due_at: float | None = None
-    """When to stop waiting for its analysis, by our own clock; None unless only that is missing."""
+    due_at: float | None = None
+    """When to stop waiting for what follows its end, by our own clock; None unless only that is missing."""
 
     def end(self, verdict: Verdict) -> None:
         """End all waits for this call."""
@@ -76,20 +103,20 @@ class PolledCall:
         self.was_read, self.turn_at = True, time.monotonic()
 
     def judge(self, view: CallStatusView, waiters: Iterable[Waiter] | None = None) -> None:
-        """End the waits that the call's state ends."""
-        concerned = list(self.waiters if waiters is None else waiters)
-        if not view.is_terminal or not concerned:
+        """End the waits that the call's state ends, and see when the others are due."""
+        if not view.is_terminal:
+            if view.over_in is not None:
+                self.due_at = time.monotonic() + view.over_in
             return
-        for waiter in concerned:
-            if not waiter.wait_for_analysis or view.analysis_due_in(waiter.analysis_timeout) == 0:
-                waiter.end(may_have_ended(self.call_id))
+        for waiter in list(self.waiters if waiters is None else waiters):
+            waiter.judge(view)
         pending = [
-            waiter.analysis_timeout
+            waiter.due_in(view)
             for waiter in self.waiters
-            if waiter.wait_for_analysis and not waiter.verdict.done()
+            if not waiter.verdict.done() and (waiter.wait_for_analysis or view.reason_due_in > 0)
         ]
         if pending:
-            self.analysis_due_at = time.monotonic() + view.analysis_due_in(max(pending))
+            self.due_at = time.monotonic() + max(pending)
 
 
 class PolledCalls:
@@ -143,19 +170,23 @@ class PolledCalls:
         for call in self._calls.values():
             call.end(verdict)
 
-    def end_overdue(self) -> None:
-        """End the waits for analyses that are overdue."""
+    def begin_poll(self) -> None:
+        """Start a poll: end the waits for what is overdue."""
         now = time.monotonic()
         for call in self._calls.values():
-            if call.analysis_due_at is not None and call.analysis_due_at <= now:
+            if call.due_at is None:
+                continue
+            for waiter in call.waiters:
+                waiter.begin_poll()
+            if call.due_at <= now:
                 call.end(may_have_ended(call.call_id))
 
     def take_row(self, row: CallStatusView) -> None:
         """Process a row of the list, which counts for waiters that know an older state of the call."""
-        if not row.is_terminal:
+        if not row.is_terminal and row.over_in is None:
             return
         call_id = row.id.strip().lower()
-        if row.updated_at is not None:
+        if row.is_terminal and row.updated_at is not None:
             self._ended[call_id] = row.updated_at
             if len(self._ended) > _REMEMBERED_ENDS:
                 del self._ended[next(iter(self._ended))]
@@ -171,11 +202,11 @@ class PolledCalls:
         """
         Return the calls to read one by one.
 
-        Up to half of them are new or wait for their analysis. The rest are those whose last turn came longest ago, so
-        that every call has its turn, whatever the list hides.
+        Up to half of them are new, or have ended and wait for what follows. The rest are those whose last turn came
+        longest ago, so that every call has its turn, whatever the list hides.
         """
         calls = self._calls.values()
-        urgent = (call for call in calls if not call.was_read or call.analysis_due_at is not None)
+        urgent = (call for call in calls if not call.was_read or call.due_at is not None)
         chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_by_urgency))
         others = (call for call in calls if call not in chosen)
         chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
@@ -186,6 +217,11 @@ class PolledCalls:
 def may_have_ended(call_id: str) -> Verdict:
     """Return the verdict that sends the task to read its call."""
     return Verdict("done", f"Call {call_id} may have ended.")
+
+
+def results_arrived(call_id: str) -> Verdict:
+    """Return the verdict that sends the task to read its call, and shows it that no more results come."""
+    return Verdict("done", ARRIVED.format(call_id))
 
 
 def _is_news(row: CallStatusView, waiter: Waiter) -> bool:

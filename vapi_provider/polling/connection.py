@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from vapi_provider.client.client import VapiClient
-from vapi_provider.connection import read_settings
+from vapi_provider.connection import read_settings, variable_problem
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiConfigurationError,
     VapiError,
     VapiTransientError,
 )
+from vapi_provider.hooks.vapi import remembered_connection
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -32,6 +33,8 @@ CONNECTION_SECONDS = 60.0
 
 MISSING_SECONDS = 300.0
 """How long a connection may be missing before its waits end."""
+
+_MISSING = "The triggerer cannot find connection {!r}"
 
 TIMEOUT_SECONDS = 10.0
 """Time limit of a request, which is not retried: the next poll is the retry."""
@@ -49,6 +52,11 @@ def open_client(conn: Connection) -> VapiClient:
     settings = read_settings(conn)
     limited = settings.limited(timeout=TIMEOUT_SECONDS, max_retries=0, max_response_bytes=MAX_RESPONSE_BYTES)
     return VapiClient(limited, logging.getLogger(__name__))
+
+
+def says_missing(message: str, conn_id: str) -> bool:
+    """Return whether a wait ended with this message because its connection had been missing for five minutes."""
+    return message.startswith(_MISSING.format(conn_id))
 
 
 class RefusedError(Exception):
@@ -84,7 +92,7 @@ class PolledConnection:
         """
         Read the connection again when a minute is over or it is in doubt.
 
-        :raises RefusedError: when the connection has been missing for minutes, or cannot be used
+        :raises RefusedError: when the connection has been missing for five minutes, or cannot be used
         :raises VapiTransientError: when Airflow could not read it, and there is no usable earlier one
         """
         if time.monotonic() < self._expires_at and not self.is_in_doubt and self._fields is not None:
@@ -92,9 +100,10 @@ class PolledConnection:
         try:
             conn = await self._read()
         except Exception as error:
-            if self._fields is None or self.is_in_doubt:
-                raise self._unread(error) from None
-            # It worked a minute ago; if it is gone for good, Vapi will refuse it.
+            unread = self._unread(error)
+            if isinstance(unread, RefusedError) or self._fields is None or self.is_in_doubt:
+                raise unread from None
+            # Airflow may only be out of reach, and it worked a minute ago.
             return
         self._missing_since = None
         self._renew(conn)
@@ -136,7 +145,13 @@ class PolledConnection:
         # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its response to another one.
         self._reading = asyncio.ensure_future(get_async_connection(self._conn_id))
         self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
-        return await asyncio.shield(self._reading)
+        try:
+            return await asyncio.shield(self._reading)
+        except AirflowNotFoundException:
+            # In dag.test(), where a trigger runs in the task's own process, Airflow finds no stored connection for it.
+            if (conn := remembered_connection(self._conn_id)) is None:
+                raise
+            return conn
 
     def _unread(self, error: Exception) -> Exception:
         """Build the error for a connection that could not be read."""
@@ -147,7 +162,8 @@ class PolledConnection:
         # Airflow also raises this while it cannot reach the place where it keeps connections.
         now = time.monotonic()
         self._missing_since = self._missing_since or now
-        missing = f"The triggerer cannot find connection {self._conn_id!r}."
+        problem = variable_problem(self._conn_id)
+        missing = f"{_MISSING.format(self._conn_id)}{f': {problem}' if problem else '.'}"
         if now - self._missing_since < MISSING_SECONDS:
             return VapiTransientError(missing)
         self.is_in_doubt = True

@@ -153,7 +153,7 @@ class CallPoller:
         await self._connection.refresh()
         # Reading the connection can take a while; the next poll keeps its distance from this one's requests.
         self._polled_at = time.monotonic()
-        self._calls.end_overdue()
+        self._calls.begin_poll()
         if len(self._calls) <= REQUESTS_PER_POLL:
             self._feed = None
             self._calls.forget_ended()

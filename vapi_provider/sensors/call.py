@@ -45,9 +45,10 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     :param call_id: the call's id, or its summary such as ``call.output``. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     :param fail_on: outcomes that fail the task without retries, such as ``["failed", "no_answer"]``; none by default
-    :param wait_for_analysis: whether to go on after the end until Vapi's analysis of the call is there
-    :param analysis_timeout: how many seconds after the call's end to wait for the analysis; without one by then the
-        task succeeds with a warning. 60 by default
+    :param wait_for_analysis: whether to go on after the end until the results that ``include`` names are there, the
+        analysis or structured outputs; if it names neither, whichever comes first
+    :param analysis_timeout: how many seconds after the call's end to wait for them; then the task succeeds with a
+        warning that names what is missing. 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
     :param deferrable: wait in the triggerer, which takes no worker slot and shares its requests among all waits;
         Airflow's ``[operators] default_deferrable`` by default
@@ -99,9 +100,9 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         :raises AirflowSkipException: in place of the above, except transient errors, with ``soft_fail``
         :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
-        wait = self._begin(context)
         if self.deferrable:
-            return wait.poke() or self._defer_wait(context, wait)
+            return self._begin_anew(context)
+        wait = self._begin(context)
         try:
             return cast("CallSummary", super().execute(context))
         except (AirflowSensorTimeout, AirflowSkipException) as error:
@@ -124,9 +125,13 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         summary = wait.poke()
         if summary is not None:
             return PokeReturnValue(is_done=True, xcom_value=summary)
-        if self.reschedule and wait.saw_call:
-            self._save_state(context, wait)
+        if self.reschedule and (wait.saw_call or wait.state.missing_since):
+            self._save_state(context, wait.state)
         return False
+
+    def _begin_anew(self, context: Context) -> CallSummary:
+        wait = self._begin(context)
+        return wait.poke() or self._defer_wait(context, wait)
 
     def _begin(self, context: Context) -> CallWait:
         from vapi_provider.waiting.wait import WaitState
@@ -134,6 +139,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         # In reschedule mode every poke is another process of the task.
         is_first = context.get("task_reschedule_count", 0) == 0
         state = WaitState(started_at=time.time()) if is_first else self._load_state(context)
+        state.try_number = getattr(context.get("ti"), "try_number", None)
         pokes_once = self.reschedule and not self.deferrable
         self._wait = self._begin_wait(
             context, state, self._wait_policy(), is_first=is_first, pokes_once=pokes_once

@@ -22,6 +22,6 @@ from __future__ import annotations
 from vapi_provider.simulator.clock import ManualClock
 from vapi_provider.simulator.faults import Fault
 from vapi_provider.simulator.server import VapiSimulator
-from vapi_provider.simulator.timeline import Timeline
+from vapi_provider.simulator.timeline import StructuredOutput, Timeline
 
-__all__ = ["Fault", "ManualClock", "Timeline", "VapiSimulator"]
+__all__ = ["Fault", "ManualClock", "StructuredOutput", "Timeline", "VapiSimulator"]

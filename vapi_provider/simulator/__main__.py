@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(number, lambda _number, _frame: stopping.set())
     with VapiSimulator(port=options.port, api_key=options.api_key) as simulator:
         print(f"Vapi simulator listening on {simulator.url}")
-        print(f"AIRFLOW_CONN_VAPI_DEFAULT={shlex.quote(simulator.connection)}", flush=True)
+        print(f"export AIRFLOW_CONN_VAPI_DEFAULT={shlex.quote(simulator.connection)}", flush=True)
         stopping.wait()
 
 

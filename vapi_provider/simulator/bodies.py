@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from vapi_provider.simulator.timeline import StructuredOutput
+
 ORG_ID = "0198a3f0-0000-7000-8000-000000000001"
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
@@ -96,6 +98,21 @@ def artifact(call_id: str, transcript: str | None, begin: datetime) -> dict[str,
             "stereoUrl": f"{recording}-stereo.wav",
             "mono": {"combinedUrl": f"{recording}-mono.wav"},
         },
+    }
+
+
+def with_structured_output(
+    artifact: Mapping[str, Any], output: StructuredOutput, at: datetime
+) -> dict[str, Any]:
+    """Return an ``artifact`` to which this output was added then, as extracted or as skipped."""
+    name, value = "structuredOutputs", {"name": output.name, "result": output.result}
+    if output.is_skipped:
+        unmet = {"type": "minMessages", "count": 4}
+        name, value = "skippedStructuredOutputs", {"name": output.name, "unmetCondition": unmet}
+    return {
+        **artifact,
+        name: {**(artifact.get(name) or {}), output.id: value},
+        "structuredOutputsLastUpdatedAt": write_timestamp(at),
     }
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vapi_provider.simulator import bodies
-from vapi_provider.simulator.timeline import NO_TIMELINE, Step, Timeline
+from vapi_provider.simulator.timeline import NO_TIMELINE, Step, StructuredOutput, Timeline
 from vapi_provider.simulator.timestamps import read_timestamp, to_milliseconds, write_timestamp
 
 if TYPE_CHECKING:
@@ -127,22 +127,30 @@ class CallRecord:
         """End the call before its time; what its timeline had after the end still follows."""
         self.leave_timeline()
         self.end(at, ended_reason)
-        lag = self._timeline.analysis_lag()
-        if lag is not None:
-            self._pending.append((at + timedelta(seconds=lag), "analysis"))
+        for seconds, step in self._timeline.steps_after(0):
+            self._pending.append((at + timedelta(seconds=seconds), step))
+
+    def extract(self, at: datetime, output: StructuredOutput, *, moves_updated_at: bool = True) -> None:
+        """Add a structured output, or what shows that it was skipped."""
+        artifact = self.current.body.get("artifact") or {}
+        fields = bodies.with_structured_output(artifact, output, at)
+        self.change(at, {"artifact": fields}, moves_updated_at=moves_updated_at)
 
     def _reach(self, step: Step, at: datetime) -> None:
         if step == "ended":
             self.end(at, self._timeline.ended_reason)
         elif step == "analysis":
             self.change(at, self._aftermath())
+        elif isinstance(step, StructuredOutput):
+            self.extract(at, step)
         else:
             self.set_status(at, step)
 
     def _aftermath(self) -> dict[str, Any]:
         timeline = self._timeline
+        artifact = bodies.artifact(self.id, timeline.transcript, self.current.created_at)
         return {
             "analysis": {"summary": timeline.summary, "successEvaluation": timeline.success_evaluation},
-            "artifact": bodies.artifact(self.id, timeline.transcript, self.current.created_at),
+            "artifact": {**(self.current.body.get("artifact") or {}), **artifact},
             **bodies.costs(timeline.cost),
         }

@@ -13,7 +13,7 @@ from vapi_provider.simulator.faults import Faults
 from vapi_provider.simulator.gateway import Gateway
 from vapi_provider.simulator.local_server import HOST, LocalServer
 from vapi_provider.simulator.store import CallStore, OverLimit
-from vapi_provider.simulator.timeline import DEFAULT_TIMELINE, Timeline
+from vapi_provider.simulator.timeline import DEFAULT_TIMELINE, StructuredOutput, Timeline
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -231,4 +231,19 @@ class VapiSimulator:
         fields = {"analysis": dict(analysis)}
         self._store.drive(
             call_id, lambda record, now: record.change(now, fields, moves_updated_at=moves_updated_at)
+        )
+
+    def add_structured_output(
+        self, call_id: str, output: StructuredOutput, *, moves_updated_at: bool = True
+    ) -> None:
+        """
+        Add a structured output at once, or what shows that it was skipped.
+
+        :param call_id: the call's id.
+        :param output: the output; its lag does not matter here.
+        :param moves_updated_at: whether ``updatedAt`` moves, which nobody knows of the real API.
+        :raises KeyError: when there is no such call.
+        """
+        self._store.drive(
+            call_id, lambda record, now: record.extract(now, output, moves_updated_at=moves_updated_at)
         )

@@ -3,10 +3,38 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-Step = Literal["queued", "ringing", "in-progress", "ended", "analysis"]
+
+@dataclass(frozen=True)
+class StructuredOutput:
+    """
+    A structured output, which is extracted from a call after its end.
+
+    :param name: its name.
+    :param result: what was extracted.
+    :param lag: how many seconds after the end it arrives; None for one that never does.
+    :param is_skipped: whether the call did not meet its condition, so that it is among the skipped ones.
+    :param id: its id; made from the name by default.
+    :raises ValueError: when the lag is negative.
+    """
+
+    name: str
+    result: Any = None
+    lag: float | None = 2
+    is_skipped: bool = False
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.lag is not None and self.lag < 0:
+            raise ValueError("a structured output cannot arrive before the end")
+        if not self.id:
+            object.__setattr__(self, "id", str(uuid.uuid5(uuid.NAMESPACE_URL, self.name)))
+
+
+Step = Literal["queued", "ringing", "in-progress", "ended", "analysis"] | StructuredOutput
 
 
 @dataclass(frozen=True)
@@ -27,6 +55,7 @@ class Timeline:
     :param summary: the summary in the analysis.
     :param success_evaluation: the analysis' ``successEvaluation``.
     :param cost: the cost of the call, in US dollars.
+    :param structured_outputs: what is extracted after the end, each after a lag of its own.
     :raises ValueError: when a time is negative or earlier than that of the step before it.
     """
 
@@ -43,6 +72,7 @@ class Timeline:
     summary: str = "The customer confirmed the appointment on Tuesday at ten."
     success_evaluation: str = "true"
     cost: float = 0.0512
+    structured_outputs: tuple[StructuredOutput, ...] = ()
 
     def __post_init__(self) -> None:
         times = [t for t in (0, self.ringing, self.answered, self.ended, self.analysis) if t is not None]
@@ -55,14 +85,23 @@ class Timeline:
             (self.ringing, "ringing"),
             (self.answered, "in-progress"),
             (self.ended, "ended"),
-            # Nothing is analysed before the end.
-            (None if self.ended is None else self.analysis, "analysis"),
         ]
-        return [(seconds, step) for seconds, step in planned if seconds is not None]
+        coming = [(seconds, step) for seconds, step in planned if seconds is not None]
+        # Nothing is analysed before the end.
+        return coming if self.ended is None else coming + self.steps_after(self.ended)
 
-    def analysis_lag(self) -> float | None:
-        """Return how many seconds after the end the analysis arrives, or None when it never does."""
-        return None if self.analysis is None else self.analysis - (self.ended or 0)
+    def steps_after(self, ended: float) -> list[tuple[float, Step]]:
+        """
+        Return the steps that follow the end, in their order.
+
+        :param ended: the time of the end, in seconds.
+        :return: the steps, each with its time in seconds.
+        """
+        lags: list[tuple[float | None, Step]] = [(output.lag, output) for output in self.structured_outputs]
+        if self.analysis is not None:
+            lags.append((self.analysis - (self.ended or 0), "analysis"))
+        following = [(ended + lag, step) for lag, step in lags if lag is not None]
+        return sorted(following, key=lambda each: each[0])
 
 
 DEFAULT_TIMELINE = Timeline()

@@ -49,7 +49,34 @@ _CUSTOMER_FIELDS = {
     "externalId": "string:40",
 }
 _SCHEDULE_FIELDS = {"earliestAt": "string", "latestAt": "string"}
-_TYPES: dict[str, Any] = {"string": str, "object": dict, "array": list, "boolean": bool}
+
+
+def _fields(kind: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), kind)
+
+
+_ASSISTANT_FIELDS = {
+    "name": "string:40",
+    **_fields("string", "firstMessage firstMessageMode backgroundSound"),
+    **_fields("string:1000", "voicemailMessage endCallMessage"),
+    **_fields("boolean", "firstMessageInterruptionsEnabled modelOutputInMessagesEnabled"),
+    **_fields("number", "maxDurationSeconds"),
+    **_fields("array", "clientMessages serverMessages transportConfigurations credentials credentialIds"),
+    **_fields("array", "hooks endCallPhrases"),
+    **_fields("object", "transcriber model voice metadata server keypadInputPlan observabilityPlan"),
+    **_fields("object", "compliancePlan backgroundSpeechDenoisingPlan analysisPlan artifactPlan"),
+    **_fields("object", "startSpeakingPlan stopSpeakingPlan monitorPlan"),
+    "voicemailDetection": "any",
+}
+_OVERRIDES_FIELDS = {**_ASSISTANT_FIELDS, "variableValues": "object", "tools:append": "array"}
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "object": dict,
+    "array": list,
+    "boolean": bool,
+    "number": (int, float),
+    "any": object,
+}
 
 _KINDS = ("assistantId", "assistant", "squadId", "squad")
 _OVERRIDES = ("assistantOverrides", "squadOverrides")
@@ -111,8 +138,8 @@ def check_create(body: Mapping[str, Any]) -> None:
     """Refuse a call that Vapi would not place; the customers of a batch are checked one by one."""
     errors = _property_errors(body, _CREATE_FIELDS)
     _refuse(errors)
-    for overrides in _OVERRIDES:
-        errors += _overrides_errors(body.get(overrides, {}), f"{overrides}.")
+    errors += _property_errors(body.get("assistant", {}), _ASSISTANT_FIELDS, "assistant.")
+    errors += _overrides_errors(body)
     errors += _schedule_errors(body.get("schedulePlan"))
     errors += _party_errors(body)
     if "customer" in body:
@@ -127,8 +154,7 @@ def customer_errors(customer: object, prefix: str = "") -> list[str]:
     errors = _property_errors(customer, _CUSTOMER_FIELDS, prefix)
     if errors:
         return errors
-    for overrides in _OVERRIDES:
-        errors += _overrides_errors(customer.get(overrides, {}), f"{prefix}{overrides}.")
+    errors += _overrides_errors(customer, prefix)
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
         errors.append(f"{prefix}number or {prefix}sipUri must be given, and not both")
@@ -181,11 +207,11 @@ def _property_errors(body: Mapping[str, Any], fields: Mapping[str, str], prefix:
     return errors
 
 
-def _overrides_errors(overrides: Mapping[str, Any], prefix: str) -> list[str]:
+def _overrides_errors(holder: Mapping[str, Any], prefix: str = "") -> list[str]:
     return [
-        f"{prefix}{name} must be an object"
-        for name in ("metadata", "variableValues")
-        if not isinstance(overrides.get(name, {}), dict)
+        error
+        for name in _OVERRIDES
+        for error in _property_errors(holder.get(name, {}), _OVERRIDES_FIELDS, f"{prefix}{name}.")
     ]
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -13,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from vapi_provider.client.arguments import check_call_id
 from vapi_provider.client.hang_up import hang_up
 from vapi_provider.exceptions import VapiConfigurationError, VapiError
-from vapi_provider.models.call import read_instant
+from vapi_provider.models.fields import read_instant
 from vapi_provider.polling.calls import Verdict, Waiter
 from vapi_provider.polling.connection import open_client
 from vapi_provider.polling.poller import CallPoller
@@ -40,38 +41,46 @@ class VapiCallTrigger(BaseTrigger):
     ``timeout`` that ``end_time`` has come, and ``error`` that waiting longer is pointless.
 
     :param vapi_conn_id: the connection's id
-    :param call_id: the call's id
+    :param call_id: the call's id; None by default, to wait for nothing but the ``end_time``
     :param poll_interval: the seconds between two polls; all triggers of a connection share the shortest one, and no
-        connection is polled more often than every 5 seconds
-    :param end_time: when to give up, in seconds since 1970
+        connection is polled more often than every 5 seconds. 15 by default
+    :param end_time: when to give up, in seconds since 1970; None by default, for a wait that only the call ends
     :param since: the call's ``updatedAt`` when the task read it, ISO 8601; without it an end before the trigger's start
         may be noticed later
-    :param wait_for_analysis: whether to wait for Vapi's analysis as well
-    :param analysis_timeout: how many seconds after the call's end to wait for the analysis
+    :param wait_for_analysis: whether to wait for the results that Vapi computes after the end as well
+    :param analysis_timeout: how many seconds after the call's end to wait for them
     :param hang_up_on_kill: whether to end the call when a user stops, clears or marks the task; requires Airflow 3.3,
         the first that informs the trigger
+    :param results: which results to wait for: ``analysis``, ``structured_outputs``; whichever comes first by default
+    :param results_before: how many parts of them were there when the task last read the call
+    :param newer: arguments of a newer version of this package, which are ignored
     """
 
     def __init__(
         self,
-        vapi_conn_id: str,
-        call_id: str,
-        poll_interval: float,
-        end_time: float,
+        vapi_conn_id: str = "vapi_default",
+        call_id: str | None = None,
+        poll_interval: float = 15,
+        end_time: float | None = None,
         since: str | None = None,
         wait_for_analysis: bool = False,
         analysis_timeout: float = 60,
         hang_up_on_kill: bool = False,
+        results: Sequence[str] | None = None,
+        results_before: int | None = None,
+        **newer: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.vapi_conn_id = vapi_conn_id
         self.call_id = call_id
         self.poll_interval = poll_interval
-        self.end_time = end_time
+        self.end_time = math.inf if end_time is None else end_time
         self.since = since
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
         self.hang_up_on_kill = hang_up_on_kill
+        self.results = list(results or ())
+        self.results_before = results_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
@@ -85,11 +94,14 @@ class VapiCallTrigger(BaseTrigger):
                 "vapi_conn_id": self.vapi_conn_id,
                 "call_id": self.call_id,
                 "poll_interval": self.poll_interval,
-                "end_time": self.end_time,
+                # Plain JSON has no infinity.
+                "end_time": self.end_time if math.isfinite(self.end_time) else None,
                 "since": self.since,
                 "wait_for_analysis": self.wait_for_analysis,
                 "analysis_timeout": self.analysis_timeout,
                 "hang_up_on_kill": self.hang_up_on_kill,
+                "results": self.results,
+                "results_before": self.results_before,
             },
         )
 
@@ -115,7 +127,7 @@ class VapiCallTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """End the call when the task is stopped, if ``hang_up_on_kill`` is set."""
-        if not self.hang_up_on_kill:
+        if not self.hang_up_on_kill or self.call_id is None:
             return
         # Airflow waits for about a second, so it goes on in a task of its own, which needs a reference.
         ending = asyncio.ensure_future(self._hang_up())
@@ -134,6 +146,9 @@ class VapiCallTrigger(BaseTrigger):
         self.log.warning("The task was stopped. %s", done)
 
     async def _wait(self) -> Verdict:
+        if self.call_id is None:
+            await self._until_end_time(asyncio.get_running_loop().create_future())
+            return Verdict("timeout", "The time has come.")
         try:
             call_id = check_call_id(self.call_id)
         except VapiConfigurationError as error:
@@ -145,16 +160,23 @@ class VapiCallTrigger(BaseTrigger):
             since=read_instant(self.since),
             wait_for_analysis=self.wait_for_analysis,
             analysis_timeout=self.analysis_timeout,
+            results=tuple(self.results),
+            results_before=self.results_before,
         )
         async with CallPoller.join(self.vapi_conn_id, waiter):
-            while (left := self.end_time - time.time()) > 0:
-                await asyncio.wait({waiter.verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
-                if waiter.verdict.done():
-                    return waiter.verdict.result()
-        return Verdict("timeout", f"Call {call_id} did not end in time.")
+            verdict = await self._until_end_time(waiter.verdict)
+        return verdict or Verdict("timeout", f"Call {call_id} did not end in time.")
+
+    async def _until_end_time(self, verdict: asyncio.Future[Verdict]) -> Verdict | None:
+        """Wait for a verdict, and return None if the end time comes first."""
+        while (left := self.end_time - time.time()) > 0:
+            await asyncio.wait({verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
+            if verdict.done():
+                return verdict.result()
+        return None
 
 
-def _hang_up(conn: Connection, call_id: str) -> str:
+def _hang_up(conn: Connection, call_id: str | None) -> str:
     client = open_client(conn)
     try:
         return hang_up(client, check_call_id(call_id))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -77,7 +79,10 @@ class WaitsForCall(RendersFields):
     _has_link: bool = False
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the deferral, see :meth:`execute_complete`."""
+        """Resume after the deferral, see :meth:`execute_complete`; what Airflow 3.0 takes for that in a retry begins anew."""
+        begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
+        if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
+            return self._begin_anew(context)
         try:
             from airflow.sdk.exceptions import TaskDeferralTimeout
         except ImportError:
@@ -89,9 +94,7 @@ class WaitsForCall(RendersFields):
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             pass
-        # No trigger has reported in time.
-        wait = self._resume_wait(context)
-        return wait.poke() or self._time_out(wait)
+        return self._end_unreported(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> CallSummary:
         """
@@ -101,26 +104,48 @@ class WaitsForCall(RendersFields):
         """
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import refused
+        from vapi_provider.waiting.report import read_report
         from vapi_provider.waiting.wait import is_read_too_soon
 
-        wait = self._resume_wait(context)
-        status, message = _read_event(event, wait.call_id)
+        wait = self._resume_wait(context, event)
+        report = read_report(event, wait.call_id)
+        wait.results_are_complete = report.says_complete
+        if report.says_missing(self.vapi_conn_id):
+            wait.miss_connection()
         summary = wait.poke()
         if summary is not None:
             return summary
-        if status == "timeout":
+        if report.status == "timeout":
             return self._time_out(wait)
         # Right after the placement, a 404 may be a read that lags behind.
-        is_refused = status == "error" and wait.saw_call and not is_read_too_soon(wait.state.placed_at)
+        is_refused = report.status == "error" and wait.saw_call and not is_read_too_soon(wait.state.placed_at)
         wait.state.refusals = wait.state.refusals + 1 if is_refused else 0
         if wait.state.refusals > 1:
             # Once may have been chance, or a key that was being replaced.
             problem = VapiConfigurationError(
-                f"The triggerer cannot read call {wait.call_id} but this worker can: {message} Compare their "
+                f"The triggerer cannot read call {wait.call_id} but this worker can: {report.message} Compare their "
                 "environment variables, secrets backend and network."
             )
             raise refused(problem, soft_fail=self.soft_fail)
         return self._defer_wait(context, wait)
+
+    def on_kill(self) -> None:
+        """End the process if a trigger runs in it, as in ``dag.test()``, where Airflow leaves it at this."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self.log.warning("The task was stopped, and with it the trigger in this process.")
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def _end_unreported(self, context: Context) -> CallSummary:
+        """End a wait of which no trigger has reported in time."""
+        wait = self._resume_wait(context)
+        return wait.poke() or self._time_out(wait)
+
+    def _begin_anew(self, context: Context) -> CallSummary:
+        """Do what :meth:`execute` does in a deferrable task."""
+        raise NotImplementedError
 
     def _awaited_call_id(self, context: Context) -> Any:
         """Return the id of the call, as the task has it."""
@@ -137,7 +162,7 @@ class WaitsForCall(RendersFields):
         left = min(wait.ends_at - time.time(), _LONGEST_DEFERRAL.total_seconds())
         if left <= 0:
             return self._time_out(wait)
-        self._save_state(context, wait)
+        self._save_state(context, wait.state)
         policy = wait.policy
         self.defer(
             trigger=VapiCallTrigger(
@@ -146,18 +171,24 @@ class WaitsForCall(RendersFields):
                 poll_interval=self._interval_seconds(),
                 end_time=wait.ends_at,
                 since=wait.state.since,
-                # An end that is in fail_on is not worth the wait for an analysis, so the end is reported first.
-                wait_for_analysis=policy.wait_for_analysis and (not policy.fail_on or wait.state.has_ended),
+                # An end that is in fail_on is not worth the wait for results, so the end is reported first.
+                wait_for_analysis=policy.wait_for_analysis
+                and (not policy.fail_on or wait.state.results is not None),
                 # Plain JSON has no infinity.
                 analysis_timeout=min(policy.analysis_timeout, timedelta.max.total_seconds()),
                 hang_up_on_kill=self.hang_up_on_kill,
+                results=policy.results,
+                results_before=wait.state.results,
             ),
             method_name="execute_complete",
             timeout=min(timedelta(seconds=left + BACKSTOP_SECONDS), _LONGEST_DEFERRAL),
         )
 
-    def _resume_wait(self, context: Context) -> CallWait:
+    def _resume_wait(self, context: Context, event: Any = None) -> CallWait:
+        from vapi_provider.waiting.report import reported_call_id
+
         state = self._load_state(context)
+        state.call_id = state.call_id or reported_call_id(event)
         return self._begin_wait(context, state, self._wait_policy(), is_first=False, pokes_once=True)
 
     def _wait_policy(self) -> WaitPolicy:
@@ -178,6 +209,7 @@ class WaitsForCall(RendersFields):
     def _checked_policy(self) -> WaitPolicy:
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.models.outcome import check_fail_on
+        from vapi_provider.models.summary import check_include
         from vapi_provider.waiting.policy import WaitPolicy, seconds_of
 
         if self._interval_seconds() <= 0:
@@ -192,6 +224,7 @@ class WaitsForCall(RendersFields):
             soft_fail=self.soft_fail,
             execution_timeout=self._execution_timeout(),
             places_call=self.places_call,
+            include=check_include(self.include),
         )
 
     def _begin_wait(
@@ -201,22 +234,21 @@ class WaitsForCall(RendersFields):
         from vapi_provider.client.arguments import check_call_id
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.vapi import VapiHook
-        from vapi_provider.models.summary import check_include
         from vapi_provider.waiting.policy import refused
         from vapi_provider.waiting.wait import CallWait
 
         try:
-            include = check_include(self.include)
-            call_id = check_call_id(self._awaited_call_id(context))
+            # Not what a template renders by now.
+            call_id = state.call_id = check_call_id(state.call_id or self._awaited_call_id(context))
         except VapiConfigurationError as error:
             raise refused(error, soft_fail=self.soft_fail) from None
+        self.vapi_conn_id = state.vapi_conn_id = state.vapi_conn_id or self.vapi_conn_id
         self._hook = self._hook or VapiHook(self.vapi_conn_id)
         self._publish_link(context, self._hook, call_id)
         return CallWait(
             call_id=call_id,
             policy=policy,
             hook=self._hook,
-            include=include,
             log=self.log,
             state=state,
             is_first=is_first,
@@ -247,10 +279,10 @@ class WaitsForCall(RendersFields):
             return math.inf
         return self.execution_timeout.total_seconds()
 
-    def _save_state(self, context: Context, wait: CallWait) -> None:
+    def _save_state(self, context: Context, wait_state: WaitState) -> None:
         """Keep the state for the next process of this task."""
         # Not among the arguments of ``defer``: Airflow loses those in ``dag.test()`` and when no trigger reports.
-        state, store = dataclasses.asdict(wait.state), context.get("task_state_store")
+        state, store = dataclasses.asdict(wait_state), context.get("task_state_store")
         if store is not None:
             store.set(_STATE, state)
         elif self.deferrable:
@@ -276,20 +308,6 @@ class WaitsForCall(RendersFields):
 def as_given(values: Iterable[Any]) -> Iterable[Any]:
     """Keep an argument as it was given, and the values of an iterator, which could be read only once."""
     return tuple(values) if isinstance(values, Iterator) else values
-
-
-def _read_event(event: Any, call_id: str) -> tuple[str, str]:
-    """Return the status and message of a trigger's event; anything else fails the task, since its meaning is unknown."""
-    from vapi_provider.exceptions import VapiConfigurationError
-
-    status = event.get("status") if isinstance(event, dict) else None
-    if status in ("done", "timeout", "error") and event.get("call_id") == call_id:
-        return str(status), str(event.get("message") or "")
-    shown = f"an event {str(status)[:50]!r}" if status else f"{type(event).__name__} in place of an event"
-    raise VapiConfigurationError(
-        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Install the same version of "
-        "airflow-provider-vapi in triggerer and workers, and clear the task."
-    )
 
 
 def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:

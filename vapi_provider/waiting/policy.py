@@ -14,6 +14,7 @@ from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitEr
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
 from vapi_provider.models.outcome import is_over_limit
+from vapi_provider.models.results import in_words, wanted_results
 
 if TYPE_CHECKING:
     from vapi_provider.exceptions import VapiPermanentError
@@ -30,12 +31,13 @@ class WaitPolicy:
     Decides what the state of a call means for the task that waits for its end.
 
     :param fail_on: outcomes that fail the task
-    :param wait_for_analysis: whether to go on until Vapi's analysis is there
-    :param analysis_timeout: how long after the call's end to wait for it, in seconds
+    :param wait_for_analysis: whether to go on until Vapi's results are there
+    :param analysis_timeout: how long after the call's end to wait for them, in seconds
     :param timeout: how long the task waits in all, in seconds
     :param soft_fail: whether the task is skipped where it would fail permanently
     :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not enforce it
     :param places_call: whether the task has placed the call itself, so that a retry can place it again if it never rang
+    :param include: the content that the task returns, by name, checked
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -45,21 +47,50 @@ class WaitPolicy:
     soft_fail: bool
     execution_timeout: float = math.inf
     places_call: bool = False
+    include: tuple[str, ...] = ()
 
-    def is_over(self, call: Call, url: str, limits: Any = None) -> bool:
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The results to wait for; none for whichever comes first."""
+        return wanted_results(self.include)
+
+    def is_over(self, call: Call, url: str, limits: Any = None, *, results_before: int | None = None) -> bool:
         """
         Return whether there is nothing more to wait for.
 
+        :param results_before: how many parts of the results were there at the poke before; None when that is not known
         :raises VapiCallFailedError: when the call's end fails the task
         :raises VapiConcurrencyLimitError: when it was not dialled and the task can place it again
         """
         if not call.is_terminal:
             self._warn_of_unknown_status(call)
             return False
-        self._check_end(call, url, limits)
-        return not self.wait_for_analysis or call.analysis_due_in(self.analysis_timeout) == 0
+        if call.reason_due_in > 0:
+            # Without the reason there is no outcome to judge.
+            return False
+        self.check_end(call, url, limits)
+        if not self.wait_for_analysis:
+            return True
+        return call.results_due_in(self.results, self.analysis_timeout, results_before) == 0
 
-    def _check_end(self, call: Call, url: str, limits: Any) -> None:
+    def awaited(self, call: Call) -> str:
+        """Name what a task waits for that has read the call, for its log."""
+        if not call.has_ended:
+            return "end"
+        return self.awaited_after_end if call.reason_due_in == 0 else "ended reason"
+
+    @property
+    def awaited_after_end(self) -> str:
+        """What a task waits for once the call has ended, in words."""
+        return in_words(self.results) if self.wait_for_analysis else "ended reason"
+
+    def check_end(self, call: Call, url: str, limits: Any = None) -> None:
+        """
+        Refuse an end that fails the task.
+
+        :raises VapiCallFailedError: when it does
+        :raises VapiConcurrencyLimitError: when the call was not dialled and the task can place it again
+        """
         if self.places_call:
             check_dialled(call, limits)
         status, reason = clean_line(call.status), clean_line(call.ended_reason)

@@ -24,6 +24,7 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.models.cleaning import clean_line
+from vapi_provider.polling.connection import MISSING_SECONDS
 from vapi_provider.waiting.policy import WaitPolicy, duration, refused
 
 if TYPE_CHECKING:
@@ -44,27 +45,42 @@ class WaitState:
     :param status: the call's status when it was last read
     :param has_ended: whether the call had ended then
     :param since: the call's ``updatedAt`` then, ISO 8601
+    :param results: how many parts of the awaited results were there then; None before the end was judged
     :param refusals: how many times in a row the triggerer could not read a call that the task could read
     :param limits: the organization's limits, if the task has placed the call itself
-    :param try_number: the try of the task that has placed the call
+    :param try_number: the try of the task that began the wait
     :param try_started_at: when that try began, in seconds since 1970
     :param placed_at: when the task has placed the call, in seconds since 1970
+    :param call_id: the call's id, which templates may render anew when the task resumes
+    :param vapi_conn_id: the connection's id, as well
+    :param sent_at: the last instant at which a request for a call may have been sent, while it is unknown whether there
+        is one, in seconds since 1970
+    :param has_sent: whether it was this try that sent it
+    :param missing_since: since when Airflow has not found the connection, in seconds since 1970
     """
 
     started_at: float
     status: str | None = None
     has_ended: bool = False
     since: str | None = None
+    results: int | None = None
     refusals: int = 0
     limits: dict[str, Any] | None = None
     try_number: int | None = None
     try_started_at: float | None = None
     placed_at: float | None = None
+    call_id: str | None = None
+    vapi_conn_id: str | None = None
+    sent_at: float | None = None
+    # If that was lost, this try sends nothing more.
+    has_sent: bool = True
+    missing_since: float | None = None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any] | None) -> WaitState:
+    def of(cls, stored: Any) -> WaitState:
         """Restore what a process left, perhaps one with another version of this package."""
-        known = {name: value for name, value in (stored or {}).items() if name in _FIELDS}
+        fields = stored if isinstance(stored, Mapping) else {}
+        known = {name: value for name, value in fields.items() if name in _FIELDS and value is not None}
         return cls(**{"started_at": time.time(), **known})
 
 
@@ -78,14 +94,17 @@ class CallWait:
     call_id: str
     policy: WaitPolicy
     hook: VapiHook
-    include: tuple[str, ...]
     log: Any
     state: WaitState
     is_first: bool = True
     """Whether this process of the task is the first."""
     pokes_once: bool = False
     """Whether this process pokes only once, so that it has nothing to compare with."""
+    results_are_complete: bool = False
+    """Whether the triggerer has seen that no more results come."""
 
+    fate: str = field(default="", init=False)
+    """What became of the call when the wait was at its limit, in a sentence; empty where nothing was done to it."""
     verdict: Exception | None = field(default=None, init=False)
     """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
     _last_call: Call | None = field(default=None, init=False)
@@ -124,7 +143,8 @@ class CallWait:
         self._pokes += 1
         try:
             call = self.hook.get_call(self.call_id)
-            is_over = self.policy.is_over(call, self.hook.dashboard_url(self.call_id), self.state.limits)
+            self.state.missing_since = None
+            is_over = self._is_over(call)
         except VapiConcurrencyLimitError:
             # The wait is over, and Airflow's retries begin it anew.
             raise
@@ -145,6 +165,15 @@ class CallWait:
         self.state.since = call.updated_at.isoformat() if call.updated_at else self.state.since
         return None
 
+    def _is_over(self, call: Call) -> bool:
+        policy, state = self.policy, self.state
+        arrived = call.results(policy.results).arrived
+        before = arrived if self.results_are_complete else state.results
+        url = self.hook.dashboard_url(self.call_id)
+        is_over = policy.is_over(call, url, state.limits, results_before=before)
+        state.results = arrived if call.has_ended and call.reason_due_in == 0 else None
+        return is_over
+
     def poke_until_over(self, interval: float) -> CallSummary | None:
         """Poke again and again."""
         while True:
@@ -160,31 +189,47 @@ class CallWait:
 
         :raises AirflowSensorTimeout: when the call has not ended within ``timeout``
         :raises AirflowSkipException: in place of that, with ``soft_fail``
-        :raises AirflowTaskTimeout: when it has not ended within ``execution_timeout``
+        :raises AirflowTaskTimeout: when the wait is not over within ``execution_timeout``
         """
-        call = self._last_call
-        # Only the last poke counts: a process of its own, in another mode, would have no other.
-        if call is not None and call.has_ended and self._last_error is None:
-            return self._finish(call)
         policy, state, url = self.policy, self.state, self._url()
         is_execution_timeout = self._execution_ends_at < state.started_at + policy.timeout
+        call = self._last_call
+        # Only the last poke counts: a process of its own, in another mode, would have no other.
+        has_ended = call is not None and call.has_ended and self._last_error is None
+        if call is not None and has_ended and not is_execution_timeout:
+            self._check_end(call)
+            return self._finish(call)
         name = "execution_timeout" if is_execution_timeout else "timeout"
         seconds = policy.execution_timeout if is_execution_timeout else policy.timeout
-        missing = "The analysis of call {} had not arrived" if state.has_ended else "Call {} had not ended"
+        missing = "Call {} had not ended"
+        if state.has_ended:
+            missing = f"The {policy.awaited_after_end} of call {{}} had not arrived"
         seen = f"its last status was {state.status!r}." if state.status else "no poke returned a status."
         error = f" The last error was: {self._last_error}" if self._last_error else ""
         advice = f"See {url}, or raise the {name}." if url else f"Raise the {name}."
         message = f"{missing.format(self.call_id)} after {duration(seconds)} ({name}={seconds:.15g}): {seen}{error} {advice}"
+        message += f" {self.fate}" if self.fate else ""
         if is_execution_timeout:
             raise AirflowTaskTimeout(message)
         raise (AirflowSkipException if policy.soft_fail else AirflowSensorTimeout)(message)
 
-    def hang_up(self) -> str:
-        """End the call, raise nothing, and return what was done, in a sentence for the log."""
+    def _check_end(self, call: Call) -> None:
+        """Judge an end whose reason may not have been there at the last poke."""
         try:
-            return hang_up(self.hook.client, self.call_id)
+            self.policy.check_end(call, self.hook.dashboard_url(self.call_id), self.state.limits)
+        except VapiPermanentError as error:
+            raise refused(error, soft_fail=self.policy.soft_fail) from None
+
+    def miss_connection(self) -> None:
+        """Count the five minutes in which the triggerer has not found the connection."""
+        self.state.missing_since = time.time() - MISSING_SECONDS
+
+    def hang_up(self) -> None:
+        """End the call, raise nothing, and keep what was done for the message of the limit."""
+        try:
+            self.fate = hang_up(self.hook.client, self.call_id)
         except VapiError as error:
-            return f"Call {self.call_id} could not be ended and may go on. {error}"
+            self.fate = f"Call {self.call_id} could not be ended and may go on. {error}"
 
     def _url(self) -> str | None:
         try:
@@ -199,25 +244,33 @@ class CallWait:
             return is_read_too_soon(self.state.placed_at)
         if self._pokes == 1 and self.is_first:
             return False
-        # A connection that was there before is more likely out of Airflow's reach for the moment than gone.
-        return isinstance(error, (VapiTransientError, VapiConnectionNotFoundError))
+        if isinstance(error, VapiConnectionNotFoundError):
+            return not self._is_connection_gone()
+        return isinstance(error, VapiTransientError)
+
+    def _is_connection_gone(self) -> bool:
+        """Return whether a connection that was there before is gone, and not only out of Airflow's reach."""
+        now = time.time()
+        self.state.missing_since = self.state.missing_since or now
+        return now - self.state.missing_since >= MISSING_SECONDS
 
     def _log_progress(self, call: Call) -> None:
         status, waited = clean_line(call.status) or "without a status", duration(self.waited)
         if self.pokes_once:
             self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
         elif self._last_call is None:
-            awaited = "analysis" if call.has_ended else "end"
+            awaited = self.policy.awaited(call)
             self.log.info("Call %s is %s; waiting for its %s.", self.call_id, status, awaited)
         elif self._last_call.status != call.status:
             self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, waited)
 
     def _finish(self, call: Call) -> CallSummary:
-        summary = call.summary(self.include)
+        summary = call.summary(self.policy.include)
         self.log.info("Waited %s for call %s.", duration(self.waited), self.call_id)
-        if self.policy.wait_for_analysis and not call.has_analysis:
+        missing = call.results(self.policy.results).missing if self.policy.wait_for_analysis else ""
+        if missing and call.had_conversation:
             self.log.warning(
-                "Vapi's analysis of call %s did not arrive in time, and may never come.", self.call_id
+                "Vapi's %s of call %s did not arrive in time, and may never come.", missing, self.call_id
             )
         self.log.info(
             "Call %s ended (%s): %s.",

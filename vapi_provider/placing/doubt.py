@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person is told who has to find out whether a call was placed."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from vapi_provider.exceptions import VapiCallInDoubtError, VapiError, VapiTransientError
+from vapi_provider.placing.decision import Found
+from vapi_provider.placing.search import CLOCK_DIFFERENCE
+
+if TYPE_CHECKING:
+    from vapi_provider.models.call import Call
+
+
+def how_to_find(token: str, conn_id: str, since: float | None) -> str:
+    """
+    Return the sentence with the command that finds the calls with a token.
+
+    :param since: when the oldest of them may have been placed, in seconds since 1970; None for a day ago
+    """
+    options = "" if conn_id == "vapi_default" else f" --conn-id {shlex.quote(conn_id)}"
+    if since is not None:
+        oldest = datetime.fromtimestamp(since, timezone.utc) - CLOCK_DIFFERENCE
+        options += f" --since {oldest:%Y-%m-%dT%H:%MZ}"
+    return f"To find it: python -m vapi_provider find {token}{options}"
+
+
+def how_found(call: Call, *, has_sent: bool) -> str:
+    """
+    Return the sentence that says how a call was found.
+
+    :param has_sent: whether this try has sent the request
+    """
+    if has_sent:
+        return f"Placed call {call.id}, although the response was lost."
+    if call.is_terminal:
+        return f"Call {call.id} had already ended; an earlier try placed it."
+    return f"Adopted call {call.id}, placed by an earlier try."
+
+
+def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTransientError:
+    """Build the error for what the next try can resolve."""
+    if found is not Found.UNREADABLE:
+        lost = failure or "The response to the request was lost."
+        return VapiTransientError(
+            f"{lost} No call was found afterwards, so no phone rang; a retry may place it."
+        )
+    return VapiTransientError(
+        f"A call may have been placed, and the list of calls cannot be read: {failure} A retry searches again. {advice}"
+    )
+
+
+def undecided(problem: str, advice: str) -> VapiCallInDoubtError:
+    """Build the error for a doubt that no retry can resolve."""
+    return VapiCallInDoubtError(
+        f"A call may have been placed, and it cannot be verified: {problem} Look for it before you clear this task. "
+        f"{advice}"
+    )
