@@ -2,11 +2,13 @@
 """
 Remind people of their appointments.
 
-Each run calls whoever has an appointment and was not reached by an earlier run, in a mapped task a person, and counts how
-the calls ended. However often a task is tried or cleared, a person's phone rings once a run.
+Each run calls everyone who has an appointment and was not reached by an earlier run, in one mapped task per person, and
+counts how the calls ended. However often a task is tried or cleared, a person's phone rings once per run.
 
-A pool bounds how many calls there are at once; make it with what Vapi lets your organization have, 10 by default:
+A pool caps how many calls there are at once; create it with your organization's limit at Vapi, 10 by default:
 ``airflow pools set vapi_calls 10 "Calls at once" --include-deferred``.
+
+The numbers are in the XCom of ``people_to_call`` for as long as Airflow keeps it, and in no log.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from vapi_provider.operators.call import VapiCreateCallOperator
 ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
 PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The people who were reached, by their external ids: numbers stay where they are needed.
+# The people who were reached, by their external ids, so that no number is in a Variable.
 REACHED = "vapi_reminders_reached"
 
 
@@ -41,13 +43,13 @@ with DAG(
     schedule="0 15 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # The next run has to know whom this one reached.
+    # The next run must know who was reached by this one.
     max_active_runs=1,
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
-
-    @task
+    # The log would show what the task returns: numbers and names.
+    @task(show_return_value_in_logs=False)
     def people_to_call() -> list[dict[str, Any]]:
         reached = Variable.get(REACHED, default=[], deserialize_json=True)
         return [
@@ -68,14 +70,14 @@ with DAG(
         timeout=timedelta(hours=1),
         # A deferred task counts only in a pool that includes them; for max_active_tis_per_dag, from Airflow 3.2 on.
         pool="vapi_calls",
-        # Where others place calls as well, there can be too many all the same: nobody is called then, and a retry does it.
+        # Inbound calls, and those that others place, count towards the limit, too: then no call is placed, and a retry does it.
         retries=5,
         retry_delay=timedelta(minutes=2),
     ).expand_kwargs(people_to_call())
 
     @task(trigger_rule="all_done")
     def count_outcomes(ti: Any = None) -> dict[str, int]:
-        # Pulled, since Airflow shows a task's arguments to everybody.
+        # Pulled, because Airflow shows a task's arguments.
         people = ti.xcom_pull(task_ids="people_to_call")
         # One a person, in their order; None for a task that failed.
         summaries = ti.xcom_pull(task_ids="call_person", map_indexes=range(len(people)))

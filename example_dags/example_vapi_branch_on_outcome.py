@@ -17,7 +17,7 @@ from vapi_provider.sensors.call import VapiCallSensor
 with DAG(
     dag_id="example_vapi_branch_on_outcome",
     schedule=None,
-    params={"call_id": Param(type="string", description="The id of a call", minLength=1)},
+    params={"call_id": Param(type="string", format="uuid", description="The id of a call")},
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
@@ -26,7 +26,7 @@ with DAG(
         call_id="{{ params.call_id }}",
         fail_on=[CallOutcome.FAILED],
         wait_for_analysis=True,
-        include=["analysis"],
+        include=["structured_outputs"],
         poke_interval=5,
         timeout=60 * 60,
     )
@@ -35,10 +35,11 @@ with DAG(
     def choose(summary: dict[str, Any]) -> str:
         return "store_answer" if summary["outcome"] == CallOutcome.COMPLETED else "call_again_later"
 
-    @task
-    def store_answer(summary: dict[str, Any]) -> str | None:
-        """Hand on what the person answered, as the assistant's analysis has it."""
-        return (summary["analysis"] or {}).get("summary")
+    # What the person said belongs in no log.
+    @task(show_return_value_in_logs=False)
+    def store_answer(summary: dict[str, Any]) -> Any:
+        """Hand on what the person answered, by the name of the assistant's structured output."""
+        return (summary["structured_outputs"] or {}).get("Appointment confirmed")
 
     @task
     def call_again_later(summary: dict[str, Any]) -> str:

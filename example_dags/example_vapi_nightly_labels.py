@@ -3,7 +3,8 @@
 Label yesterday's calls.
 
 Each night it lists the calls that were created within the data interval, and names each one that has ended after its
-outcome, one mapped task a call. Running it again for the same day sets the same names.
+outcome, one mapped task per call. Running it again for the same day sets the same names. To run it by hand, trigger it
+with a logical date: it labels the calls of the day before.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ with DAG(
 
     @task
     def calls_to_label(
-        data_interval_start: datetime.datetime, data_interval_end: datetime.datetime
+        data_interval_start: datetime.datetime | None = None,
+        data_interval_end: datetime.datetime | None = None,
     ) -> list[dict[str, str]]:
         from vapi_provider.hooks.vapi import VapiHook
 
+        if data_interval_start is None or data_interval_end is None:
+            # Without bounds, the list would be all calls.
+            raise ValueError(
+                "This run has no data interval. Trigger it with a logical date: the day after the calls."
+            )
         calls = VapiHook().list_calls(created_at_ge=data_interval_start, created_at_lt=data_interval_end)
         return [{"call_id": call.id, "name": f"Nightly: {call.outcome}"} for call in calls if call.has_ended]
 

@@ -15,7 +15,7 @@ from vapi_provider.sensors.call import VapiCallSensor
 with DAG(
     dag_id="example_vapi_rename_call",
     schedule=None,
-    params={"call_id": Param(type="string", description="The id of a call", minLength=1)},
+    params={"call_id": Param(type="string", format="uuid", description="The id of a call")},
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
