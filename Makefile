@@ -3,9 +3,9 @@
 #   make demo       the main example, with real Airflow and a simulated Vapi
 #   make test       tests/unit and tests/dag
 #   make test-deep  the tests that search: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
-#   make mutations  break the package in 85 ways, and check that the tests notice each (15 minutes)
+#   make mutations  break the package in about a hundred ways, and check that the tests notice each (15 minutes)
 #   make lint       ruff and mypy
-#   make docs       the documentation site, in build/docs (Python 3.11 or newer)
+#   make docs       the documentation site, in build/docs, and its links and projects tested (Python 3.11 or newer)
 #   make e2e        tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
@@ -76,6 +76,7 @@ wheel: $(VENV)/.installed-lint
 docs: $(VENV)/.installed-docs
 	@rm -rf build/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
+	$(BIN)/python -m pytest tests/docs
 
 # In an environment of its own: the tests are to run without the packages that we compare ourselves with.
 bench:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ import pytest
 import requests_mock
 from http_helpers import FakeTime, RawServer
 
-from vapi_provider.simulator import VapiSimulator
+Addresses = dict[str, list[str] | OSError]
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +22,6 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     recorded: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=recorded.append))
     return recorded
-
-
-@pytest.fixture(autouse=True)
-def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's own proxies, certificates and passwords out of the tests."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setenv("NETRC", os.devnull)
 
 
 @pytest.fixture
@@ -50,9 +41,22 @@ def api() -> Iterator[requests_mock.Mocker]:
 
 
 @pytest.fixture
-def simulator() -> Iterator[VapiSimulator]:
-    with VapiSimulator() as running:
-        yield running
+def addresses(monkeypatch: pytest.MonkeyPatch) -> Addresses:
+    """Set where a name leads: ``addresses["localhost"] = ["127.0.9.9", "127.0.0.1"]``, or an error instead."""
+    known: Addresses = {}
+    resolve = socket.getaddrinfo
+
+    def resolve_here(host: Any, port: Any, *args: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in known:
+            return resolve(host, port, *args, **named)
+        found = known[name]
+        if isinstance(found, OSError):
+            raise found
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_here)
+    return known
 
 
 @pytest.fixture

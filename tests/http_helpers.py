@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ PATH = f"/call/{CALL_ID}"
 CALL_URL = f"{API}{PATH}"
 CALL = {"id": CALL_ID, "status": "ended", "name": "Reminder"}
 CONN_ID = "vapi_of_tests"
+LIFE_SECONDS = 30.0
+"""After so long a misbehaving server ends its connections, so that no test waits for ever."""
 
 
 def make_connection(**fields: Any) -> Connection:
@@ -120,19 +123,21 @@ class RawServer:
         self, talk: Callable[[socket.socket, RawServer], None], tls: ssl.SSLContext | None = None
     ) -> None:
         self.heads: list[str] = []
+        self.is_reached = threading.Event()
         self.connections: list[socket.socket] = []
         self._talk = talk
         self._tls = tls
         self._stopping = threading.Event()
+        self._ends_at = time.monotonic() + LIFE_SECONDS
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
 
-    def rest(self, seconds: float | None = None) -> bool:
-        """Wait; return whether the test is over."""
-        return self._stopping.wait(seconds)
+    def rest(self, seconds: float = LIFE_SECONDS) -> bool:
+        """Wait; return whether the test is over, or takes so long that its client does not keep its limit."""
+        return self._stopping.wait(seconds) or time.monotonic() > self._ends_at
 
     def read_head(self, connection: socket.socket) -> str:
         head = b""
@@ -156,7 +161,7 @@ class RawServer:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in list(self._threads):
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
         self._listener.close()
 
@@ -165,6 +170,7 @@ class RawServer:
             while not self._stopping.is_set():
                 connection, _ = self._listener.accept()
                 self.connections.append(connection)
+                self.is_reached.set()
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 self._threads.append(thread)
                 thread.start()

@@ -5,15 +5,18 @@ Single breaks of the package, one per promise, and the tests that must catch eac
 ``make mutations`` runs every break in a process of its own, with the tests that it names and ``-x``, and fails when one
 of them survives. To see one by hand::
 
+    python -m tests.mutations post_is_repeated
     python -m pytest -p tests.mutations --break post_is_repeated tests/unit/client/test_sending_once.py
 
-A break that only ``make test-deep`` catches is marked ``is_deep``.
+A break that only ``make test-deep`` catches is marked ``is_deep``, and runs with the tests at that depth.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import itertools
+import json
 import math
 import os
 import pkgutil
@@ -22,10 +25,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import requests
 
 if TYPE_CHECKING:
     import pytest
@@ -70,6 +77,131 @@ def first_argument(_original: Any) -> Any:
     return lambda *args, **_kwargs: args[-1]
 
 
+def of_requests(name: str) -> Callable[[Any], Any]:
+    """Replace a method of our session by the one of a plain session of requests."""
+    return lambda _original: getattr(requests.Session, name)
+
+
+def without_deadline(_original: Any) -> Any:
+    """Replace our adapter by that of requests, whose limit holds from one byte to the next."""
+    return requests.adapters.HTTPAdapter
+
+
+def outcome_of_reason(call: Any) -> Any:
+    """Return what a reason means, whatever the status."""
+    from vapi_provider.models.outcome import outcome_of
+
+    return outcome_of(call.ended_reason)
+
+
+def judge_and_begin_poll(original: Any) -> Any:
+    """Compare results with those that the same poll has shown."""
+
+    def judge(self: Any, view: Any) -> None:
+        original(self, view)
+        self.begin_poll()
+
+    return judge
+
+
+def never_repeatable(kind: Any) -> Any:
+    """Replace an error by one that no request is repeated after."""
+
+    class NeverRepeatable(kind):  # type: ignore[misc]
+        is_repeatable = property(lambda _self: False, lambda _self, _value: None)
+
+    NeverRepeatable.__name__ = kind.__name__
+    return NeverRepeatable
+
+
+def push_link(_original: Any) -> Any:
+    """Push the link as any other XCom."""
+    return lambda self, context, url: context["ti"].xcom_push(self.xcom_key, url)
+
+
+def hang_up_and_say_nothing(original: Any) -> Any:
+    """End the call at the limit, and keep it out of the exception."""
+
+    def hang_up(self: Any) -> None:
+        original(self)
+        self.fate = ""
+
+    return hang_up
+
+
+def a_millisecond_earlier(_original: Any) -> Any:
+    """Continue a list before the last instant that was read, not after it."""
+    return lambda instant: instant - timedelta(milliseconds=1)
+
+
+def send_delete_repeatedly(original: Any) -> Any:
+    """Send a DELETE as any request that may be repeated."""
+
+    def delete_call(self: Any, call_id: str) -> None:
+        transport = SimpleNamespace(send_once=self._transport.send)
+        original(SimpleNamespace(_transport=transport), call_id)
+
+    return delete_call
+
+
+def send_delete_twice(_original: Any) -> Any:
+    """Delete again what the first DELETE, whose response was lost, may only have cancelled."""
+
+    def erase_call(self: Any, call_id: str) -> None:
+        from vapi_provider.exceptions import VapiCallNotFoundError, VapiTransientError
+
+        try:
+            return self.delete_call(call_id)
+        except VapiTransientError as error:
+            if error.had_no_effect:
+                raise
+        with suppress(VapiCallNotFoundError):
+            self.get_call(call_id)
+            self.delete_call(call_id)
+
+    return erase_call
+
+
+def add_a_key(_original: Any) -> Any:
+    """Replace the authentication that adds nothing by one that adds a key."""
+
+    def __call__(self: Any, request: Any) -> Any:
+        request.headers["Authorization"] = "Bearer x"
+        return request
+
+    return __call__
+
+
+def accept_unknown_fields(original: Any) -> Any:
+    """Accept what the form of the connection does not have; any other mistake is still refused."""
+
+    def _extra(self: Any) -> Any:
+        from vapi_provider.exceptions import VapiConfigurationError
+
+        try:
+            return original(self)
+        except VapiConfigurationError as error:
+            if "unknown fields" not in str(error):
+                raise
+            return json.loads(self.conn.extra)
+
+    return _extra
+
+
+def read_any_event_as_the_end(original: Any) -> Any:
+    """Take whatever a triggerer sends for the report of an end."""
+    return lambda _event, call_id: original({"status": "done", "call_id": call_id}, call_id)
+
+
+def do_nothing_in_the_loop(_original: Any) -> Any:
+    """Replace a coroutine by one that does nothing."""
+
+    async def nothing(*_args: Any) -> None:
+        await asyncio.sleep(0)
+
+    return nothing
+
+
 BREAKS: dict[str, Break] = {}
 
 BREAKS.update(
@@ -93,9 +225,7 @@ BREAKS.update(
         ),
         "unparsable_body_is_not_repeated": Break(
             "client.responses:UnreadableResponseError",
-            lambda kind: type(
-                kind.__name__, (kind,), {"is_repeatable": property(lambda _s: False, lambda _s, _v: None)}
-            ),
+            never_repeatable,
             ("unit/client/test_retries.py", "unit/client/test_responses.py"),
         ),
         "post_is_repeated": Break(
@@ -144,12 +274,12 @@ BREAKS.update(
         ),
         "http_goes_through_proxies": Break(
             "client.session:_Session.merge_environment_settings",
-            lambda _original: __import__("requests").Session.merge_environment_settings,
+            of_requests("merge_environment_settings"),
             ("unit/client/test_session.py",),
         ),
         "netrc_replaces_the_key": Break(
             "client.session:_Session.rebuild_auth",
-            lambda _original: __import__("requests").Session.rebuild_auth,
+            of_requests("rebuild_auth"),
             ("unit/client/test_session.py",),
         ),
         "user_agent_is_missing": Break(
@@ -158,9 +288,7 @@ BREAKS.update(
             ("unit/client/test_session.py", "unit/client/test_retries.py"),
         ),
         "time_limit_starts_anew": Break(
-            "client.deadline:DeadlineAdapter",
-            lambda _original: __import__("requests").adapters.HTTPAdapter,
-            ("unit/client/test_time_limit.py",),
+            "client.deadline:DeadlineAdapter", without_deadline, ("unit/client/test_time_limit.py",)
         ),
         "failure_shows_no_reason": Break(
             "client.failures:_reason",
@@ -168,9 +296,7 @@ BREAKS.update(
             ("unit/client/test_retries.py", "unit/client/test_time_limit.py"),
         ),
         "pages_do_not_overlap": Break(
-            "client.pagination:_later",
-            lambda original: lambda instant: instant - __import__("datetime").timedelta(milliseconds=1),
-            ("unit/client/test_pagination.py",),
+            "client.pagination:_later", a_millisecond_earlier, ("unit/client/test_pagination.py",)
         ),
         "unsorted_list_is_accepted": Break(
             "client.pagination:_Pager._check_order", always(None), ("unit/client/test_pagination.py",)
@@ -192,18 +318,12 @@ BREAKS.update(
         ),
         "delete_is_repeated": Break(
             "client.client:VapiClient.delete_call",
-            lambda original: (
-                lambda self, call_id: self._transport.send(
-                    __import__("vapi_provider.client.responses", fromlist=["x"]).ApiRequest(
-                        "DELETE", f"/call/{call_id}", json={}, parses=False
-                    )
-                )
-            ),
-            ("unit/client/test_hang_up.py",),
+            send_delete_repeatedly,
+            ("unit/client/test_delete_call.py", "unit/client/test_hang_up.py"),
         ),
         "cancelled_call_is_erased": Break(
             "client.client:VapiClient.erase_call",
-            lambda _original: lambda self, call_id: [self.delete_call(call_id), self.delete_call(call_id)],
+            send_delete_twice,
             ("unit/client/test_delete_call.py",),
         ),
         "control_url_is_trusted": Break(
@@ -211,9 +331,7 @@ BREAKS.update(
         ),
         "control_url_gets_the_key": Break(
             "client.session:_NoAuth.__call__",
-            lambda _original: (
-                lambda self, request: (request.headers.__setitem__("Authorization", "Bearer x"), request)[1]
-            ),
+            add_a_key,
             ("unit/client/test_hang_up.py",),
         ),
         "control_url_is_logged": Break(
@@ -226,25 +344,21 @@ BREAKS.update(
         "ended_call_is_hung_up": Break(
             "models.call:CallStatusView.is_terminal", prop(False), ("unit/client/test_hang_up.py",)
         ),
-        "http_to_other_hosts": Break(
-            "connection:is_loopback", always(True), ("unit/client/test_connection.py",)
-        ),
+        "http_to_other_hosts": Break("connection:is_loopback", always(True), ("unit/test_connection.py",)),
         "unknown_extras_are_ignored": Break(
-            "connection:CONN_FIELDS",
-            lambda original: type(
-                "Any", (dict,), {"keys": lambda self: type("K", (), {"__rsub__": lambda s, o: set()})()}
-            )(original),
-            ("unit/client/test_connection.py",),
+            "connection:_ConnectionParser._extra",
+            accept_unknown_fields,
+            ("unit/test_connection.py",),
         ),
         "bounds_of_the_form_do_not_count": Break(
             "connection:_ConnectionParser.number",
             lambda original: lambda self, name, default: float(self.extra.get(name) or default),
-            ("unit/client/test_connection.py",),
+            ("unit/test_connection.py",),
         ),
         "port_is_ignored": Break(
             "connection:_ConnectionParser._port",
             lambda original: lambda self: 1,
-            ("unit/client/test_connection.py",),
+            ("unit/test_connection.py",),
         ),
         "dashboard_is_always_american": Break(
             "connection:VapiSettings.dashboard_url",
@@ -267,6 +381,16 @@ BREAKS.update(
             "models.call:CallStatusView.has_ended",
             lambda original: property(lambda self: self.is_terminal),
             ("unit/models",),
+        ),
+        "erased_call_has_an_outcome": Break(
+            "models.call:CallStatusView.outcome",
+            lambda original: property(lambda self: outcome_of_reason(self) if self.is_terminal else None),
+            ("unit/models/test_outcome.py",),
+        ),
+        "outputs_of_one_name_are_lost": Break(
+            "models.summary:_unused_name",
+            lambda original: lambda name, output_id, _used: original(name, output_id, {}),
+            ("unit/models/test_call.py",),
         ),
         "voicemail_is_a_conversation": Break(
             "models.outcome:_RULES",
@@ -294,7 +418,7 @@ BREAKS.update(
             ("unit/models/test_call.py",),
         ),
         "include_is_not_checked": Break(
-            "models.summary:check_include",
+            "models.summary:_checked_names",
             lambda _original: lambda include: tuple(include),
             ("unit/models/test_call.py",),
         ),
@@ -349,7 +473,7 @@ BREAKS.update(
         "numbers_are_not_checked": Break(
             "placing.request:_check_destination",
             always(None),
-            ("unit/placing/test_create_call_arguments.py",),
+            ("unit/placing/test_request_checks.py",),
         ),
         "rendered_people_are_shown": Break(
             "placing.masking:mask_values", first_argument, ("unit/placing/test_create_call_masking.py",)
@@ -365,11 +489,14 @@ BREAKS.update(
         "hang_up_takes_its_time": Break(
             "client.hang_up:HANG_UP_SECONDS", constant(60.0), ("unit/client/test_hang_up.py",)
         ),
+        "hang_up_requests_take_their_time": Break(
+            "client.hang_up:HANG_UP_REQUEST_SECONDS", constant(60.0), ("unit/client/test_hang_up.py",)
+        ),
         "fail_on_is_ignored": Break(
             "models.outcome:check_fail_on", always(()), ("unit/waiting", "unit/sensors")
         ),
         "erased_call_succeeds": Break(
-            "waiting.policy:WaitPolicy._check_end", always(None), ("unit/waiting", "unit/sensors")
+            "waiting.policy:WaitPolicy.check_end", always(None), ("unit/waiting", "unit/sensors")
         ),
         "soft_fail_is_ignored": Break(
             "waiting.policy:refused",
@@ -383,16 +510,90 @@ BREAKS.update(
             "waiting.wait:CallWait._is_waited_out", always(False), ("unit/waiting", "unit/sensors")
         ),
         "analysis_is_not_waited_for": Break(
-            "models.call:CallStatusView.analysis_due_in", always(0.0), ("unit/waiting", "unit/sensors")
+            "models.call:CallStatusView.results_due_in", always(0.0), ("unit/waiting", "unit/sensors")
+        ),
+        "include_does_not_name_the_results": Break(
+            "models.results:wanted_results", always(()), ("unit/waiting/test_wait_results.py",)
+        ),
+        "results_are_complete_at_first_sight": Break(
+            "models.results:Progress.has_arrived",
+            lambda original: lambda self, *, is_unchanged: original(self, is_unchanged=True),
+            ("unit/waiting/test_wait_results.py",),
+        ),
+        "plan_of_the_results_is_not_read": Break(
+            "models.results:_planned_outputs", always([]), ("unit/waiting/test_wait_results.py",)
+        ),
+        "one_poll_counts_as_two": Break(
+            "polling.calls:Waiter.judge", judge_and_begin_poll, ("unit/polling/test_poller_results.py",)
+        ),
+        "poller_does_not_see_results": Break(
+            "polling.calls:Waiter.begin_poll", always(None), ("unit/polling/test_poller_results.py",)
+        ),
+        "seen_results_are_not_trusted": Break(
+            "waiting.report:Report.says_complete", prop(False), ("unit/waiting/test_wait_results.py",)
+        ),
+        "unanswered_calls_have_results": Break(
+            "models.outcome:had_conversation", always(True), ("unit/waiting/test_wait_results.py",)
+        ),
+        "missing_results_are_not_named": Break(
+            "models.results:Results.missing", prop(""), ("unit/waiting/test_wait_results.py",)
+        ),
+        "reason_is_not_waited_for": Break(
+            "models.call:CallStatusView.reason_due_in", prop(0.0), ("unit/waiting/test_wait_results.py",)
+        ),
+        "timeout_does_not_judge_the_end": Break(
+            "waiting.wait:CallWait._check_end", always(None), ("unit/waiting/test_wait_results.py",)
+        ),
+        "stuck_status_never_ends": Break(
+            "models.call:CallStatusView.over_in", prop(None), ("unit/waiting/test_wait_results.py",)
+        ),
+        "poller_forgets_a_stuck_status": Break(
+            "polling.calls:PolledCall.judge",
+            lambda original: (
+                lambda self, view, *waiters: original(self, view, *waiters) if view.is_terminal else None
+            ),
+            ("unit/polling/test_poller_results.py",),
         ),
         "wait_never_ends": Break(
             "waiting.wait:CallWait.ends_at", prop(math.inf), ("unit/waiting", "unit/sensors")
         ),
         "unknown_event_is_accepted": Break(
-            "waiting.mixin:_read_event", always(("done", "")), ("unit/waiting", "unit/sensors")
+            "waiting.report:read_report", read_any_event_as_the_end, ("unit/waiting", "unit/sensors")
         ),
         "link_is_not_published": Break(
             "links.call:VapiCallLink.persist", always(None), ("unit/waiting", "unit/sensors", "unit/links")
+        ),
+        "link_is_left_to_the_xcom_backend": Break(
+            "links.call:VapiCallLink.persist", push_link, ("dag/test_custom_xcom_backend.py",)
+        ),
+        "found_people_are_shown": Break(
+            "__main__:_find",
+            lambda original: lambda *found, shows_people: original(*found, shows_people=True),
+            ("unit/test_find_command.py",),
+        ),
+        "command_does_not_look_back": Break(
+            "placing.doubt:how_to_find",
+            lambda original: lambda token, conn_id, since: original(token, conn_id, None),
+            ("unit/placing/test_placing_log.py",),
+        ),
+        "fate_of_the_call_is_not_said": Break(
+            "waiting.wait:CallWait.hang_up",
+            hang_up_and_say_nothing,
+            ("unit/placing/test_create_call_ending.py",),
+        ),
+        "wrong_id_is_shown": Break(
+            "client.arguments:show_kind", lambda _original: repr, ("unit/client/test_client_arguments.py",)
+        ),
+        "bad_variable_is_not_explained": Break(
+            "connection:variable_problem", always(None), ("unit/hooks/test_vapi_hook.py",)
+        ),
+        "wrong_base_url_is_a_missing_call": Break(
+            "client.responses:ApiResponse._is_of_no_endpoint", prop(False), ("unit/client/test_responses.py",)
+        ),
+        "simulator_takes_any_overrides": Break(
+            "simulator.validation:_overrides_errors",
+            always([]),
+            ("unit/simulator/test_simulator_placing.py",),
         ),
         "state_of_the_wait_is_lost": Break(
             "waiting.mixin:WaitsForCall._save_state", always(None), ("unit/waiting", "unit/sensors")
@@ -405,30 +606,34 @@ BREAKS.update(
         ),
         "kill_ends_no_call": Break(
             "triggers.call:VapiCallTrigger.on_kill",
-            lambda _original: __import__("asyncio").sleep.__get__(0),
+            do_nothing_in_the_loop,
             ("unit/triggers/test_trigger_kill.py",),
         ),
-        "poll_has_no_budget": Break("polling.poller:REQUESTS_PER_POLL", constant(10_000), ("unit/polling",)),
+        "poll_has_no_budget": Break(
+            "polling.poller:REQUESTS_PER_POLL", constant(10_000), ("unit/polling/test_poller_requests.py",)
+        ),
         "interval_has_no_floor": Break(
-            "polling.poller:MIN_INTERVAL_SECONDS", constant(0.01), ("unit/polling",)
+            "polling.poller:MIN_INTERVAL_SECONDS", constant(0.01), ("unit/polling/test_poller_requests.py",)
         ),
         "outage_has_no_backoff": Break(
-            "polling.poller:CallPoller._back_off", always(None), ("unit/polling",)
+            "polling.poller:CallPoller._back_off", always(None), ("unit/polling/test_poller_outages.py",)
         ),
         "missing_connection_is_believed": Break(
-            "polling.connection:MISSING_SECONDS", constant(0.0), ("unit/polling",)
+            "polling.connection:MISSING_SECONDS", constant(0.0), ("unit/polling/test_poller_connection.py",)
         ),
         "changed_key_is_not_read": Break(
-            "polling.connection:CONNECTION_SECONDS", constant(1e9), ("unit/polling",)
+            "polling.connection:CONNECTION_SECONDS",
+            constant(1e9),
+            ("unit/polling/test_poller_connection.py",),
         ),
         "turns_are_skipped": Break(
             "polling.poller:CallPoller._read_calls",
-            lambda _original: (
-                __import__("asyncio").coroutines and (lambda self, *args: __import__("asyncio").sleep(0))
-            ),
-            ("unit/polling",),
+            do_nothing_in_the_loop,
+            ("unit/polling/test_poller_requests.py", "unit/polling/test_poller_ends.py"),
         ),
-        "list_is_not_asked": Break("polling.changes:ChangeFeed.next_query", always(None), ("unit/polling",)),
+        "list_is_not_asked": Break(
+            "polling.changes:ChangeFeed.next_query", always(None), ("unit/polling/test_changes.py",)
+        ),
         "link_is_not_registered": Break(
             "get_provider_info:get_provider_info",
             lambda original: lambda: {**original(), "extra-links": []},
@@ -441,6 +646,16 @@ BREAKS.update(
 )
 
 
+def find(broken: Break) -> tuple[Any, str]:
+    """Return the module or class that has the target of a break, and the target's name in it."""
+    module_name, _, path = broken.target.partition(":")
+    owner: Any = importlib.import_module(f"vapi_provider.{module_name}")
+    *parents, attribute = path.split(".")
+    for parent in parents:
+        owner = vars(owner)[parent]
+    return owner, attribute
+
+
 def apply(name: str) -> None:
     """Replace the target of a break, in every module that has imported it."""
     broken = BREAKS[name]
@@ -448,15 +663,11 @@ def apply(name: str) -> None:
     for found in pkgutil.walk_packages(package.__path__, "vapi_provider."):
         if "simulator" not in found.name and not found.ispkg:
             importlib.import_module(found.name)
-    module_name, _, path = broken.target.partition(":")
-    owner: Any = importlib.import_module(f"vapi_provider.{module_name}")
-    *parents, attribute = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
+    owner, attribute = find(broken)
     original = vars(owner)[attribute]
     replacement = broken.replace(original)
     setattr(owner, attribute, replacement)
-    if not parents:
+    if isinstance(owner, ModuleType):
         for name_, module in list(sys.modules.items()):
             if name_.startswith("vapi_provider.") and vars(module).get(attribute) is original:
                 setattr(module, attribute, replacement)
@@ -477,15 +688,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def run(name: str) -> tuple[bool, float, str]:
     """Run the tests of one break; return whether they noticed, how long it took, and what noticed."""
     began_at = time.monotonic()
-    tests = [f"tests/{path}" for path in BREAKS[name].tests]
+    broken = BREAKS[name]
+    tests = [f"tests/{path}" for path in broken.tests]
     command = [sys.executable, "-m", "pytest", "-p", "tests.mutations", "--break", name, "-x", "-q", *tests]
+    if broken.is_deep:
+        command += ["-m", "deep or searches"]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", "--no-header", "--tb=no"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TEST_DEEP": "1" if broken.is_deep else "0"},
     )
     lines = done.stdout.splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), "\n".join(lines[-5:]))
@@ -499,7 +713,7 @@ def run(name: str) -> tuple[bool, float, str]:
 
 def main(names: list[str]) -> int:
     """Run all breaks, or the given ones."""
-    chosen = names or [name for name, broken in BREAKS.items() if not broken.is_deep]
+    chosen = names or list(BREAKS)
     survived = []
     with ThreadPoolExecutor(max_workers=2) as pool:
         for name, (is_caught, seconds, notice) in zip(chosen, pool.map(run, chosen), strict=True):

@@ -1,29 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A world for the triggers in which time passes only while everybody waits, so that an hour takes no time."""
+"""What the tests of poller and trigger share: a world on a virtual clock, waits, and a look for what is left."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-import os
-import selectors
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
-from functools import partial
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest.mock import Mock
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+import requests
+from virtual_time import REAL_SECONDS, VirtualClock, run_virtually
 
 from vapi_provider.polling import poller
 from vapi_provider.polling.calls import Verdict, Waiter
 from vapi_provider.polling.poller import CallPoller
-from vapi_provider.simulator import ManualClock, VapiSimulator
+from vapi_provider.simulator import VapiSimulator
 
 if TYPE_CHECKING:
+    import requests_mock
+
     from vapi_provider.simulator.request_log import RequestRecord
 
 T = TypeVar("T")
@@ -34,14 +38,14 @@ Lie = Callable[[dict[str, str], Callable[[Mapping[str, str]], Any]], Any]
 CONN_ID = "vapi_default"
 THREADS = "vapi-call-poller"
 """The name of a poller's thread begins so."""
-REAL_SECONDS = 60.0
-"""No test of this folder is at work for longer than this, whatever it waits for."""
+PORTS = itertools.count(20_000)
+"""Of simulators that no socket leads to."""
 
 
 async def _finish(main: Awaitable[T]) -> T:
     """Run a test's coroutine, and look whether it leaves a task behind."""
     result = await main
-    ends_at = time.monotonic() + 5
+    ends_at = time.monotonic() + 60
     while left := asyncio.all_tasks() - {asyncio.current_task()}:
         # A task that was cancelled needs a round or two of the loop.
         assert time.monotonic() < ends_at, f"tasks are left: {left}"
@@ -63,23 +67,6 @@ def run_in_loop(main: Coroutine[Any, Any, T], seconds: float = REAL_SECONDS) -> 
     return asyncio.run(limited())
 
 
-class VirtualClock:
-    """Our own clock, in place of the module ``time``; it stands still while anything is at work."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-        self._wall = time.time() - self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self._wall + self.now
-
-    def utc(self) -> datetime:
-        return datetime.fromtimestamp(self.time(), timezone.utc)
-
-
 class VapiClock:
     """
     Vapi's clock, for the simulator: it goes on with ours, and is off by so much.
@@ -96,84 +83,116 @@ class VapiClock:
         return self._ours.utc() + self.off
 
 
-class _Selector(selectors.DefaultSelector):
-    """Lets the clock jump to the next timer instead of waiting for it."""
+class InProcessSimulator(VapiSimulator):
+    """A simulator that answers without a socket, and so within no time."""
 
-    loop: VirtualLoop
+    def __init__(self, **options: Any) -> None:
+        super().__init__(port=next(PORTS), **options)
+        self._store.base_url = self.url
+        self._is_up = True
 
-    def select(self, timeout: float | None = None) -> Any:
-        loop = self.loop
-        assert time.monotonic() < loop.gives_up_at, "the test takes too long"
-        if loop.requests_in_flight:
-            return super().select(0.2 if timeout is None or timeout > 0 else 0)
-        events = super().select(0)
-        if not events and (timeout is None or timeout > 0):
-            assert timeout is not None, "everybody waits, and nothing can happen any more"
-            loop.clock.now += timeout
-        return events
+    def start(self) -> None:
+        assert not self._is_up
+        self._is_up = True
+
+    def stop(self) -> None:
+        self._is_up = False
+
+    def answer(self, url: str, headers: Mapping[str, str], context: Any) -> bytes:
+        """Answer GET, for requests-mock; the application never waits, so no event loop is needed."""
+        if not self._is_up:
+            raise requests.ConnectionError(ConnectionRefusedError())
+        sent: list[Any] = []
+        received = iter(({"type": "http.request", "body": b""}, {"type": "http.disconnect"}))
+        transport = Mock()
+        transport.get_write_buffer_size.return_value = 0
+
+        async def receive() -> dict[str, Any]:
+            return next(received)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        parts = urlsplit(url)
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "GET",
+            "path": parts.path,
+            "raw_path": parts.path.encode(),
+            "root_path": "",
+            "scheme": "http",
+            "query_string": parts.query.encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "state": {"transport": transport},
+        }
+        answering: Any = self.app(scope, receive, send)  # type: ignore[arg-type]
+        with suppress(StopIteration):
+            answering.send(None)
+            raise AssertionError("the simulator waits for something")
+        if transport.abort.called:
+            raise requests.ConnectionError(ConnectionResetError())
+        start, body = sent
+        context.status_code = start["status"]
+        context.headers.update({name.decode().title(): value.decode() for name, value in start["headers"]})
+        return bytes(body["body"])
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """
-    An event loop on a virtual clock.
-
-    :param clock: the clock
-    """
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.clock = clock
-        self.requests_in_flight = 0
-        self.request_seconds = 0.0
-        self.gives_up_at = time.monotonic() + REAL_SECONDS
-        selector = _Selector()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.clock.now
-
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        future = super().run_in_executor(executor, func, *args)
-        self.requests_in_flight += 1
-        # Airflow, too, has threads, to read a connection in.
-        is_request = executor is not None and executor._thread_name_prefix.startswith(THREADS)
-        future.add_done_callback(partial(self._land, is_request))
-        return future
-
-    def _land(self, is_request: bool, future: asyncio.Future[Any]) -> None:
-        self.requests_in_flight -= 1
-        if is_request and not future.cancelled():
-            self.clock.now += self.request_seconds
+def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
+    """Put the triggers and the poller on a clock."""
+    for module in (
+        "triggers.call",
+        "polling.connection",
+        "polling.changes",
+        "polling.calls",
+        "polling.poller",
+    ):
+        patch.setattr(f"vapi_provider.{module}.time", clock)
 
 
 class World:
     """
-    A simulator behind ``vapi_default`` and an event loop, both on one virtual clock.
+    A simulator and an event loop, both on one virtual clock.
 
     :param simulator: the simulator
     :param clock: our clock
+    :param mocker: where the requests go through
     """
 
-    def __init__(self, simulator: VapiSimulator, clock: VirtualClock) -> None:
+    def __init__(
+        self, simulator: InProcessSimulator, clock: VirtualClock, mocker: requests_mock.Mocker
+    ) -> None:
         self.simulator = simulator
         self.clock = clock
+        self.mocker = mocker
         self.request_seconds = 0.0
         """How long each request takes, less than half a second."""
+        mocker.get(re.compile(f"^{simulator.url}/call"), content=self._answer)
+
+    def beside(self, **simulator: Any) -> World:
+        """Make a world on the same clocks, with a simulator of its own."""
+        return World(InProcessSimulator(clock=self.simulator.clock, **simulator), self.clock, self.mocker)
+
+    def lie(self, lie: Lie) -> None:
+        """Put something between the poller and the list: ``world.lie(lambda query, fetch: [])``."""
+
+        def tell(request: Any, context: Any) -> bytes:
+            def fetch(query: Mapping[str, str]) -> Any:
+                return json.loads(self._answer(request, context, f"/call?{urlencode(query)}"))
+
+            body = json.dumps(lie(dict(parse_qsl(urlsplit(request.url).query)), fetch)).encode()
+            context.headers["Content-Length"] = str(len(body))
+            return body
+
+        self.mocker.get(f"{self.simulator.url}/call", content=tell)
+
+    def _answer(self, request: Any, context: Any, path: str | None = None) -> bytes:
+        self.clock.took = self.request_seconds
+        return self.simulator.answer(path or request.url, request.headers, context)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine; only its waiting, that of what it starts, and requests let time pass."""
-        loop = VirtualLoop(self.clock)
-        loop.request_seconds = self.request_seconds
-        try:
-            return loop.run_until_complete(_finish(main))
-        finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-                loop.run_until_complete(asyncio.wait({task}))
-            loop.close()
-            # A request in flight ends while there is still somebody to answer it.
-            for thread in poller_threads():
-                thread.join(15)
+        return run_virtually(main, self.clock)
 
     def polls(self) -> list[list[RequestRecord]]:
         """Return the requests so far, by poll: only between polls does half a second pass without one."""
@@ -227,7 +246,8 @@ class World:
     def end(self, *call_ids: str, within: float = 0.0, quietly: bool = False) -> None:
         """Let calls end, as :meth:`change` does."""
         ended_at = written(self.simulator.clock.now())
-        self.change(*call_ids, within=within, quietly=quietly, status="ended", endedAt=ended_at)
+        ending = {"status": "ended", "endedAt": ended_at, "endedReason": "customer-ended-call"}
+        self.change(*call_ids, within=within, quietly=quietly, **ending)
 
     async def seconds_until(self, *tasks: asyncio.Task[Any]) -> float:
         """Wait for these tasks, and return how long that took."""
@@ -245,58 +265,16 @@ def written(instant: datetime) -> str:
 
 
 def read(instant: str) -> datetime:
+    # Python 3.10 reads no Z.
     return datetime.fromisoformat(instant.replace("Z", "+00:00"))
 
 
-def tell_lies(simulator: VapiSimulator, lie: Lie) -> Callable[[Any, Any], bytes]:
-    """Make an answer to ``GET /call`` out of the query and a way to ask the simulator itself; for requests-mock."""
-
-    def tell(request: Any, context: Any) -> bytes:
-        def fetch(query: Mapping[str, str]) -> Any:
-            headers, body = ask(simulator, query, request.headers["Authorization"])
-            context.headers["Date"] = headers[b"date"].decode()
-            return json.loads(body)
-
-        return json.dumps(lie(dict(parse_qsl(urlsplit(request.url).query)), fetch)).encode()
-
-    return tell
-
-
-def ask(simulator: VapiSimulator, query: Mapping[str, str], key: str) -> tuple[dict[bytes, bytes], bytes]:
-    """Send a simulator ``GET /call`` without a socket; it never has to wait, so no event loop is needed."""
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "GET",
-        "path": "/call",
-        "raw_path": b"/call",
-        "root_path": "",
-        "scheme": "http",
-        "query_string": urlencode(query).encode(),
-        "headers": [(b"authorization", key.encode()), (b"user-agent", b"tests")],
-    }
-    answering: Any = simulator.app(scope, receive, send)  # type: ignore[arg-type]
-    try:
-        answering.send(None)
-    except StopIteration:
-        return dict(sent[0]["headers"]), sent[1]["body"]
-    raise AssertionError("the simulator waits for something")
-
-
 async def come_true(check: Callable[[], Any], what: str) -> None:
-    """Wait until something is so, in real time even in a world."""
-    ends_at = time.monotonic() + 20
+    """Wait until something is so, in real time."""
+    ends_at = time.monotonic() + 60
     while not check():
         assert time.monotonic() < ends_at, f"it never came true: {what}"
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
@@ -331,22 +309,14 @@ async def watching(
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
-# Fixtures, for every folder whose conftest.py imports them
+def verdicts(tasks: Mapping[str, asyncio.Task[Verdict]], call_ids: Iterable[str] = ()) -> dict[str, Verdict]:
+    """Return the verdicts of the waits that are over, of all calls or of some, for a message that shows them."""
+    chosen = {call_id: tasks[call_id] for call_id in call_ids} or tasks
+    return {call_id: task.result() for call_id, task in chosen.items() if task.done()}
 
 
-@pytest.fixture(autouse=True)
-def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the machine's own proxies, certificates and passwords out of the tests."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setenv("NETRC", os.devnull)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """Fail a test after which a poller or its thread lives on; tasks are looked for where the loop ends."""
-    yield
+def assert_no_poller_left() -> None:
+    """Assert that no poller lives on, nor its thread; tasks are looked for where the loop ends."""
     left = list(poller._pollers)
     poller._pollers.clear()
     assert not left, "pollers are left"
@@ -354,6 +324,16 @@ def nothing_left() -> Iterator[None]:
         # A request in flight ends within its time limit.
         thread.join(15)
         assert not thread.is_alive(), f"{thread.name} is left"
+
+
+# Fixtures, for the folders whose conftest.py imports them
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test after which a poller or its thread lives on."""
+    yield
+    assert_no_poller_left()
 
 
 @pytest.fixture
@@ -367,17 +347,5 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a connection be polled 50 times a second, and events come at once."""
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.02)
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Vapi's clock in the fixture ``simulator``."""
-    return ManualClock()
-
-
-@pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """A simulator behind ``vapi_default``, on a clock that only the test moves."""
-    with VapiSimulator(clock=clock) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
+    # However busy the machine is.
+    monkeypatch.setattr("vapi_provider.polling.connection.TIMEOUT_SECONDS", 60.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A triggerer's event loop whose time jumps, and a Vapi whose truth, and whatever it ever said, a test can look up."""
+"""A triggerer on a virtual clock, and a Vapi whose truth, and whatever it ever said, a test can look up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import json
 import os
 import random
 import re
-import selectors
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -22,9 +20,10 @@ from typing import Any
 import pytest
 import requests
 import requests_mock
+from polling_world import assert_no_poller_left, read, use_clock, written
+from virtual_time import VirtualClock
 
 from vapi_provider.polling import (
-    calls as calls_module,
     changes as changes_module,
     connection as connection_module,
     poller as poller_module,
@@ -34,7 +33,6 @@ from vapi_provider.triggers.call import VapiCallTrigger
 
 CONN_ID = "vapi_of_tests"
 HOST = "https://vapi.example"
-THREADS = "vapi-call-poller"
 LATENCY = 0.05
 
 # As they are in the package, whatever other tests put in their place.
@@ -50,113 +48,14 @@ def call_id_of(number: int) -> str:
     return f"019a7c2e-5f00-7000-8000-{number:012d}"
 
 
-class Clock:
-    """The monotonic clock, which only waiting moves, and a wall clock beside it, which can be set."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.wall_offset = 1_790_000_000.0
-        self.took = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now + self.wall_offset
-
-
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    clock: Clock
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            # Nothing is due any more, so only a thread can wake the loop; 10 s say that none will.
-            ready = super().select(10)
-            assert ready, "everybody waits for nothing"
-            return ready
-        ready = super().select(0)
-        if not ready:
-            # As in life, no two rounds are at the same time.
-            self.clock.now += max(timeout, 1e-9)
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which an hour passes in no time, and in which a thread's work takes what the clock was told."""
-
-    def __init__(self, clock: Clock) -> None:
-        selector = _JumpingSelector()
-        selector.clock = clock
-        self.clock = clock
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.clock.now
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Executor | None, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        self.clock.took = 0.0
-        future = self.create_future()
-        try:
-            result, error = (executor.submit(func, *args).result() if executor else func(*args)), None
-        except Exception as raised:
-            result, error = None, raised
-
-        def deliver() -> None:
-            if not future.done():
-                future.set_result(result) if error is None else future.set_exception(error)
-
-        self.call_later(self.clock.took, deliver)
-        return future
-
-
-def run_virtually(main: Callable[[], Any], clock: Clock) -> Any:
-    """Run a coroutine as ``asyncio.run`` does, in a virtual loop, and see that it leaves nothing behind."""
-    loop = VirtualLoop(clock)
-    try:
-        result = loop.run_until_complete(main())
-        loop.run_until_complete(_pass_on())
-        assert_nothing_left(loop)
-        return result
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(_pass_on())
-        for key in [key for key in poller_module._pollers if key[0] is loop]:
-            poller_module._pollers.pop(key)._stop()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-
-async def _pass_on() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def assert_nothing_left(loop: asyncio.AbstractEventLoop) -> None:
-    assert not [key for key in poller_module._pollers if key[0] is loop], "a poller is registered still"
-    assert not asyncio.all_tasks(loop), "a task goes on"
-    for thread in threading.enumerate():
-        if thread.name.startswith(THREADS):
-            thread.join(5)
-            assert not thread.is_alive(), "a thread goes on"
-
-
-def poller_threads() -> int:
-    return sum(thread.name.startswith(THREADS) for thread in threading.enumerate())
-
-
 def instant(seconds: float) -> str:
     """Write an instant as Vapi does."""
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(datetime.fromtimestamp(seconds, timezone.utc))
 
 
 def seconds(text: str) -> float:
     """Read an instant as Vapi writes it."""
-    # Python 3.10 reads no Z.
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return read(text).timestamp()
 
 
 @dataclass
@@ -207,7 +106,7 @@ class FakeVapi:
     :param clock: its clock goes at the same pace as ours, years away
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.calls: dict[str, FakeCall] = {}
         self.log: list[Exchange] = []
@@ -233,7 +132,9 @@ class FakeVapi:
                 "status": "queued",
                 "at": now - age,
                 "updatedAt": instant(now - age),
+                "startedAt": instant(now - age),
                 "endedAt": None,
+                "endedReason": None,
                 "analysis": None,
             }
         )
@@ -248,7 +149,11 @@ class FakeVapi:
     def end(self, call: FakeCall, *, moves: bool = True, analysis: bool = False) -> None:
         if not call.has_ended:
             made = {"summary": "Confirmed."} if analysis else None
-            self.change(call, moves=moves, status="ended", endedAt=instant(self.now()), analysis=made)
+            ended_at = instant(self.now())
+            reason = "customer-ended-call"
+            self.change(
+                call, moves=moves, status="ended", endedAt=ended_at, endedReason=reason, analysis=made
+            )
 
     # The rest answers requests.
 
@@ -469,13 +374,12 @@ def virtual_world(
     missing: float = MISSING,
 ) -> Iterator[Triggerer]:
     """Put the triggers on a clock of their own, with a Vapi of their own; constants are as in the package unless given."""
-    clock = Clock()
+    clock = VirtualClock()
     vapi = FakeVapi(clock)
     with pytest.MonkeyPatch.context() as patch, requests_mock.Mocker() as mocker:
         # So that it is what it was afterwards.
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
-        for module in (call_module, connection_module, poller_module, calls_module, changes_module):
-            patch.setattr(module, "time", clock)
+        use_clock(clock, patch)
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
         patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
         patch.setattr(poller_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
@@ -488,7 +392,10 @@ def virtual_world(
         if page_bytes is not None:
             patch.setattr(changes_module, "PAGE_BYTES", page_bytes)
         mocker.register_uri("GET", re.compile(f"^{HOST}/call"), content=vapi.answer)
-        yield Triggerer(vapi)
+        try:
+            yield Triggerer(vapi)
+        finally:
+            assert_no_poller_left()
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -503,7 +410,7 @@ async def collect(iterator: AsyncIterator[Any]) -> list[Any]:
     return [item async for item in iterator]
 
 
-def ago(clock: Clock, seconds: float) -> str:
+def ago(clock: VirtualClock, seconds: float) -> str:
     """An instant of the fake Vapi's, some time ago."""
     moment = datetime.fromtimestamp(clock.now + 1_760_000_000.25, timezone.utc) - timedelta(seconds=seconds)
     return moment.isoformat()

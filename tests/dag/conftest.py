@@ -13,12 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from left_behind import shown_by, tables
+from simulator_fixtures import (
+    set_connection as set_connection,
+    simulator as simulator,
+    vapi_options as vapi_options,
+)
 
-from vapi_provider.simulator import VapiSimulator
+from vapi_provider.simulator.clock import SystemClock
+
+if TYPE_CHECKING:
+    from vapi_provider.simulator import VapiSimulator
 
 DAGS_FOLDER = Path(__file__).parent / "dags"
 EXAMPLES_FOLDER = Path(__file__).parents[2] / "example_dags"
@@ -168,12 +176,15 @@ def dag_module(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """A simulator behind ``vapi_default``; requests are not repeated, so that one fault is one failed poke."""
-    with VapiSimulator() as running:
-        connection = {**json.loads(running.connection), "extra": {"max_retries": 0}}
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
-        yield running
+def clock() -> SystemClock:
+    """Vapi's clock is that of the computer, as Airflow's is."""
+    return SystemClock()
+
+
+@pytest.fixture
+def connection_extra() -> dict[str, Any]:
+    """Requests are not repeated, so that one fault is one failed poke."""
+    return {"max_retries": 0}
 
 
 @pytest.fixture(scope="session")

@@ -27,13 +27,13 @@ from vapi_provider.simulator import Fault, VapiSimulator
 NOON = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
 """The time on Vapi's clock, unless a poke says otherwise; far from that of this machine."""
 
-LONGEST = 60.0
+LONGEST = 600.0
 """The seconds after which a wait ends that has gone wrong; no row takes as long."""
 
 URL = "http://vapi.test"
 """Stands for the simulator's address, which differs between runs."""
 
-_COMES_LATER = ("startedAt", "endedAt", "endedReason", "analysis")
+_COMES_LATER = ("startedAt", "endedAt", "endedReason", "analysis", "artifact")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Row:
     warns: str = ""
     """What the log says besides."""
     forgotten: str = ""
-    """How the last line begins where the last poke knows nothing of those before it, if that matters."""
+    """How the last line begins where the last poke does not know what earlier ones have read, if that matters."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -161,8 +161,25 @@ def gives_up(error: type[Exception], says: str, *pokes: Seen | Fault, **argument
 QUEUED, RINGING, ON_HOLD = seen("queued"), seen("ringing"), seen("on-hold")
 NOT_FOUND, UNDELETED = seen("not-found"), seen("deletion-failed")
 ENDED, VOICEMAIL = ended(), ended("voicemail")
-ANALYZED = ended(analysis={"summary": "They confirmed the appointment.", "successEvaluation": "true"})
 A_MINUTE_LATER = ended(at=61)
+NO_REASON, STILL_NO_REASON = ended(None), ended(None, at=16)
+STUCK = ended(status="in-progress")
+
+SUMMARY = {"summary": "They confirmed the appointment."}
+EVALUATION = {"successEvaluation": "true"}
+ANALYSIS_PLAN = {"assistant": {"analysisPlan": {"summaryPlan": {}, "successEvaluationPlan": {}}}}
+PART = ended(analysis=EVALUATION, **ANALYSIS_PLAN)
+ANALYZED = ended(analysis={**SUMMARY, **EVALUATION}, **ANALYSIS_PLAN)
+
+OUTPUT_PLAN = {"assistant": {"artifactPlan": {"structuredOutputIds": ["so-1", "so-2"]}}}
+BOOKED = {"so-1": {"name": "Booked", "result": True}}
+MOOD = {"so-2": {"name": "Mood", "result": "good"}}
+SKIPPED = {"so-2": {"name": "Mood", "unmetCondition": {"type": "minMessages", "count": 4}}}
+ONE_OUTPUT = ended(artifact={"structuredOutputs": BOOKED}, analysis=SUMMARY, **OUTPUT_PLAN)
+TWO_OUTPUTS = ended(artifact={"structuredOutputs": {**BOOKED, **MOOD}}, **OUTPUT_PLAN)
+ONE_IS_SKIPPED = ended(
+    artifact={"structuredOutputs": BOOKED, "skippedStructuredOutputs": SKIPPED}, **OUTPUT_PLAN
+)
 
 OUTAGE, RESET, TOO_MANY = Fault(status=503), Fault(reset="before"), Fault(status=429)
 PAGE_200, PAGE_403, PAGE_404, PAGE_502 = (
@@ -177,6 +194,7 @@ REFUSALS = {
     404: VapiCallNotFoundError,
 }
 ANALYSIS = {"wait_for_analysis": True, "include": ["analysis"]}
+OUTPUTS = {"wait_for_analysis": True, "include": ["structured_outputs"]}
 NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See {url}"
 MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
@@ -190,12 +208,19 @@ ROWS: dict[str, Row] = {
     "ended": succeeds(ENDED),
     "ended later": succeeds(QUEUED, RINGING, ENDED),
     "ended for an unknown reason": succeeds(RINGING, ended("gone"), says="Call {id} ended (gone): unknown."),
-    "ended for no reason": succeeds(ended(None), says="Call {id} ended (no reason given): unknown."),
+    "ended for no reason": succeeds(
+        NO_REASON, STILL_NO_REASON, says="Call {id} ended (no reason given): unknown."
+    ),
+    "reason later": succeeds(NO_REASON, ENDED),
+    "end that the status does not show": succeeds(RINGING, STUCK, replace(STUCK, at=61)),
     "unknown status before the end": succeeds(ON_HOLD, ENDED),
     "unknown status that is the end": succeeds(RINGING, ended(status="archived")),
     # status ended, outcome in fail_on
     "in fail_on": fails(VapiCallFailedError, NO_ANSWER, VOICEMAIL, fail_on=["no_answer"]),
     "in fail_on later": fails(VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, fail_on=["no_answer"]),
+    "in fail_on once the reason is there": fails(
+        VapiCallFailedError, NO_ANSWER, NO_REASON, VOICEMAIL, fail_on=["no_answer"]
+    ),
     "not in fail_on": succeeds(
         VOICEMAIL, says="Call {id} ended (voicemail): no_answer.", fail_on=["failed", "cancelled"]
     ),
@@ -211,9 +236,9 @@ ROWS: dict[str, Row] = {
         f"{status} later": fails(error, f"{REFUSED} {status}", RINGING, Fault(status=status), event="error")
         for status, error in REFUSALS.items()
     },
-    "no id": fails(VapiConfigurationError, "call_id is empty (got 'None' (NoneType))", ENDED, call_id=None),
+    "no id": fails(VapiConfigurationError, "call_id is empty (got None)", ENDED, call_id=None),
     "id rendered to None": fails(
-        VapiConfigurationError, "call_id is empty (got 'None' (str))", ENDED, call_id="None"
+        VapiConfigurationError, "call_id is empty (got 'None')", ENDED, call_id="None"
     ),
     "id of another path": fails(
         VapiConfigurationError, "call_id must be the id of a call", ENDED, call_id="../x"
@@ -264,12 +289,25 @@ ROWS: dict[str, Row] = {
         OUTAGE,
         event="timeout",
         forgotten=FORGOTTEN,
-        # Enough for a second poke.
         timeout=1,
     ),
     # wait_for_analysis
     "analysis at once": succeeds(ANALYZED, **ANALYSIS),
     "analysis later": succeeds(RINGING, ENDED, ANALYZED, **ANALYSIS, analysis_timeout=600),
+    "analysis in parts": succeeds(ENDED, PART, ANALYZED, **ANALYSIS, analysis_timeout=600),
+    "outputs at once": succeeds(TWO_OUTPUTS, **OUTPUTS),
+    "outputs later": succeeds(RINGING, ENDED, ONE_OUTPUT, TWO_OUTPUTS, **OUTPUTS),
+    "outputs of which one is skipped": succeeds(ENDED, ONE_OUTPUT, ONE_IS_SKIPPED, **OUTPUTS),
+    "outputs of which one never comes": succeeds(
+        ENDED,
+        ONE_OUTPUT,
+        replace(ONE_OUTPUT, at=61),
+        **OUTPUTS,
+        warns="Vapi's structured outputs (so-2) of call {id} did not arrive in time",
+    ),
+    "no results without a conversation": succeeds(
+        RINGING, ended("customer-busy"), says="Call {id} ended (customer-busy): no_answer.", **OUTPUTS
+    ),
     "no analysis in time": succeeds(ENDED, A_MINUTE_LATER, **ANALYSIS, warns=NO_ANALYSIS),
     "no analysis at the timeout": succeeds(
         RINGING, ENDED, **ANALYSIS, analysis_timeout=600, event="timeout", timeout=0.3, warns=NO_ANALYSIS
@@ -286,7 +324,7 @@ ROWS: dict[str, Row] = {
         timeout=1,
     ),
     "in fail_on without analysis": fails(
-        VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, **ANALYSIS, fail_on=["no_answer"], timeout=3
+        VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, **ANALYSIS, fail_on=["no_answer"], timeout=60
     ),
 }
 """By name, in the order of the documentation's table."""

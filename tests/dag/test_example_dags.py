@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from markdown_pages import ROOT, block_with
 
-from vapi_provider.simulator import Timeline, VapiSimulator
+from vapi_provider.simulator import StructuredOutput, Timeline, VapiSimulator
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "example_dags").glob("example_*.py"))
 README_DAGS = Path(os.environ["AIRFLOW_HOME"]) / "dags"
 
@@ -97,13 +97,16 @@ def test_rename_call_waits_and_names_it_after_its_outcome(
 def test_branch_on_outcome_takes_the_branch_of_the_outcome(
     run_example: Runner, simulator: VapiSimulator, reason: str, taken: str, skipped: str
 ) -> None:
-    call_id = simulator.add_call()
-    simulator.end_call(call_id, reason, analysis={"summary": "Tuesday suits."})
+    confirmed = StructuredOutput("Appointment confirmed", True)
+    plan = {"artifactPlan": {"structuredOutputIds": [confirmed.id]}}
+    call_id = simulator.add_call(status="in-progress", body={"assistant": plan})
+    simulator.end_call(call_id, reason)
+    simulator.add_structured_output(call_id, confirmed)
     state, states, run = run_example("branch_on_outcome", run_conf={"call_id": call_id})
     assert state == "success"
     assert (states[taken], states[skipped]) == (["success"], ["skipped"])
     if taken == "store_answer":
-        assert result(run, taken) == "Tuesday suits."
+        assert result(run, taken) is True
 
 
 def test_branch_on_outcome_fails_for_a_technical_failure(
@@ -144,6 +147,17 @@ def test_nightly_labels_names_only_the_ended_calls_of_the_day(
             day_before: None,
             day_after: None,
         }
+
+
+def test_nightly_labels_require_a_logical_date(
+    run_example: Runner, simulator: VapiSimulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    simulator.add_call(status="ended")
+    state, states, _ = run_example("nightly_labels", logical_date=None)
+    assert (state, states["calls_to_label"]) == ("failed", ["failed"])
+    assert "This run has no data interval. Trigger it with a logical date" in capfd.readouterr().out
+    # Above all it does not take the lack of bounds for all calls.
+    assert simulator.requests == []
 
 
 def test_scheduled_call_is_waited_for_between_pokes(run_example: Runner, simulator: VapiSimulator) -> None:
@@ -198,12 +212,8 @@ def test_wait_for_batch_waits_deferred_and_counts(
 
 
 def test_shortest_dag_of_the_readme_works(run_example: Runner, simulator: VapiSimulator) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(
-        r"^```python\n((?:(?!```).)*?wait_and_rename.*?)^```", readme, re.DOTALL | re.MULTILINE
-    )
     path = README_DAGS / "readme_dag.py"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(block_with("README.md", "wait_and_rename"), encoding="utf-8")
     call_id = simulator.add_call()
     simulator.end_call(call_id, "voicemail")
     state, _, _ = run_example(path, run_conf={"call_id": call_id})

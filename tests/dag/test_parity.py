@@ -4,29 +4,23 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 from packaging.version import Version
-from parity_rows import NOON, ROWS, URL, Row
+from parity_rows import NOON, ROWS, URL
 
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    TaskDeferred,
-)
-from vapi_provider.models.call import Call
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator
+from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import ManualClock, VapiSimulator
-
-TRIES = 3
-MOST_DEFERRALS = 20
 
 
 @dataclass(frozen=True)
@@ -58,121 +52,22 @@ class Outcome:
         return replace(self, link=self.link and self.link.replace(url, URL), log=log)
 
 
-Waits = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Lab:
-    """What the modes need to run tasks."""
-
-    dags: ModuleType
-    run_dag: Callable[..., Any]
-
-
-Runner = Callable[[Lab, Waits, list[Row]], list[Outcome]]
-
-
-def in_a_dag(**arguments: Any) -> Runner:
-    """Run all in one run of a DAG: the first in a process takes Airflow seconds, and each task little."""
-
-    def run(lab: Lab, waits: Waits, rows: list[Row]) -> list[Outcome]:
-        run = lab.run_dag("wait_for_each", waits=[{**wait, **arguments} for wait in waits])
-        seen = zip(run.states("wait"), run.tries("wait"), run.results("wait"), run.links("wait"), strict=True)
-        return [
-            Outcome.of(lab.dags.heard[index], wait["call_id"], *of_task)
-            for index, (wait, of_task) in enumerate(zip(waits, seen, strict=True))
-        ]
-
-    return run
-
-
-class TaskInstance:
-    """What of a task instance a deferrable sensor asks for."""
-
-    task_id = "wait"
-
-    def __init__(self, map_index: int) -> None:
-        self.map_index = map_index
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = through_json(value)
-
-    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
-
-
-def fed(lab: Lab, waits: Waits, rows: list[Row]) -> list[Outcome]:
-    """Run each without a triggerer: the task gets the trigger's event from here, as from Airflow's task runner."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
-        return [
-            _feed(lab, wait, row.event, TaskInstance(index))
-            for index, (wait, row) in enumerate(zip(waits, rows, strict=True))
-        ]
-
-
-def _feed(lab: Lab, wait: dict[str, Any], event: str, ti: TaskInstance) -> Outcome:
-    state, result, number = "failed", None, 0
-    while number < TRIES:
-        number += 1
-        ti.xcoms.clear()
-        try:
-            state, result = "success", _feed_one_try(lab, wait, event, ti)
-        except AirflowSkipException:
-            state = "skipped"
-        except (AirflowFailException, AirflowSensorTimeout):
-            pass
-        except Exception:
-            # Airflow tries again.
-            continue
-        break
-    link = ti.xcoms.get("_link_VapiCallLink")
-    return Outcome.of(lab.dags.heard[ti.map_index], wait["call_id"], state, number, result, link)
-
-
-def _feed_one_try(lab: Lab, wait: dict[str, Any], event: str, ti: TaskInstance) -> Any:
-    context: Any = {"ti": ti, "task_reschedule_count": 0}
-    method, kwargs = "execute", {}
-    for _ in range(MOST_DEFERRALS):
-        # Each time in another process.
-        sensor = lab.dags.OverheardSensor(task_id="wait", deferrable=True, **wait)
-        try:
-            if method == "execute":
-                return sensor.execute(context)
-            return sensor.resume_execution(method, kwargs, context)
-        except TaskDeferred as deferred:
-            classpath, arguments = deferred.trigger.serialize()
-            module, _, name = classpath.rpartition(".")
-            trigger = getattr(import_module(module), name)(**through_json(arguments))
-            reported = {"status": event, "call_id": trigger.call_id, "message": "So it is."}
-            method, kwargs = deferred.method_name, {**through_json(deferred.kwargs or {}), "event": reported}
-    # Not one that the sensor raises, so that no row expects it.
-    raise AirflowFailException(f"deferred {MOST_DEFERRALS} times")
-
-
-def through_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, allow_nan=False))
-
-
 REFERENCE = "poke"
 """The mode whose messages the others must have."""
 
 
 class Mode(NamedTuple):
-    run: Runner
-    defers: bool = False
+    arguments: dict[str, Any]
+    """The sensor's."""
     forgets: bool = False
-    """Whether each poke is a process that knows nothing of those before it."""
+    """Whether each poke is a process that does not know the status that earlier ones have read."""
 
 
 MODES = {
-    "poke": Mode(in_a_dag(mode="poke")),
+    "poke": Mode({"mode": "poke"}),
     # Airflow 3.3 is the first that keeps something for a task that is rescheduled.
-    "reschedule": Mode(in_a_dag(mode="reschedule"), forgets=Version(airflow_version) < Version("3.3")),
-    "deferrable": Mode(in_a_dag(deferrable=True), defers=True),
-    "fed": Mode(fed, defers=True),
+    "reschedule": Mode({"mode": "reschedule"}, forgets=Version(airflow_version) < Version("3.3")),
+    "deferrable": Mode({"deferrable": True}),
 }
 
 
@@ -181,19 +76,48 @@ class Run:
     """All rows in one mode."""
 
     outcomes: dict[str, Outcome]
-    simulator: VapiSimulator
+    summaries: dict[str, Any]
+    """What each call is two minutes after its end, where the wait succeeds."""
     waits: dict[str, dict[str, Any]]
 
-    def summary_of(self, name: str) -> dict[str, Any]:
-        wait = self.waits[name]
-        call = Call.model_validate(self.simulator.get_call(wait["call_id"]))
-        return call.summary(wait.get("include", ()))
+
+class SensorClock:
+    """The clock of Airflow's sensor loop: it stands still during a poke, so that a slow one takes no time of the wait."""
+
+    def __init__(self) -> None:
+        self._now = time.time()
+
+    def begin_process(self) -> None:
+        self._now = time.time()
+
+    def time(self) -> float:
+        return self._now
+
+    monotonic = time
+
+    def utcnow(self) -> datetime:
+        return datetime.fromtimestamp(self._now, timezone.utc)
+
+    def sleep(self, seconds: float) -> None:
+        # The shortest timeout of a row is over after a few pokes.
+        self._now += max(seconds, 0.1)
+
+    def install(self, dag_module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+        # Its home differs between the versions of Airflow.
+        sensor_module = sys.modules[BaseSensorOperator.__module__]
+        patch.setattr(sensor_module, "time", self)
+        patch.setattr(sensor_module, "timezone", self)
+        listening = dag_module.listening
+
+        def begin_and_listen(context: Any) -> Any:
+            self.begin_process()
+            return listening(context)
+
+        patch.setattr(dag_module, "listening", begin_and_listen)
 
 
 @pytest.fixture(scope="module")
 def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[str, bool], Run]:
-    lab = Lab(dag_module, run_dag)
-
     @cache
     def run(mode: str, soft_fail: bool) -> Run:
         dag_module.heard.clear()
@@ -202,17 +126,33 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
             good = {**json.loads(simulator.connection), "extra": {"max_retries": 0}}
             patch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(good))
             patch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({**good, "password": ""}))
+            SensorClock().install(dag_module, patch)
             patch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
             patch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
             waits = {
-                name: {"soft_fail": soft_fail, "poke_interval": 0.01, **row.arrange(simulator, name)}
+                name: {
+                    "soft_fail": soft_fail,
+                    "poke_interval": 0.01,
+                    **row.arrange(simulator, name),
+                    **MODES[mode].arguments,
+                }
                 for name, row in ROWS.items()
             }
-            outcomes = [
-                outcome.at(simulator.url)
-                for outcome in MODES[mode].run(lab, list(waits.values()), list(ROWS.values()))
-            ]
-        return Run(dict(zip(waits, outcomes, strict=True)), simulator, waits)
+            # All in one run of a DAG: the first in a process takes Airflow seconds, and each task little.
+            ran = run_dag("wait_for_each", waits=list(waits.values()))
+            seen = (ran.states("wait"), ran.tries("wait"), ran.results("wait"), ran.links("wait"))
+            outcomes = {
+                name: Outcome.of(dag_module.heard[index], waits[name]["call_id"], *of_task).at(simulator.url)
+                for index, (name, *of_task) in enumerate(zip(waits, *seen, strict=True))
+            }
+            simulator.faults.clear()
+            simulator.clock.advance(120)
+            summaries = {
+                name: VapiHook().get_call(waits[name]["call_id"]).summary(waits[name].get("include", ()))
+                for name, row in ROWS.items()
+                if row.state == "success"
+            }
+        return Run(outcomes, summaries, waits)
 
     return run
 
@@ -220,7 +160,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ROWS)
-def test_wait_ends_as_the_table_says_in_every_mode(
+def test_wait_ends_alike_in_every_mode(
     run_all: Callable[[str, bool], Run], name: str, mode: str, soft_fail: bool
 ) -> None:
     row, run = ROWS[name], run_all(mode, soft_fail)
@@ -233,9 +173,9 @@ def test_wait_ends_as_the_table_says_in_every_mode(
     assert all(map(issubclass, outcome.errors, errors)), outcome.log
     assert row.says_of(call_id, forgets=MODES[mode].forgets).match(outcome.log[-1]), outcome.log[-1]
     assert row.warns.replace("{id}", str(call_id)) in "\n".join(outcome.log)
-    assert outcome.events[-1:] == ([row.event] if MODES[mode].defers and row.is_long else [])
+    assert outcome.events[-1:] == ([row.event] if mode == "deferrable" and row.is_long else [])
     assert outcome.tries == row.tries
-    assert outcome.result == (run.summary_of(name) if row.state == "success" else None)
+    assert outcome.result == run.summaries.get(name)
     assert outcome.link == (f"{URL}/calls/{call_id}" if row.has_link else None)
 
     # With ``soft_fail`` only state and type differ.

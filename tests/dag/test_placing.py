@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
@@ -32,25 +33,40 @@ COUNTS_EVERY_CLEAR = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
 RunDag = Callable[..., Any]
 
 
+class SkippedPauses:
+    """In place of the module ``time``: the real time, but a pause takes none."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+
+    def time(self) -> float:
+        return time.time() + self._skipped
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._skipped
+
+    def sleep(self, seconds: float) -> None:
+        self._skipped += seconds
+
+
 @pytest.fixture(autouse=True)
 def nothing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
-    for wait in ("KILL_SECONDS", "LIST_LAG_SECONDS"):
-        monkeypatch.setattr(f"vapi_provider.placing.search.{wait}", 0.1)
+    clock = SkippedPauses()
+    for module in ("placement", "search"):
+        monkeypatch.setattr(f"vapi_provider.placing.{module}.time", clock)
 
 
 @pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    with VapiSimulator(timeline=AT_ONCE) as running:
-        use(running, monkeypatch)
-        yield running
+def vapi_options() -> dict[str, Any]:
+    return {"timeline": AT_ONCE}
 
 
-def use(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A search waits for as long as the request that may have placed the call can take.
-    connection = {**json.loads(simulator.connection), "extra": {"max_retries": 0, "timeout": 1}}
-    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
+@pytest.fixture
+def connection_extra() -> dict[str, Any]:
+    """Requests are not repeated, so that one fault is one failed request."""
+    return {"max_retries": 0}
 
 
 @pytest.fixture
@@ -174,11 +190,20 @@ def test_lost_response_places_no_second_call(
 
 
 def test_stopped_task_finds_its_call_in_the_next_try(
-    simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType
+    simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator.timeline = Timeline(ringing=0, answered=0, ended=1.5, analysis=None)
+    simulator.timeline = RINGS_ON
     dag_module.people[:] = [{"number": ADA, "said": "Hello"}]
-    run = run_dag("place_within_a_second")
+
+    def strike(_seconds: float) -> None:
+        # As Airflow's alarm does; the call ends before the next try.
+        [call_id] = simulator.calls
+        simulator.end_call(call_id)
+        raise AirflowTaskTimeout("execution_timeout")
+
+    clock = SimpleNamespace(time=time.time, sleep=strike)
+    monkeypatch.setattr("vapi_provider.waiting.wait.time", clock)
+    run = run_dag("place_within_an_hour")
     assert (run.states("call"), run.tries("call")) == (["success"], [2])
     assert run.results("call")[0]["outcome"] == "completed"
     assert simulator.rings == {ADA: 1}
@@ -252,7 +277,7 @@ def test_call_that_was_not_dialled_is_placed_again(
         ),
     ],
 )
-def test_clear_dials_no_phone_again(
+def test_cleared_task_does_not_dial_again(
     simulator: VapiSimulator,
     run_dag: RunDag,
     clear_and_run: RunDag,
@@ -283,17 +308,16 @@ def test_another_run_calls_again(
     assert simulator.rings == {ADA: 2}
 
 
+@pytest.mark.parametrize("vapi_options", [{"timeline": RINGS_ON, "concurrency_limit": 40}], ids=["40"])
 def test_many_callees_are_called_once_each(
-    run_dag: RunDag, people: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
 ) -> None:
     numbers = [f"+120255501{number}" for number in range(10, 50)]
-    with VapiSimulator(timeline=RINGS_ON, concurrency_limit=len(numbers)) as simulator:
-        use(simulator, monkeypatch)
-        people(*numbers)
-        run = run_dag("place_each")
-        assert run.state == "success"
-        assert simulator.rings == dict.fromkeys(numbers, 1)
-        assert [request.method for request in simulator.requests] == ["POST"] * len(numbers)
+    people(*numbers)
+    run = run_dag("place_each")
+    assert run.state == "success"
+    assert simulator.rings == dict.fromkeys(numbers, 1)
+    assert [request.method for request in simulator.requests] == ["POST"] * len(numbers)
 
 
 # The examples
@@ -333,8 +357,11 @@ def appointment(number: str) -> dict[str, str]:
     return {"id": f"A-{number[-1]}", "number": number, "name": f"Person {number[-1]}", "time": "Tuesday"}
 
 
-def test_reminders_call_the_unreached_and_the_new_next_time(
-    run_example: Callable[..., Any], simulator: VapiSimulator, database: Path
+def test_reminders_call_unreached_and_new_callees(
+    run_example: Callable[..., Any],
+    simulator: VapiSimulator,
+    database: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     simulator.timeline = RINGS_ON
     book = [appointment(number) for number in (ADA, GRACE, EDSGER)]
@@ -363,6 +390,9 @@ def test_reminders_call_the_unreached_and_the_new_next_time(
         "count_outcomes": "success",
     }
     assert sum(simulator.rings.values()) == 5
+    printed = capfd.readouterr()
+    assert "Placed call" in printed.out
+    assert GRACE not in printed.out + printed.err
     # The numbers are in the lists of people, and nowhere else; Airflow keeps the source of the examples, too.
     assert rows_with(database, GRACE).keys() <= {"xcom", "dag_code"}
     with closing(sqlite3.connect(database)) as connection:
@@ -370,7 +400,7 @@ def test_reminders_call_the_unreached_and_the_new_next_time(
         assert connection.execute(query, (GRACE,)).fetchall() == [("people_to_call",)]
 
 
-def test_reminders_count_a_refused_call_and_try_it_next_time(
+def test_reminders_retry_refused_calls_next_time(
     run_example: Callable[..., Any], simulator: VapiSimulator
 ) -> None:
     book = [appointment(number) for number in ("+12025550105", "+12025550106")]
@@ -387,7 +417,7 @@ def test_schedule_call_leaves_the_call_to_vapi(
 ) -> None:
     clock = ManualClock()
     with VapiSimulator(clock=clock) as simulator:
-        use(simulator, monkeypatch)
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", simulator.connection)
         run = run_example("schedule_call", run_conf={"hours": 3})
         assert str(run.state) == "success"
         call_id = result(run, "schedule_call", "call_id")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,16 +15,14 @@ PEOPLE = [f"+1202556{number:04}" for number in range(1000)]
 
 
 @pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+def vapi_options() -> dict[str, Any]:
     at_once = Timeline(ringing=0, answered=0, ended=0, analysis=0)
-    with VapiSimulator(timeline=at_once, concurrency_limit=len(PEOPLE)) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
+    return {"timeline": at_once, "concurrency_limit": len(PEOPLE)}
 
 
 @pytest.mark.deep
 @pytest.mark.no_cover  # It would take half as long again, and covers nothing that others do not.
-def test_a_thousand_callees_are_called_once_each(
+def test_thousand_callees_are_called_once_each(
     simulator: VapiSimulator, run_dag: Callable[..., Any], dag_module: ModuleType
 ) -> None:
     dag_module.people[:] = [

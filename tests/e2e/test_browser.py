@@ -102,7 +102,7 @@ class Stored:
             self._airflow.client.ask("DELETE", f"/api/v2/connections/{conn_id}")
 
 
-def test_the_form_asks_for_what_vapi_needs_and_nothing_else(window: Window) -> None:
+def test_form_has_only_the_fields_of_vapi(window: Window) -> None:
     page = ConnectionsPage(window)
     page.add("vapi_default")
     fields = page.open_part("Standard Fields")
@@ -125,7 +125,7 @@ def test_the_form_asks_for_what_vapi_needs_and_nothing_else(window: Window) -> N
     assert window.outside == []
 
 
-def test_the_form_does_not_take_a_timeout_that_is_too_long(window: Window) -> None:
+def test_form_rejects_a_timeout_that_is_too_long(window: Window) -> None:
     page = ConnectionsPage(window)
     page.add("vapi_slow")
     page.open_part("Extra Fields")
@@ -134,7 +134,7 @@ def test_the_form_does_not_take_a_timeout_that_is_too_long(window: Window) -> No
     expect(page.timeout).to_have_value("75")
 
 
-def test_a_saved_key_is_masked_and_survives_the_change_of_another_field(
+def test_saved_key_is_masked_and_survives_an_edit(
     window: Window, stored: Stored, simulator: VapiSimulator, planted: Planted
 ) -> None:
     page = ConnectionsPage(window)
@@ -166,7 +166,7 @@ def test_a_saved_key_is_masked_and_survives_the_change_of_another_field(
     assert window.outside == []
 
 
-def test_the_button_test_tells_a_right_key_from_a_wrong_one(
+def test_button_test_recognises_a_wrong_key(
     window: Window, stored: Stored, simulator: VapiSimulator, planted: Planted
 ) -> None:
     # The host names its own port. Without one, Test of Airflow 3.3.0 to 3.3.2 does not get as far as this package.
@@ -190,7 +190,7 @@ def test_the_button_test_tells_a_right_key_from_a_wrong_one(
     assert planted.api_key not in window.texts() + "".join(window.answers)
 
 
-def test_the_button_test_reports_a_refused_connection(
+def test_button_test_reports_a_refused_connection(
     window: Window, stored: Stored, simulator: VapiSimulator
 ) -> None:
     stored.add("vapi_reminders", port=443)
@@ -206,7 +206,7 @@ def test_the_button_test_reports_a_refused_connection(
     )
 
 
-def test_the_button_test_does_not_send_the_key_in_the_clear(
+def test_button_test_does_not_send_the_key_unencrypted(
     window: Window, stored: Stored, simulator: VapiSimulator
 ) -> None:
     stored.add("vapi_reminders", port=443, host="http://vapi.example.invalid")
@@ -219,14 +219,14 @@ def test_the_button_test_does_not_send_the_key_in_the_clear(
 
 
 @pytest.mark.skipif(AIRFLOW > (3, 3, 2), reason="a bug that later Airflows do not have")
-def test_the_button_test_of_this_airflow_wants_a_port(window: Window, stored: Stored) -> None:
+def test_button_test_requires_a_port_in_this_airflow(window: Window, stored: Stored) -> None:
     # Should this fail, the remarks on it in the documentation are out of date.
     stored.add("vapi_reminders")
     said = ConnectionsPage(window).press_test("vapi_reminders", "Test Connection Failed")
     expect(said).to_contain_text("Bad Request")
 
 
-def test_the_example_is_triggered_from_its_page_and_seen_to_succeed(
+def test_example_succeeds_when_triggered_in_the_ui(
     window: Window, airflow: AirflowServices, simulator: VapiSimulator, planted: Planted
 ) -> None:
     airflow.client.ask("PATCH", f"/api/v2/dags/{EXAMPLE}", json={"is_paused": True})
@@ -273,7 +273,7 @@ def finished(running_airflow: AirflowServices, simulator: VapiSimulator, planted
     return Run(run_id, call_id)
 
 
-def test_the_button_vapi_call_is_there_while_the_task_waits(
+def test_vapi_call_button_is_there_while_the_task_waits(
     window: Window, airflow: AirflowServices, simulator: VapiSimulator, planted: Planted
 ) -> None:
     airflow.client.ask("PATCH", f"/api/v2/dags/{EXAMPLE}", json={"is_paused": False})
@@ -290,7 +290,7 @@ def test_the_button_vapi_call_is_there_while_the_task_waits(
 
 
 @pytest.mark.parametrize("task_id", ["wait_for_call", "rename_call"])
-def test_the_button_vapi_call_opens_the_page_of_the_call(
+def test_vapi_call_button_opens_the_page_of_the_call(
     window: Window, simulator: VapiSimulator, finished: Run, task_id: str
 ) -> None:
     url = f"{simulator.url}/calls/{finished.call_id}"
@@ -306,7 +306,7 @@ def test_the_button_vapi_call_opens_the_page_of_the_call(
     assert window.outside == []
 
 
-def test_the_summary_is_in_the_xcom_tab(window: Window, finished: Run) -> None:
+def test_summary_is_in_the_xcom_tab(window: Window, finished: Run) -> None:
     pages = DagPages(window, EXAMPLE)
     pages.open_task(finished.run_id, "rename_call", "Storage", "XCom")
     pages.unfold_xcoms()

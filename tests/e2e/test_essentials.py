@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
 
-def test_it_is_the_installed_package_that_is_tested() -> None:
+def test_installed_package_is_tested() -> None:
     assert "site-packages" in Path(vapi_provider.__file__).parts
 
 
-def test_the_connection_form_is_described(airflow: AirflowServices) -> None:
+def test_connection_form_is_described(airflow: AirflowServices) -> None:
     forms = {form["connection_type"]: form for form in airflow.client.ask("GET", "/ui/connections/hook_meta")}
     form = forms["vapi"]
     fields = form["standard_fields"]
@@ -35,7 +35,7 @@ def test_the_connection_form_is_described(airflow: AirflowServices) -> None:
     assert set(form["extra_fields"]) == {"timeout", "max_retries"}
 
 
-def test_a_call_is_renamed(airflow: AirflowServices, simulator: VapiSimulator) -> None:
+def test_call_is_renamed(airflow: AirflowServices, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="ended")
     run_id = airflow.client.trigger("rename_call", {"call_id": call_id, "name": "Reached"})
     airflow.wait_until(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     ],
 )
 @pytest.mark.parametrize("whole", [False, True], ids=["the task", "the task and its supervisor"])
-def test_the_next_try_sets_the_name(
+def test_next_try_sets_the_name(
     airflow: AirflowServices,
     simulator: VapiSimulator,
     took: Callable[[str, float], None],

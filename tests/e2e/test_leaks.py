@@ -67,9 +67,7 @@ def rename(airflow: AirflowServices, call_id: str, state: str) -> None:
         airflow.client.xcom("rename_call", run_id, "rename")
 
 
-def test_a_trigger_is_told_ids_and_numbers_only(
-    airflow: AirflowServices, story: Story, planted: Planted
-) -> None:
+def test_trigger_gets_only_ids_and_numbers(airflow: AirflowServices, story: Story, planted: Planted) -> None:
     text = story.trigger_kwargs
     # Airflow encrypts them or not, depending on its version.
     if not text.startswith("{"):
@@ -95,7 +93,7 @@ def test_no_log_file_has_a_secret(folder: Path, story: Story, planted: Planted) 
     assert {path: found for path, text in texts.items() if (found := find(planted, text))} == {}
 
 
-def test_no_answer_of_the_ui_has_a_secret(
+def test_no_response_of_the_ui_has_a_secret(
     airflow: AirflowServices, story: Story, planted: Planted, ui_answers: list[str]
 ) -> None:
     answers = [*ui_answers, *airflow.client.answers]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("name", ["scheduler", "api_server"])
-def test_a_killed_service_loses_no_call(
+def test_killed_service_loses_no_call(
     airflow: AirflowServices, campaign: Campaign, took: Callable[[str, float], None], name: str
 ) -> None:
     late = start_and_end_half(airflow, campaign)
@@ -34,7 +34,7 @@ def test_a_killed_service_loses_no_call(
     campaign.check_each_reported_once()
 
 
-def test_a_restarted_database_loses_no_call(
+def test_restarted_database_loses_no_call(
     airflow: AirflowServices, campaign: Campaign, took: Callable[[str, float], None]
 ) -> None:
     late = start_and_end_half(airflow, campaign)

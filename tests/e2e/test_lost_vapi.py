@@ -22,7 +22,7 @@ OUTAGE_SECONDS = 60
 PHASE_SECONDS = 15
 
 
-def test_waits_outlive_a_vapi_in_trouble(
+def test_waits_survive_an_outage_of_vapi(
     airflow: AirflowServices, campaign: Campaign, simulator: VapiSimulator, took: Callable[[str, float], None]
 ) -> None:
     campaign.start(CALLS)

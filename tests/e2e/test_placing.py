@@ -130,7 +130,7 @@ def campaign(running_airflow: AirflowServices, vapi: VapiSimulator) -> Placing:
     return placing
 
 
-def test_everybody_is_called_once_though_workers_are_killed_while_they_call(
+def test_killed_workers_cause_no_second_call(
     airflow: AirflowServices, campaign: Placing, took: Callable[[str, float], None]
 ) -> None:
     for what, seconds in campaign.took.items():
@@ -139,7 +139,7 @@ def test_everybody_is_called_once_though_workers_are_killed_while_they_call(
     assert campaign.call_ids() == campaign.calls()
 
 
-def test_a_run_that_a_user_clears_calls_nobody_again(
+def test_cleared_run_does_not_call_again(
     airflow: AirflowServices, campaign: Placing, took: Callable[[str, float], None]
 ) -> None:
     before, posts = campaign.call_ids(), campaign.posts()
@@ -151,7 +151,7 @@ def test_a_run_that_a_user_clears_calls_nobody_again(
     assert campaign.vapi.rings == dict.fromkeys(PEOPLE, 1)
 
 
-def test_no_number_is_where_airflow_shows_arguments(airflow: AirflowServices, campaign: Placing) -> None:
+def test_airflow_shows_no_phone_number(airflow: AirflowServices, campaign: Placing) -> None:
     rows = airflow.postgres.query(
         "select map_index, rendered_fields::text from rendered_task_instance_fields where run_id = %s and task_id = 'call'",
         (campaign.run_id,),
@@ -162,7 +162,7 @@ def test_no_number_is_where_airflow_shows_arguments(airflow: AirflowServices, ca
         assert json.loads(text)["customer"] == {"number": f"***{PEOPLE[map_index][-2:]}"}
 
 
-def test_a_user_who_stops_a_deferred_task_ends_the_call_if_that_was_asked_for(
+def test_stopped_deferred_task_ends_its_call_with_hang_up(
     airflow: AirflowServices, vapi: VapiSimulator, folder: Path
 ) -> None:
     placing = Placing(airflow, vapi)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 POLLS = 3
 
 
-def test_what_a_person_has_stopped_polls_no_more(
+def test_stopped_task_is_not_polled(
     airflow: AirflowServices, campaign: Campaign, simulator: VapiSimulator, planted: Planted
 ) -> None:
     campaign.start(4)
@@ -42,7 +42,7 @@ def test_what_a_person_has_stopped_polls_no_more(
     other.give_up()
 
 
-def test_a_cleared_wait_reports_once(airflow: AirflowServices, campaign: Campaign) -> None:
+def test_cleared_wait_reports_once(airflow: AirflowServices, campaign: Campaign) -> None:
     campaign.start(2)
     clear_and_wait_again(airflow, campaign, campaign.call_ids[0])
     campaign.end(campaign.call_ids)

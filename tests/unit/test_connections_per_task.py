@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from task_instances import SENSOR_MODULE, Deferral, TaskInstance, reported, stored, use_worker_clock
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
-    BaseSensorOperator,
     TaskDeferred,
 )
 from vapi_provider.client import session, transport
@@ -22,8 +21,6 @@ from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
-
-SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 
 ONCE = Counter(look_ups=1, sessions=1)
 
@@ -35,47 +32,14 @@ CALL: dict[str, Any] = {
 }
 
 
-class TaskInstance:
-    """What a task's processes share."""
-
-    def __init__(self) -> None:
-        self.dag_id, self.run_id, self.task_id = "calls", "monday", "call"
-        self.map_index, self.try_number = -1, 1
-        self.xcoms: dict[str, Any] = {}
-        self.run = SimpleNamespace(run_after=datetime.now(timezone.utc), clear_number=0)
-        self.first_reschedule: datetime | None = None
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
-        return self.xcoms.get(key)
-
-    def get_first_reschedule_date(self, _context: Any) -> datetime | None:
-        return self.first_reschedule
-
-    def context(self, **more: Any) -> Any:
-        return {"ti": self, "dag_run": self.run, **more}
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """A clock that a pause moves on."""
     clock = ManualClock(datetime.now(timezone.utc).replace(microsecond=0))
     now = lambda: clock.now().timestamp()
     time = SimpleNamespace(time=now, monotonic=now, sleep=clock.advance)
-    for module in ("operators.call", "placing.placement", "placing.search", "waiting.wait", "waiting.mixin"):
-        monkeypatch.setattr(f"vapi_provider.{module}.time", time)
-    monkeypatch.setattr(SENSOR_MODULE, "time", time)
-    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+    use_worker_clock(time, monkeypatch)
     return clock
-
-
-@pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    with VapiSimulator(clock=clock) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
 
 
 @pytest.fixture
@@ -98,18 +62,17 @@ def opened(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Counter
     return counted
 
 
-def defer(execute: Callable[[], Any]) -> TaskDeferred:
+def defer(execute: Callable[[], Any]) -> Deferral:
     """Run a process of a task that must defer."""
     with pytest.raises(TaskDeferred) as deferred:
         execute()
-    return deferred.value
+    return stored(deferred.value)
 
 
-def resume(operator: Any, ti: TaskInstance, deferred: TaskDeferred, status: str) -> Any:
+def resume(operator: Any, ti: TaskInstance, deferral: Deferral, status: str) -> Any:
     """Run the process that follows a deferral."""
-    call_id = deferred.trigger.call_id
-    event = {"status": status, "call_id": call_id, "message": ""}
-    return operator.resume_execution(deferred.method_name, {"event": event}, ti.context())
+    event = reported(status, deferral.trigger.call_id)
+    return operator.resume_execution(deferral.method, {**deferral.kwargs, "event": event}, ti.context())
 
 
 # The operator that places a call
@@ -236,7 +199,7 @@ def test_sensor_that_reschedules(opened: Counter[str], clock: ManualClock, call_
         with pytest.raises(SENSOR_MODULE.AirflowRescheduleException):
             sense(call_id, mode="reschedule").execute(ti.context(task_reschedule_count=poke))
         assert opened == ONCE
-        ti.first_reschedule = first_at
+        ti.first_reschedule_date = first_at
         clock.advance(15)
     opened.clear()
     clock.advance(100)

@@ -44,16 +44,20 @@ def test_everything_that_the_metadata_names_exists() -> None:
     info = get_provider_info()
     for kind in ("operators", "sensors", "triggers", "hooks"):
         for entry in info[kind]:
-            assert entry["python-modules"]
+            assert entry["python-modules"], f"no modules in {kind}: {entry}"
             for module in entry["python-modules"]:
                 importlib.import_module(module)
     named = [*info["extra-links"], *(entry["hook-class-name"] for entry in info["connection-types"])]
     for name in named:
         module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute)
+        assert hasattr(importlib.import_module(module), attribute), name
 
 
-def test_distribution_is_the_one_that_the_metadata_names() -> None:
+def test_link_is_registered() -> None:
+    assert get_provider_info()["extra-links"] == ["vapi_provider.links.call.VapiCallLink"]
+
+
+def test_distribution_has_the_name_and_version_of_the_metadata() -> None:
     info = get_provider_info()
     assert info["package-name"] == "airflow-provider-vapi"
     assert info["versions"] == [__version__]

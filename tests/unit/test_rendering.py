@@ -114,7 +114,7 @@ def test_summary_of_a_native_template_is_replaced_by_its_id(kind: str) -> None:
         pytest.param(SAID.encode(), "must be the id of a call", id="bytes"),
     ],
 )
-def test_what_is_not_a_summary_is_refused_and_not_shown(kind: str, value: Any, message: str) -> None:
+def test_other_values_are_refused_and_not_shown(kind: str, value: Any, message: str) -> None:
     task = render(lambda: KINDS[kind](Later(value)))
     with pytest.raises(VapiConfigurationError, match=f"^call_id {message}") as failure:
         check_call_id(task.call_id)

@@ -78,7 +78,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_installed
 
 
-def test_the_wheel_carries_types_and_licence_and_nothing_but_the_package(wheel: Path) -> None:
+def test_wheel_has_types_licence_and_only_the_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     package = [name for name in names if ".dist-info" not in name]
@@ -86,7 +86,7 @@ def test_the_wheel_carries_types_and_licence_and_nothing_but_the_package(wheel: 
     assert [name for name in package if not name.endswith(".py")] == ["vapi_provider/py.typed"]
 
 
-def test_the_wheels_metadata_tells_what_it_is(wheel: Path) -> None:
+def test_wheel_metadata_describes_the_package(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
     text = archive.read(name).decode()
@@ -101,7 +101,7 @@ def test_the_wheels_metadata_tells_what_it_is(wheel: Path) -> None:
     assert "Project-URL: Changelog" in text
 
 
-def test_the_sdist_has_what_its_own_tests_need(dist: Path) -> None:
+def test_sdist_has_what_its_own_tests_need(dist: Path) -> None:
     [path] = dist.glob("*.tar.gz")
     names = {name.partition("/")[2] for name in tarfile.open(path).getnames()}
     assert {"CONTRIBUTING.md", "SECURITY.md"} <= names
@@ -110,7 +110,7 @@ def test_the_sdist_has_what_its_own_tests_need(dist: Path) -> None:
     assert "example_dags/example_vapi_rename_call.py" in names
 
 
-def test_pip_refuses_to_put_it_beside_airflow_2(wheel: Path) -> None:
+def test_pip_refuses_airflow_2(wheel: Path) -> None:
     pip = [
         sys.executable,
         "-m",
@@ -135,7 +135,7 @@ def test_airflow_lists_provider_hook_and_link(installed: Run) -> None:
     assert "vapi_provider.links.call.VapiCallLink" in installed("airflow", "providers", "links")
 
 
-def test_a_taskflow_dag_passes_strict_mypy(installed: Run, tmp_path: Path) -> None:
+def test_taskflow_dag_passes_strict_mypy(installed: Run, tmp_path: Path) -> None:
     python = installed("python", "-c", "import sys; print(sys.executable)").strip()
     checked = run(
         *(sys.executable, "-m", "mypy", "--strict", "--config-file="),
@@ -144,12 +144,12 @@ def test_a_taskflow_dag_passes_strict_mypy(installed: Run, tmp_path: Path) -> No
     assert "no issues found in 1 source file" in checked
 
 
-def test_a_taskflow_dag_can_be_imported(installed: Run) -> None:
+def test_taskflow_dag_can_be_imported(installed: Run) -> None:
     program = f"import runpy; print(len(runpy.run_path({str(TASKFLOW_DAG)!r})['dag'].tasks))"
     assert installed("python", "-c", program).split()[-1] == "15"
 
 
-def test_the_installed_metadata_is_valid(installed: Run) -> None:
+def test_installed_metadata_is_valid(installed: Run) -> None:
     program = """
 import json, importlib.resources, jsonschema
 from vapi_provider.get_provider_info import get_provider_info
@@ -164,7 +164,7 @@ print("valid")
     assert installed("python", "-c", program).strip().endswith("valid")
 
 
-def test_a_connection_can_be_added_from_the_command_line(installed: Run) -> None:
+def test_connection_can_be_added_from_the_command_line(installed: Run) -> None:
     installed("airflow", "db", "migrate")
     [command] = re.findall(
         r"^ *airflow (connections add .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
@@ -187,5 +187,5 @@ with create_session() as session:
     assert "YOUR_PRIVATE_KEY" not in settings
 
 
-def test_the_simulator_starts_from_the_installed_package(installed: Run) -> None:
+def test_simulator_starts_from_the_installed_package(installed: Run) -> None:
     assert "--port" in installed("python", "-m", "vapi_provider.simulator", "--help")

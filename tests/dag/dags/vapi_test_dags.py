@@ -123,6 +123,27 @@ def wait_poke(soft_fail: bool) -> DAG:
     return dag
 
 
+def place_in_one_process() -> DAG:
+    """Place a call that needs nothing but a connection."""
+    with new_dag("place_in_one_process") as dag:
+        VapiCreateCallOperator(
+            task_id="call",
+            assistant_id=ASSISTANT_ID,
+            phone_number_id=PHONE_NUMBER_ID,
+            customer={"number": "+12025550143"},
+            deferrable=True,
+            hang_up_on_kill=True,
+        )
+    return dag
+
+
+def wait_for_variable() -> DAG:
+    """Wait for a call whose id the template may render anew."""
+    with new_dag("wait_for_variable") as dag:
+        VapiCallSensor(task_id="wait", call_id="{{ var.value.latest_call }}", deferrable=True)
+    return dag
+
+
 def wait_then_rename() -> DAG:
     with new_dag("wait_then_rename", params={"call_id": "", "name": "Reached"}) as dag:
         wait = VapiCallSensor(task_id="wait", call_id="{{ params.call_id }}", mode="reschedule")
@@ -319,5 +340,7 @@ dags = [
     place_then_use_output(),
     place_one("place_and_poke"),
     place_one("place_and_defer", deferrable=True),
-    place_one("place_within_a_second", execution_timeout=timedelta(seconds=1)),
+    place_in_one_process(),
+    wait_for_variable(),
+    place_one("place_within_an_hour", execution_timeout=timedelta(hours=1)),
 ]

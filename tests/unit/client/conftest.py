@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 from http_fixtures import (
+    addresses as addresses,
     api as api,
     fake_time as fake_time,
     naps as naps,
-    no_surroundings as no_surroundings,
     raw_server as raw_server,
-    simulator as simulator,
 )

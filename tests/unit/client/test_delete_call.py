@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from case_tables import in_turn
 from http_helpers import CALL, CALL_ID, CALL_URL, KEY, OTHER_ID, client_of, failure, make_client
+from late_responses import LATE
 
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
@@ -28,12 +30,13 @@ LOST: dict[str, dict[str, Any]] = {
     "302": {"status": 302, "headers": {"Location": "/call"}},
     "404 in HTML": {"status": 404, "body": HTML, "content_type": "text/html"},
     "reset": {"reset": "before"},
-    "time-out": {"delay": 60, "status": 503},
+    "time-out": {"headers": LATE, "status": 503},
     "200 in HTML": {"status": 200, "body": HTML, "content_type": "text/html"},
     "200 and empty": {"status": 200, "body": ""},
     "200 and a list": {"status": 200, "body": "[]"},
     "200 and another call": {"status": 200, "body": f'{{"id": "{OTHER_ID}", "status": "ended"}}'},
 }
+pytestmark = pytest.mark.usefixtures("late_responses_time_out")
 EACH_LOSS = pytest.mark.parametrize("loss", LOST.values(), ids=LOST)
 
 
@@ -44,7 +47,7 @@ def sent(simulator: VapiSimulator) -> list[str]:
 def lose(simulator: VapiSimulator, loss: dict[str, Any], *, effect: bool, times: int | None = 1) -> Any:
     """Lose the response to a DELETE; return a client."""
     simulator.faults.add(Fault(method="DELETE", effect=effect, times=times, **loss))
-    return client_of(simulator, timeout=0.5 if "delay" in loss else 20)
+    return client_of(simulator)
 
 
 @pytest.mark.parametrize("given", [CALL_ID, f" {CALL_ID.upper()}\n"])
@@ -66,8 +69,10 @@ def test_call_is_deleted_with_an_empty_object(
     assert request.headers["Authorization"] == f"Bearer {KEY}"
 
 
-@pytest.mark.parametrize("call_id", [None, "", "None", "../x", f"{CALL_ID}/", [CALL_ID], 7])
-@pytest.mark.parametrize("method", ["delete_call", "erase_call"])
+@pytest.mark.parametrize(
+    ("call_id", "method"),
+    in_turn([None, "", "None", "../x", f"{CALL_ID}/", [CALL_ID], 7], ["delete_call", "erase_call"]),
+)
 def test_bad_id_deletes_nothing(api: requests_mock.Mocker, method: str, call_id: Any) -> None:
     error = failure(VapiConfigurationError, lambda: getattr(make_client(), method)(call_id))
     assert "call_id" in str(error)
@@ -212,8 +217,7 @@ def test_error_shows_nothing_but_the_id(api: requests_mock.Mocker, given: Any) -
     assert str(error).startswith(f"Call {CALL_ID} may have been cancelled only now;")
 
 
-@EACH_LOSS
-@pytest.mark.parametrize("status", ["scheduled", "in-progress"])
+@pytest.mark.parametrize(("loss", "status"), in_turn(LOST, ["scheduled", "in-progress"]))
 def test_pending_call_is_left_to_a_retry_after_a_loss(
     simulator: VapiSimulator, status: str, loss: dict[str, Any]
 ) -> None:
@@ -270,7 +274,7 @@ def test_unreadable_call_after_a_loss_is_a_transient_error(simulator: VapiSimula
     ],
     ids=str,
 )
-def test_success_that_is_not_the_call_is_transient(
+def test_unreadable_success_is_transient(
     api: requests_mock.Mocker, naps: list[float], response: dict[str, Any], says: str
 ) -> None:
     """A proxy may have returned it, so the call may or may not be deleted."""

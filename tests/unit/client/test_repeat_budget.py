@@ -30,9 +30,9 @@ def test_budget_has_as_many_repetitions_as_retries(fake_time: FakeTime, max_retr
     assert repeats.failed == max_retries + 2
 
 
-def test_budget_pauses_as_long_as_was_asked(fake_time: FakeTime) -> None:
+def test_budget_observes_the_requested_pause(fake_time: FakeTime) -> None:
     pauses = [budget().pause_after(repeatable(7)) for _ in range(30)]
-    assert all(pause is not None and 7 <= pause <= 8 for pause in pauses)
+    assert [pause for pause in pauses if pause is None or not 7 <= pause <= 8] == []
     assert len(set(pauses)) > 10
 
 
@@ -57,8 +57,7 @@ def test_budget_does_not_repeat_what_will_fail_again(fake_time: FakeTime, error:
 
 
 @pytest.mark.parametrize("timeout", [1, 30, 75])
-@pytest.mark.parametrize("each_takes", [0.0, 10.0, 29.0])
-@pytest.mark.parametrize("retry_after", [None, 10, 40, 60])
+@pytest.mark.parametrize(("each_takes", "retry_after"), [(0.0, None), (10.0, 10), (29.0, 40), (10.0, 60)])
 def test_all_tries_of_a_budget_end_within_75_seconds(
     fake_time: FakeTime, timeout: float, each_takes: float, retry_after: float | None
 ) -> None:
@@ -75,7 +74,7 @@ def test_all_tries_of_a_budget_end_within_75_seconds(
             tries += 1
             pause = repeats.pause_after(repeatable(retry_after))
             fake_time.now += pause or 0
-        assert ends_at - began <= 75.01
+        assert ends_at - began <= 75.01, f"seed {seed}"
         # It does not give up too early either.
         if each_takes + (retry_after or 1) + 2 < 75 - timeout:
-            assert tries >= 2
+            assert tries >= 2, f"seed {seed}"

@@ -10,10 +10,11 @@ import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests_mock
+from case_tables import row_and_diagonal
 from http_helpers import (
     CALL,
     CALL_ID,
@@ -38,7 +39,9 @@ from vapi_provider.exceptions import (
     VapiRateLimitError,
     VapiTransientError,
 )
-from vapi_provider.simulator import VapiSimulator
+
+if TYPE_CHECKING:
+    from vapi_provider.simulator import VapiSimulator
 
 
 @pytest.fixture
@@ -189,32 +192,31 @@ def test_client_works_after_an_oversized_response(simulator: VapiSimulator) -> N
 # The pause that the server asks for
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        pytest.param({}, None, id="nothing"),
-        pytest.param({"Retry-After": "120"}, 120, id="seconds"),
-        pytest.param({"Retry-After": " 0 "}, 0, id="none"),
-        pytest.param({"Retry-After": "9" * 400}, float("inf"), id="for-ever"),
-        pytest.param(
-            {"Retry-After": "Sat, 01 Aug 2026 10:02:05 GMT", "Date": "Sat, 01 Aug 2026 10:00:05 GMT"},
-            120,
-            id="date-by-the-servers-clock",
-        ),
-        pytest.param(
-            {"Retry-After": "Sat, 01 Aug 2026 10:00:00 GMT", "Date": "Sat, 01 Aug 2026 10:00:05 GMT"},
-            0,
-            id="date-in-the-past",
-        ),
-        pytest.param({"Retry-After": "-5"}, None, id="negative"),
-        pytest.param({"Retry-After": "1.5"}, None, id="fraction"),
-        pytest.param({"Retry-After": "soon"}, None, id="words"),
-        pytest.param({"Retry-After": "\u0665"}, None, id="other-digits"),
-    ],
-)
-@pytest.mark.parametrize("method", ["get_status", "list_statuses", "get_call"])
-def test_error_has_the_pause_that_was_asked_for(
+PAUSES = [
+    pytest.param({}, None, id="nothing"),
+    pytest.param({"Retry-After": "120"}, 120, id="seconds"),
+    pytest.param({"Retry-After": " 0 "}, 0, id="none"),
+    pytest.param({"Retry-After": "9" * 400}, float("inf"), id="for-ever"),
+    pytest.param(
+        {"Retry-After": "Sat, 01 Aug 2026 10:02:05 GMT", "Date": "Sat, 01 Aug 2026 10:00:05 GMT"},
+        120,
+        id="date-by-the-servers-clock",
+    ),
+    pytest.param(
+        {"Retry-After": "Sat, 01 Aug 2026 10:00:00 GMT", "Date": "Sat, 01 Aug 2026 10:00:05 GMT"},
+        0,
+        id="date-in-the-past",
+    ),
+    pytest.param({"Retry-After": "-5"}, None, id="negative"),
+    pytest.param({"Retry-After": "1.5"}, None, id="fraction"),
+    pytest.param({"Retry-After": "soon"}, None, id="words"),
+    pytest.param({"Retry-After": "\u0665"}, None, id="other-digits"),
+]
+READS = [(429, "get_status"), (503, "get_status"), (429, "list_statuses"), (503, "get_call")]
+
+
+@pytest.mark.parametrize(("headers", "seconds", "status", "method"), row_and_diagonal(PAUSES, READS))
+def test_error_has_the_requested_pause(
     api: requests_mock.Mocker,
     client: VapiClient,
     status: int,
@@ -242,7 +244,7 @@ def test_error_without_response_asks_for_no_pause(api: requests_mock.Mocker, cli
     assert failure(VapiTransientError, lambda: client.get_status(CALL_ID)).retry_after is None
 
 
-def test_tries_wait_as_long_as_was_asked(api: requests_mock.Mocker, fake_time: FakeTime) -> None:
+def test_requested_pause_is_observed(api: requests_mock.Mocker, fake_time: FakeTime) -> None:
     api.get(CALL_URL, [{"status_code": 503, "headers": {"Retry-After": "7"}}, {"json": CALL}])
     assert make_client(max_retries=1).get_status(CALL_ID).id == CALL_ID
     assert fake_time.naps == [pytest.approx(7.5, abs=0.5)]
@@ -251,19 +253,18 @@ def test_tries_wait_as_long_as_was_asked(api: requests_mock.Mocker, fake_time: F
 # Closing
 
 
-def test_close_ends_connections_and_next_request_reopens() -> None:
-    with VapiSimulator() as simulator:
-        call_id = simulator.add_call()
-        client = client_of(simulator)
-        client.get_status(call_id)
-        session = client.session
-        pools = session.get_adapter(simulator.url).poolmanager.pools  # type: ignore[attr-defined]
-        assert len(pools) == 1
-        client.close()
-        assert len(pools) == 0
-        assert client.get_status(call_id).id == call_id
-        assert client.session is session
-        client.close()
+def test_close_ends_connections_and_next_request_reopens(simulator: VapiSimulator) -> None:
+    call_id = simulator.add_call()
+    client = client_of(simulator)
+    client.get_status(call_id)
+    session = client.session
+    pools = session.get_adapter(simulator.url).poolmanager.pools  # type: ignore[attr-defined]
+    assert len(pools) == 1
+    client.close()
+    assert len(pools) == 0
+    assert client.get_status(call_id).id == call_id
+    assert client.session is session
+    client.close()
 
 
 def test_close_twice_or_before_any_request_is_fine(api: requests_mock.Mocker) -> None:

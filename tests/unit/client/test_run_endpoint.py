@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests_mock
+from case_tables import in_turn, row_and_diagonal
 from http_helpers import API, CONN_ID, KEY, client_of, failure, make_client, vapi_error
 
 from vapi_provider.exceptions import (
@@ -53,8 +54,9 @@ def test_request_without_body_sends_none(api: requests_mock.Mocker) -> None:
     assert (api.last_request.body, api.last_request.url) == (None, URL)
 
 
-@pytest.mark.parametrize("value", [{"a": [1]}, [], {}, "text", 7, 1.5, True, None], ids=repr)
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("value", "method"), in_turn([{"a": [1]}, [], {}, "text", 7, 1.5, True, None], ["GET", "POST"])
+)
 def test_parsed_json_is_returned(api: requests_mock.Mocker, method: str, value: Any) -> None:
     api.register_uri(method, URL, text=json.dumps(value))
     assert make_client().run(method, "/assistant") == value
@@ -99,58 +101,56 @@ def test_plain_paths_are_sent_unchanged(api: requests_mock.Mocker, path: str) ->
 # Refused before anything is sent.
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        None,
-        7,
-        b"/assistant",
-        ["/assistant"],
-        "",
-        " ",
-        "/",
-        "assistant",
-        " /assistant",
-        "/assistant ",
-        "/assistant\n",
-        "/a b",
-        "/assistant/",
-        "/a//b",
-        "//evil.example",
-        "//evil.example/assistant",
-        "///evil.example",
-        "/\\evil.example",
-        "\\\\evil.example",
-        "http://evil.example/assistant",
-        f"{API}/assistant",
-        "@evil.example/assistant",
-        ":80/assistant",
-        ".evil.example/assistant",
-        "/..",
-        "/.",
-        "/../assistant",
-        "/a/../b",
-        "/a/./b",
-        "/a/..",
-        "/.hidden",
-        "/..%2fassistant",
-        "/%2e%2e/assistant",
-        "/a%2fb",
-        "/a%20b",
-        "/%63all",
-        "/assistant?limit=1",
-        "/assistant?",
-        "/assistant#x",
-        "/assistant;x=y",
-        "/assistänt",
-        "/assistant/\u2025/x",
-        "/assistant\x00",
-        "/{{ params.id }}",
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_what_is_not_a_plain_path_is_refused(api: requests_mock.Mocker, method: str, path: Any) -> None:
+BAD_PATHS = [
+    None,
+    7,
+    b"/assistant",
+    ["/assistant"],
+    "",
+    " ",
+    "/",
+    "assistant",
+    " /assistant",
+    "/assistant ",
+    "/assistant\n",
+    "/a b",
+    "/assistant/",
+    "/a//b",
+    "//evil.example",
+    "//evil.example/assistant",
+    "///evil.example",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "http://evil.example/assistant",
+    f"{API}/assistant",
+    "@evil.example/assistant",
+    ":80/assistant",
+    ".evil.example/assistant",
+    "/..",
+    "/.",
+    "/../assistant",
+    "/a/../b",
+    "/a/./b",
+    "/a/..",
+    "/.hidden",
+    "/..%2fassistant",
+    "/%2e%2e/assistant",
+    "/a%2fb",
+    "/a%20b",
+    "/%63all",
+    "/assistant?limit=1",
+    "/assistant?",
+    "/assistant#x",
+    "/assistant;x=y",
+    "/assistänt",
+    "/assistant/\u2025/x",
+    "/assistant\x00",
+    "/{{ params.id }}",
+]
+
+
+@pytest.mark.parametrize(("path", "method"), in_turn(BAD_PATHS, ["GET", "DELETE"]))
+def test_bad_paths_are_refused(api: requests_mock.Mocker, method: str, path: Any) -> None:
     api.register_uri(requests_mock.ANY, requests_mock.ANY, json=[])
     error = failure(VapiConfigurationError, lambda: make_client().run(method, path))
     assert str(error).startswith("path must be a plain path of the API")
@@ -173,12 +173,19 @@ BAD_QUERIES: dict[str, tuple[Any, str]] = {
     "an instant": ({"at": datetime(2026, 8, 1, tzinfo=timezone.utc)}, "cannot be written as JSON"),
     "an object": ({"x": object()}, "cannot be written as JSON"),
     "a tuple as a key": ({(1, 2): "x"}, "cannot be written as JSON"),
+    **{
+        f"half a character in a {where}": (query, "contains half of a character")
+        for where, query in {
+            "value": {"a": "x\ud800"},
+            "name": {"\udfff": 1},
+            "list": {"a": ["\ud800"]},
+        }.items()
+    },
 }
 
 
-@pytest.mark.parametrize(("params", "says"), BAD_QUERIES.values(), ids=BAD_QUERIES)
-@pytest.mark.parametrize("method", ["GET", *WRITES])
-def test_what_is_not_a_query_is_refused(
+@pytest.mark.parametrize(("params", "says", "method"), in_turn(BAD_QUERIES, ["GET", *WRITES]))
+def test_bad_queries_are_refused(
     api: requests_mock.Mocker, naps: list[float], method: str, params: Any, says: str
 ) -> None:
     api.register_uri(requests_mock.ANY, requests_mock.ANY, json=[])
@@ -199,8 +206,10 @@ def test_query_may_be_any_mapping(api: requests_mock.Mocker, params: Any) -> Non
     }
 
 
-@pytest.mark.parametrize("path", ["/call", "/CALL", "/Call", "/call/phone", "/call/web", "/call/x/y"])
-@pytest.mark.parametrize("method", ["POST", "post"])
+@pytest.mark.parametrize(
+    ("path", "method"),
+    in_turn(["/call", "/CALL", "/Call", "/call/phone", "/call/web", "/call/x/y"], ["POST", "post"]),
+)
 def test_placing_a_call_is_refused(api: requests_mock.Mocker, method: str, path: str) -> None:
     api.register_uri(requests_mock.ANY, requests_mock.ANY, json=[])
     error = failure(VapiConfigurationError, lambda: make_client().run(method, path, json={"a": "b"}))
@@ -233,21 +242,19 @@ ENDLESS: dict[str, Any] = {}
 ENDLESS["itself"] = ENDLESS
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"n": math.nan},
-        [math.inf],
-        {"at": datetime.now(timezone.utc)},
-        {"a": {1, 2}},
-        b"{}",
-        {(1, 2): 3},
-        MappingProxyType({"a": "hush-hush"}),
-        ENDLESS,
-    ],
-    ids=["NaN", "infinity", "datetime", "set", "bytes", "tuple key", "mapping", "endless"],
-)
-@pytest.mark.parametrize("method", ["GET", "POST"])
+BAD_BODIES: dict[str, Any] = {
+    "NaN": {"n": math.nan},
+    "infinity": [math.inf],
+    "datetime": {"at": datetime.now(timezone.utc)},
+    "set": {"a": {1, 2}},
+    "bytes": b"{}",
+    "tuple key": {(1, 2): 3},
+    "mapping": MappingProxyType({"a": "hush-hush"}),
+    "endless": ENDLESS,
+}
+
+
+@pytest.mark.parametrize(("body", "method"), in_turn(BAD_BODIES, ["GET", "POST"]))
 def test_body_that_is_not_json_is_refused(api: requests_mock.Mocker, method: str, body: Any) -> None:
     error = failure(VapiConfigurationError, lambda: make_client().run(method, "/assistant", json=body))
     assert str(error).startswith(f"The body for {method} /assistant cannot be written as JSON")
@@ -298,8 +305,7 @@ LOST: dict[str, tuple[dict[str, Any], int | None]] = {
 }
 
 
-@EACH_WRITE
-@pytest.mark.parametrize(("response", "status"), LOST.values(), ids=LOST)
+@pytest.mark.parametrize(("response", "status", "method"), row_and_diagonal(LOST, WRITES))
 def test_lost_response_to_a_write_is_permanent(
     api: requests_mock.Mocker, naps: list[float], method: str, response: dict[str, Any], status: int | None
 ) -> None:
@@ -355,8 +361,9 @@ REFUSALS: dict[str, tuple[int, str, type[VapiError], str]] = {
 }
 
 
-@pytest.mark.parametrize("method", ["GET", *WRITES])
-@pytest.mark.parametrize(("status", "body", "kind", "says"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says", "method"), row_and_diagonal(REFUSALS, ["GET", *WRITES])
+)
 def test_refusals_have_the_class_of_other_methods(
     api: requests_mock.Mocker,
     naps: list[float],

@@ -26,6 +26,7 @@ from http_helpers import (
     response_bytes,
     vapi_error,
 )
+from late_responses import LATE, LATE_BODY
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 from vapi_provider.exceptions import (
@@ -41,6 +42,7 @@ from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
 
 if TYPE_CHECKING:
     import requests_mock
+    from http_fixtures import Addresses
 
 URL = f"{API}/call"
 NUMBER = "+12025550143"
@@ -83,7 +85,7 @@ def assert_is_in_doubt(error: Any, status: int | None) -> None:
 # What is sent.
 
 
-def test_request_is_sent_once_and_word_for_word(api: requests_mock.Mocker, naps: list[float]) -> None:
+def test_request_is_sent_once_and_unchanged(api: requests_mock.Mocker, naps: list[float]) -> None:
     api.post(URL, status_code=201, json={**PLACED, "name": "Reminder", "monitor": {"controlUrl": "x"}})
     given = copy.deepcopy(REQUEST)
     call = make_client().create_call(given)
@@ -98,14 +100,12 @@ def test_request_is_sent_once_and_word_for_word(api: requests_mock.Mocker, naps:
     assert naps == []
 
 
-def test_placed_call_rings_once() -> None:
-    clock = ManualClock()
-    with VapiSimulator(clock=clock) as simulator:
-        call = client_of(simulator).create_call(REQUEST)
-        clock.advance(60)
-        assert simulator.get_call(call.id)["assistantOverrides"] == REQUEST["assistantOverrides"]
-        assert simulator.rings == {NUMBER: 1}
-        assert sent(simulator) == 1
+def test_placed_call_rings_once(simulator: VapiSimulator, clock: ManualClock) -> None:
+    call = client_of(simulator).create_call(REQUEST)
+    clock.advance(60)
+    assert simulator.get_call(call.id)["assistantOverrides"] == REQUEST["assistantOverrides"]
+    assert simulator.rings == {NUMBER: 1}
+    assert sent(simulator) == 1
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -117,65 +117,45 @@ def test_any_2xx_with_a_call_is_a_success(api: requests_mock.Mocker, status: int
 # Certainly without effect.
 
 
-class Network:
-    """Makes connections to the name localhost fail, as long as a failure is set."""
-
-    def __init__(self, simulator: VapiSimulator, full_address: str) -> None:
-        self.failure: str | None = None
-        self.url = simulator.url.replace("127.0.0.1", "localhost")
-        self._addresses: dict[str | None, list[str]] = {
-            None: ["127.0.0.1"],
-            "refused": ["127.0.9.9"],
-            "refused by all of its addresses": ["127.0.9.9", "127.0.9.10"],
-            "too slow to connect": [full_address],
-            "a name without an address": [],
-        }
-        self._resolve = socket.getaddrinfo
-
-    def resolve(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        if host != "localhost":
-            return self._resolve(host, port, *args, **kwargs)
-        if self.failure == "a name that cannot be resolved":
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        addresses = self._addresses[self.failure]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+FULL_ADDRESS = "127.0.9.1"
 
 
 @pytest.fixture
-def network(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    full_address = "127.0.9.1"
+def full_address(simulator: VapiSimulator) -> Iterator[None]:
+    """Fill the queue of connections of an address, so that later ones get no response."""
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
-        listener.bind((full_address, int(simulator.url.rpartition(":")[2])))
-        # Its queue of connections is full; later ones get no response.
+        listener.bind((FULL_ADDRESS, int(simulator.url.rpartition(":")[2])))
         listener.listen(0)
         for _ in range(3):
             waiting = sockets.enter_context(socket.socket())
             waiting.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 waiting.connect(listener.getsockname())
-        made = Network(simulator, full_address)
-        monkeypatch.setattr(socket, "getaddrinfo", made.resolve)
-        yield made
+        yield
 
 
-UNREACHABLE = {
-    "refused": "the connection was refused",
-    "refused by all of its addresses": "the connection was refused",
-    "too slow to connect": "no connection within 0.3 s",
-    "a name without an address": "no connection could be made",
-    "a name that cannot be resolved": "the host name could not be resolved",
+NOT_RESOLVED = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+UNREACHABLE: dict[str, tuple[Any, str]] = {
+    "refused": (["127.0.9.9"], "the connection was refused"),
+    "refused by all of its addresses": (["127.0.9.9", "127.0.9.10"], "the connection was refused"),
+    "too slow to connect": ([FULL_ADDRESS], "no connection within 0.3 s"),
+    "a name without an address": ([], "no connection could be made"),
+    "a name that cannot be resolved": (NOT_RESOLVED, "the host name could not be resolved"),
 }
 
 
-@pytest.mark.parametrize(("reason", "says"), UNREACHABLE.items(), ids=UNREACHABLE)
-def test_connection_that_was_never_made_leaves_no_doubt(
-    simulator: VapiSimulator, network: Network, naps: list[float], reason: str, says: str
+@pytest.mark.usefixtures("full_address")
+@pytest.mark.parametrize(("found", "says"), UNREACHABLE.values(), ids=UNREACHABLE)
+def test_failed_connection_leaves_no_doubt(
+    simulator: VapiSimulator, addresses: Addresses, naps: list[float], found: Any, says: str
 ) -> None:
-    network.failure = reason
-    client = make_client(network.url, password=simulator.api_key, timeout=0.3)
+    addresses["localhost"] = found
+    url = simulator.url.replace("127.0.0.1", "localhost")
+    timeout = 0.3 if found == [FULL_ADDRESS] else 20
+    client = make_client(url, password=simulator.api_key, timeout=timeout)
     error = failure(VapiTransientError, lambda: client.create_call(REQUEST), secret=simulator.api_key)
-    assert str(error).startswith(f"POST /call got no response from {network.url}: {says}. ")
+    assert str(error).startswith(f"POST /call got no response from {url}: {says}. ")
     assert IN_DOUBT not in str(error)
     assert (error.had_no_effect, error.is_repeatable, error.retry_after) == (True, True, None)
     assert (sent(simulator), naps) == (0, [])
@@ -212,16 +192,14 @@ def html(status: int, **options: Any) -> Fault:
     return Fault(status=status, body=HTML, content_type="text/html", **options)
 
 
-TIMEOUT = 0.5
 DOUBTFUL: dict[str, tuple[Fault, int | None]] = {
     "reset, without effect": (Fault(reset="before"), None),
     "reset, after the effect": (Fault(reset="before", effect=True), None),
     "reset in the middle of the response": (Fault(reset="midway"), None),
     "reset in the middle of another response": (Fault(reset="midway", status=429), None),
-    "no response in time, after the effect": (Fault(delay=60), None),
-    "no response in time, without effect": (Fault(delay=60, status=503), None),
-    "a body that drips": (Fault(drip=0.1), None),
-    "headers that drip": (Fault(drip=0.1, drip_headers=True), None),
+    "no response in time, after the effect": (Fault(headers=LATE), None),
+    "no response in time, without effect": (Fault(headers=LATE, status=503), None),
+    "no end of the body in time": (Fault(headers=LATE_BODY), None),
     **{
         f"{status} {what}": (made(status), status)
         for status in (500, 502, 503, 504, 520, 524)
@@ -271,13 +249,13 @@ DOUBTFUL: dict[str, tuple[Fault, int | None]] = {
 }
 
 
+@pytest.mark.usefixtures("late_responses_time_out")
 @pytest.mark.parametrize(("fault", "status"), DOUBTFUL.values(), ids=DOUBTFUL)
 def test_doubtful_responses_are_never_followed_by_a_post(
     simulator: VapiSimulator, naps: list[float], fault: Fault, status: int | None
 ) -> None:
     simulator.faults.add(fault)
-    is_slow = bool(fault.delay or fault.drip)
-    client = client_of(simulator, timeout=TIMEOUT if is_slow else 20)
+    client = client_of(simulator)
     error = failure(VapiCallInDoubtError, lambda: client.create_call(REQUEST), secret=simulator.api_key)
     assert_is_in_doubt(error, status)
     assert sent(simulator) == 1
@@ -349,29 +327,20 @@ def test_broken_responses_are_never_followed_by_a_post(
 
 
 def test_refusing_address_does_not_hide_a_lost_response(
-    simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
+    simulator: VapiSimulator, addresses: Addresses
 ) -> None:
-    real = socket.getaddrinfo
-
-    def resolve(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        if host != "localhost":
-            return real(host, port, *args, **kwargs)
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.9.9", "127.0.0.1")
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    addresses["localhost"] = ["127.0.9.9", "127.0.0.1"]
     simulator.faults.add(Fault(reset="before", effect=True, times=None))
     client = make_client(simulator.url.replace("127.0.0.1", "localhost"), password=simulator.api_key)
     failure(VapiCallInDoubtError, lambda: client.create_call(REQUEST), secret=simulator.api_key)
     assert sent(simulator) == 1
 
 
+@pytest.mark.usefixtures("late_responses_time_out")
 @pytest.mark.parametrize("handled", [ConnectionRefusedError, socket.gaierror])
 @pytest.mark.parametrize(
     "fault",
-    [Fault(reset="before", effect=True, times=None), Fault(delay=60, times=None)],
+    [Fault(reset="before", effect=True, times=None), Fault(headers=LATE, times=None)],
     ids=["reset", "slow"],
 )
 def test_handled_error_does_not_hide_a_lost_response(
@@ -384,7 +353,7 @@ def test_handled_error_does_not_hide_a_lost_response(
         try:
             raise handled("elsewhere")
         except OSError:
-            client_of(simulator, timeout=TIMEOUT if fault.delay else 20, max_retries=1).create_call(REQUEST)
+            client_of(simulator, max_retries=1).create_call(REQUEST)
 
     failure(VapiCallInDoubtError, place, secret=simulator.api_key)
     assert sent(simulator) == 1
@@ -486,16 +455,14 @@ def test_missing_certificate_file_leaves_no_doubt(monkeypatch: pytest.MonkeyPatc
 # Too many calls at once.
 
 
-def test_call_over_the_limit_is_refused_with_the_limit(naps: list[float]) -> None:
-    with VapiSimulator(concurrency_limit=2) as simulator:
-        for _ in range(2):
-            simulator.add_call(status="in-progress")
-        error = failure(
-            VapiConcurrencyLimitError,
-            lambda: client_of(simulator).create_call(REQUEST),
-            secret=simulator.api_key,
-        )
-        assert (sent(simulator), len(simulator.calls), naps) == (1, 2, [])
+@pytest.mark.parametrize("vapi_options", [{"concurrency_limit": 2}], ids=["2"])
+def test_call_over_the_limit_is_refused_with_the_limit(simulator: VapiSimulator, naps: list[float]) -> None:
+    for _ in range(2):
+        simulator.add_call(status="in-progress")
+    error = failure(
+        VapiConcurrencyLimitError, lambda: client_of(simulator).create_call(REQUEST), secret=simulator.api_key
+    )
+    assert (sent(simulator), len(simulator.calls), naps) == (1, 2, [])
     # Airflow's own retries apply.
     assert isinstance(error, VapiTransientError)
     assert error.status_code == 400

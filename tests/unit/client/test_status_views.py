@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from case_tables import in_turn, row_and_diagonal
 from http_helpers import API, CALL, CALL_ID, CALL_URL, KEY, OTHER_ID, PATH, client_of, failure, make_client
 
 from vapi_provider.exceptions import (
@@ -45,6 +46,19 @@ BODY: dict[str, Any] = {
 @pytest.fixture
 def client() -> VapiClient:
     return make_client(max_retries=0)
+
+
+def serve(api: requests_mock.Mocker, *responses: Any, **response: Any) -> None:
+    """Let Vapi respond alike to a request for the call and to one for the list."""
+    for url in (CALL_URL, LIST_URL):
+        api.get(url, *responses, **response)
+
+
+def read_view(client: VapiClient, method: str) -> Any:
+    """Read the call, or a page and return its first row."""
+    if method.startswith("get"):
+        return getattr(client, method)(CALL_ID)
+    return getattr(client, method)({}).rows[0]
 
 
 ENCODINGS = [
@@ -143,8 +157,7 @@ def test_refusals_are_those_of_the_whole_call(
     api: requests_mock.Mocker, client: VapiClient, status: int, kind: type[Any]
 ) -> None:
     body = {"message": f"No, {KEY}.", "error": "So it is", "statusCode": status}
-    api.get(CALL_URL, status_code=status, json=body)
-    api.get(LIST_URL, status_code=status, json=body)
+    serve(api, status_code=status, json=body)
     error = failure(kind, lambda: client.get_status(CALL_ID))
     assert str(error) == str(failure(kind, lambda: client.get_call(CALL_ID)))
     listed = VapiPermanentError if kind is VapiCallNotFoundError else kind
@@ -202,8 +215,7 @@ BAD_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD_ROWS)
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("bad", "place"), in_turn(BAD_ROWS, [0, 1, 2]))
 def test_bad_row_does_not_hide_the_others(
     api: requests_mock.Mocker, client: VapiClient, bad: str, place: int
 ) -> None:
@@ -296,14 +308,114 @@ def test_responded_at_is_our_clock_without_a_date(
 
 
 @pytest.mark.parametrize(("passed", "due_in"), [(0, 60), (45, 15), (60, 0), (3600, 0), (-30, 60)])
-def test_analysis_time_is_measured_by_vapis_clock(
+def test_time_for_results_is_measured_by_vapis_clock(
     api: requests_mock.Mocker, client: VapiClient, passed: int, due_in: float
 ) -> None:
     ended_at = datetime(2020, 1, 1, tzinfo=timezone.utc)
     date = format_datetime(ended_at + timedelta(seconds=passed), usegmt=True)
-    body = {"id": CALL_ID, "status": "ended", "endedAt": ended_at.isoformat()}
+    body = {"id": CALL_ID, "status": "ended", "endedAt": ended_at.isoformat(), "startedAt": ENDED_AT}
     api.get(CALL_URL, json=body, headers={"Date": date})
-    assert client.get_status(CALL_ID).analysis_due_in(60) == due_in
+    assert client.get_status(CALL_ID).results_due_in(("analysis",), 60) == due_in
+
+
+# What a status does not show
+
+
+NOON = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
+
+
+def answer_after(api: requests_mock.Mocker, seconds: float, **fields: Any) -> None:
+    """Let Vapi show a call that ended at noon so many seconds later, alone and in the list."""
+    body = {"id": CALL_ID, "updatedAt": NOON.isoformat(), "endedAt": NOON.isoformat(), **fields}
+    headers = {"Date": format_datetime(NOON + timedelta(seconds=seconds), usegmt=True)}
+    api.get(CALL_URL, json=body, headers=headers)
+    api.get(LIST_URL, json=[body], headers=headers)
+
+
+OLD_ENDS = [
+    pytest.param(60, {}, True, 0, id="a-minute"),
+    pytest.param(86_400, {}, True, 0, id="a-day"),
+    pytest.param(59, {}, False, 1, id="less"),
+    pytest.param(-300, {}, False, 60, id="in-the-future"),
+    pytest.param(3600, {"endedReason": None}, False, None, id="no-reason"),
+    pytest.param(3600, {"endedReason": " "}, False, None, id="blank-reason"),
+    pytest.param(3600, {"endedReason": 7}, False, None, id="odd-reason"),
+    pytest.param(3600, {"endedAt": None}, False, None, id="no-end"),
+    pytest.param(3600, {"endedAt": "once"}, False, None, id="odd-end"),
+]
+LIVE = ["in-progress", "Ringing", "queued", "scheduled", "forwarding", None]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fields", "is_over", "over_in", "status"), row_and_diagonal(OLD_ENDS, LIVE)
+)
+def test_live_status_with_an_old_end_is_over(
+    api: requests_mock.Mocker,
+    client: VapiClient,
+    status: str | None,
+    seconds: float,
+    fields: dict[str, Any],
+    is_over: bool,
+    over_in: float | None,
+) -> None:
+    answer_after(api, seconds, **{"status": status, "endedReason": "customer-busy", **fields})
+    (row,) = client.list_statuses({}).rows
+    (listed,) = client.list_calls({}, 10)
+    for call in (client.get_status(CALL_ID), client.get_call(CALL_ID), row, listed):
+        assert (call.is_terminal, call.has_ended, call.over_in) == (is_over, is_over, over_in)
+        assert call.outcome == ("no_answer" if is_over else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fields", "due_in"),
+    [
+        pytest.param(0, {}, 15, id="just-ended"),
+        pytest.param(5, {}, 10, id="a-moment-ago"),
+        pytest.param(15, {}, 0, id="too-long-ago"),
+        pytest.param(5, {"endedReason": "  "}, 10, id="blank"),
+        pytest.param(5, {"endedAt": None}, 10, id="by-the-last-update"),
+        pytest.param(5, {"endedAt": None, "updatedAt": None}, 0, id="without-a-time"),
+        pytest.param(0, {"endedReason": "customer-busy"}, 0, id="reason-is-there"),
+        pytest.param(0, {"status": "archived"}, 15, id="unknown-status"),
+        pytest.param(0, {"status": "not-found"}, 0, id="never-took-place"),
+        pytest.param(0, {"status": "in-progress"}, 0, id="live"),
+    ],
+)
+def test_reason_may_follow_the_end(
+    api: requests_mock.Mocker, client: VapiClient, seconds: float, fields: dict[str, Any], due_in: float
+) -> None:
+    answer_after(api, seconds, **{"status": "ended", **fields})
+    assert client.get_status(CALL_ID).reason_due_in == client.get_call(CALL_ID).reason_due_in == due_in
+
+
+@pytest.mark.parametrize(
+    ("reason", "started", "due_in"),
+    [
+        ("customer-ended-call", True, 60),
+        ("customer-ended-call", False, 60),
+        ("voicemail", False, 60),
+        ("call.forwarding.operator-busy", True, 60),
+        ("pipeline-error-openai-llm-failed", True, 60),
+        ("pipeline-error-openai-llm-failed", False, 0),
+        ("a-new-reason", True, 60),
+        ("a-new-reason", False, 0),
+        (None, True, 60),
+        (None, False, 0),
+        ("customer-did-not-answer", True, 0),
+        ("customer-busy", False, 0),
+        ("call.in-progress.error-providerfault-outbound-sip-408-request-timeout", True, 0),
+        ("manually-canceled", True, 0),
+        ("scheduled-call-deleted", False, 0),
+        ("call.start.error-get-assistant", True, 0),
+        ("twilio-failed-to-connect-call", False, 0),
+    ],
+)
+def test_no_results_are_due_without_a_conversation(
+    api: requests_mock.Mocker, client: VapiClient, reason: str | None, started: bool, due_in: float
+) -> None:
+    started_at = NOON.isoformat() if started else None
+    answer_after(api, 0, status="ended", endedReason=reason, startedAt=started_at)
+    assert client.get_status(CALL_ID).results_due_in((), 60) == due_in
 
 
 # Repetitions.
@@ -312,32 +424,29 @@ def test_analysis_time_is_measured_by_vapis_clock(
 UNPARSABLE = {"empty": b"", "HTML": b"<html></html>", "cut off": b'[{"id": "x", "st'}
 
 
-@pytest.mark.parametrize("content", UNPARSABLE.values(), ids=UNPARSABLE)
-@pytest.mark.parametrize("method", ["get_status", "list_statuses", "list_placed"])
+VIEWS = ["get_status", "list_statuses", "list_placed"]
+
+
+@pytest.mark.parametrize(("content", "method"), row_and_diagonal(UNPARSABLE, VIEWS))
 def test_unparsable_body_is_repeated(
     api: requests_mock.Mocker, naps: list[float], method: str, content: bytes
 ) -> None:
     good = json.dumps(BODY if method == "get_status" else [BODY])
-    url, argument = (CALL_URL, CALL_ID) if method == "get_status" else (LIST_URL, {"limit": 1})
-    api.get(url, [{"content": content}, {"content": content}, {"text": good}])
-    read = getattr(make_client(max_retries=2), method)(argument)
-    assert (read if method == "get_status" else read.rows[0]).id == CALL_ID
+    serve(api, [{"content": content}, {"content": content}, {"text": good}])
+    assert read_view(make_client(max_retries=2), method).id == CALL_ID
     assert (api.call_count, len(naps)) == (3, 2)
 
 
-@pytest.mark.parametrize("content", UNPARSABLE.values(), ids=UNPARSABLE)
-@pytest.mark.parametrize("method", ["get_status", "list_statuses", "list_placed"])
+@pytest.mark.parametrize(("content", "method"), row_and_diagonal(UNPARSABLE, VIEWS))
 def test_unparsable_body_is_not_repeated_without_retries(
     api: requests_mock.Mocker, client: VapiClient, method: str, content: bytes
 ) -> None:
-    api.get(CALL_URL, content=content)
-    api.get(LIST_URL, content=content)
-    argument: Any = CALL_ID if method == "get_status" else {}
-    assert "returned 200 with" in str(failure(VapiTransientError, lambda: getattr(client, method)(argument)))
+    serve(api, content=content)
+    assert "returned 200 with" in str(failure(VapiTransientError, lambda: read_view(client, method)))
     assert api.call_count == 1
 
 
-@pytest.mark.parametrize("method", ["get_status", "list_statuses", "list_placed"])
+@pytest.mark.parametrize("method", VIEWS)
 def test_views_without_retries_do_not_build_the_whole_json(
     api: requests_mock.Mocker, client: VapiClient, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -347,29 +456,23 @@ def test_views_without_retries_do_not_build_the_whole_json(
     api.get(CALL_URL, json=BODY)
     api.get(LIST_URL, json=[BODY])
     monkeypatch.setattr("vapi_provider.client.responses.json.loads", load)
-    read = getattr(client, method)(CALL_ID if method == "get_status" else {})
-    assert (read if method == "get_status" else read.rows[0]).id == CALL_ID
+    assert read_view(client, method).id == CALL_ID
 
 
 SECRET_BODIES = ['{"a": "%s"', '[{"a": "%s"}', '{"a": "%s"}', '["%s"', "<title>%s</title>", '"%s"']
+READS = [*VIEWS, "get_call", "list_page"]
 
 
-@pytest.mark.parametrize("text", SECRET_BODIES)
+@pytest.mark.parametrize(("text", "method"), row_and_diagonal(SECRET_BODIES, READS))
 @pytest.mark.parametrize("max_retries", [0, 1])
-@pytest.mark.parametrize("method", ["get_status", "get_call", "list_statuses", "list_placed", "list_page"])
 def test_errors_of_views_do_not_contain_the_body(
     api: requests_mock.Mocker, method: str, max_retries: int, text: str
 ) -> None:
     # Not a literal: a traceback shows this file.
     secret = "-".join(["hush"] * 3)
-    api.get(CALL_URL, text=text % secret)
-    api.get(LIST_URL, text=text % secret)
-    argument: Any = CALL_ID if method.startswith("get") else {}
-    error = failure(
-        VapiTransientError,
-        lambda: getattr(make_client(max_retries=max_retries), method)(argument),
-        secret=secret,
-    )
+    serve(api, text=text % secret)
+    client = make_client(max_retries=max_retries)
+    error = failure(VapiTransientError, lambda: read_view(client, method), secret=secret)
     assert error.__context__ is None
 
 
@@ -401,7 +504,7 @@ ROW = {
 }
 
 
-def test_placed_view_shows_who_placed_a_call_and_its_end(api: requests_mock.Mocker) -> None:
+def test_placed_view_shows_the_placing_task_and_the_end(api: requests_mock.Mocker) -> None:
     text = json.dumps([ROW, {"id": OTHER_ID}])
     api.get(LIST_URL, text=text, headers={"Date": "Sat, 01 Aug 2026 10:05:00 GMT"})
     page = make_client().list_placed({"limit": 2, "createdAtGe": "2026-08-01T09:00:00Z"})
@@ -451,6 +554,6 @@ def test_bad_row_does_not_hide_other_placed_calls(api: requests_mock.Mocker, bad
     assert page.length == 3
     assert len(page.rows) == 2 + readable
     assert [row.name for row in (page.rows[0], page.rows[-1])] == [ROW["name"]] * 2
-    assert all(row.responded_at is not None for row in page.rows)
+    assert [row.id for row in page.rows if row.responded_at is None] == []
     if readable:
         assert (page.rows[1].ended_reason, page.rows[1].assistant_overrides) == (None, None)

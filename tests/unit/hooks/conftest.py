@@ -4,6 +4,4 @@ from __future__ import annotations
 from http_fixtures import (
     api as api,
     naps as naps,
-    no_surroundings as no_surroundings,
-    simulator as simulator,
 )

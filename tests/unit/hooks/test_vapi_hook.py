@@ -82,28 +82,61 @@ def test_unusable_connection_is_an_error_of_each_method(
     assert not api.called
 
 
-@pytest.mark.parametrize("conn_id", [None, "", " ", 7])
-def test_id_that_names_no_connection_is_refused(api: requests_mock.Mocker, conn_id: Any) -> None:
+@pytest.mark.parametrize(
+    ("conn_id", "shown"), [(None, "None"), ("", "''"), (" ", "' '"), (7, "int"), ({"password": KEY}, "dict")]
+)
+def test_bad_connection_id_is_refused(api: requests_mock.Mocker, conn_id: Any, shown: str) -> None:
     error = failure(VapiConfigurationError, lambda: VapiHook(conn_id).get_call(CALL_ID))
-    assert str(error) == f"vapi_conn_id must be the id of a connection; got {conn_id!r}. Nothing was sent."
+    assert str(error) == f"vapi_conn_id must be the id of a connection; got {shown}. Nothing was sent."
     assert not api.called
 
 
+@pytest.mark.parametrize(("host", "region"), [("", ""), ("api.eu.vapi.ai", ".eu"), ("vapi.example.com", "")])
+def test_missing_key_is_looked_for_in_its_region(
+    api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, host: str, region: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "host": host}))
+    error = failure(VapiConfigurationError, lambda: VapiHook().get_call(CALL_ID))
+    assert f"Enter the private key from https://dashboard{region}.vapi.ai/org/api-keys." in str(error)
+    assert not api.called
+
+
+NOT_FOUND = "Airflow finds no connection 'vapi_default': AIRFLOW_CONN_VAPI_DEFAULT is"
+NO_KEY = (
+    "Connection 'vapi_default': password (API key) is empty (AIRFLOW_CONN_VAPI_DEFAULT must be a JSON object"
+)
+
+
 @pytest.mark.parametrize(
-    ("value", "kind"),
+    ("value", "says"),
     [
-        (f'{{"password": "{KEY}"', VapiConnectionNotFoundError),
-        (f'["{KEY}"]', VapiConfigurationError),
-        ("{}x", VapiConnectionNotFoundError),
+        pytest.param(
+            f'{{"password": "{KEY}"',
+            f"{NOT_FOUND} not valid JSON (Expecting ',' delimiter at line 1, column 46)",
+            id="unfinished",
+        ),
+        pytest.param("{}x", f"{NOT_FOUND} not valid JSON (Extra data at line 1, column 3)", id="too-much"),
+        pytest.param(
+            f'{{"api_key": "{KEY}"}}', f"{NOT_FOUND} JSON, but not of a connection; its", id="field"
+        ),
+        pytest.param(
+            '{"port": "x"}', f"{NOT_FOUND} JSON, but not of a connection; its fields are", id="port"
+        ),
+        pytest.param(
+            f"vapi://:{KEY}@api.vapi.ai:x", f"{NOT_FOUND} set, but neither to a JSON object", id="uri"
+        ),
+        pytest.param(f'["{KEY}"]', NO_KEY, id="list"),
+        pytest.param(KEY, NO_KEY, id="bare-key"),
     ],
 )
-def test_malformed_connection_is_not_shown(
-    api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[VapiConfigurationError]
+def test_malformed_variable_is_explained_and_not_shown(
+    api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, value: str, says: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", value)
+    kind = VapiConnectionNotFoundError if says.startswith(NOT_FOUND) else VapiConfigurationError
     error = failure(kind, lambda: VapiHook().get_call(CALL_ID))
-    assert "'vapi_default'" in str(error)
-    assert "Nothing was sent" in str(error)
+    assert str(error).startswith(says)
+    assert str(error).endswith(" Nothing was sent.")
     assert not api.called
 
 
@@ -408,7 +441,7 @@ def test_end_call_of_a_missing_call_is_an_error(simulator: VapiSimulator, simula
 def test_end_call_does_not_erase_a_cancelled_call(simulator: VapiSimulator, simulated: VapiHook) -> None:
     call_id = simulator.add_call(status="scheduled")
     simulator.faults.add(Fault(method="DELETE", status=502, effect=True))
-    assert simulated.end_call(call_id) == f"Call {call_id} had already ended."
+    assert simulated.end_call(call_id) == f"Call {call_id} has ended."
     assert sent(simulator) == ["GET", "DELETE", "GET"]
     assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
 

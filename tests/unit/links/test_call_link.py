@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 import requests_mock
+from task_instances import LINK, TaskInstance
 
 from vapi_provider.exceptions import VapiError
 from vapi_provider.links.call import VapiCallLink
@@ -20,7 +21,6 @@ from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Timeline, VapiSimulator
 
 CALL_ID = "019a7c2e-5f00-7000-8000-000000000001"
-LINK = "_link_VapiCallLink"
 
 
 def wait(**arguments: Any) -> VapiCallSensor:
@@ -47,21 +47,6 @@ TASKS: dict[str, Callable[[], Any]] = {
 }
 
 
-class TaskInstance:
-    """Keeps the XComs of a task."""
-
-    dag_id, run_id, task_id, map_index, try_number = "calls", "manual__1", "task", -1, 1
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def get_first_reschedule_date(self, context: Any) -> None:
-        return None
-
-
 class StopError(Exception):
     """Ends a task at its first request about the call."""
 
@@ -69,7 +54,6 @@ class StopError(Exception):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
     """Run a task up to its first request about its call; return the XComs that were there by then."""
-    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
 
     def run(kind: str, host: str, base_url: str) -> list[dict[str, Any]]:
         connection = {"conn_type": "vapi", "password": "the-key", "host": host}
@@ -84,9 +68,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
             vapi.post(f"{base_url}/call", json={"id": CALL_ID, "status": "queued"}, status_code=201)
             for method in ("GET", "PATCH"):
                 vapi.register_uri(method, f"{base_url}/call/{CALL_ID}", json=look_on)
-            context: Any = {"ti": task_instance, "task_reschedule_count": 0}
             with pytest.raises(StopError):
-                TASKS[kind]().execute(context)
+                TASKS[kind]().execute(task_instance.context(task_reschedule_count=0))
         return published
 
     return run
@@ -120,24 +103,21 @@ def test_link_is_published_before_the_first_request(
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_link_to_the_simulator_opens_a_page_of_the_call(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+def test_link_to_the_simulator_opens_a_page_of_the_call(kind: str, simulator: VapiSimulator) -> None:
     task_instance = TaskInstance()
-    with VapiSimulator(timeline=Timeline(ringing=0, answered=0, ended=0, analysis=0)) as simulator:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", simulator.connection)
-        simulator.add_call(status="ended", body={"id": CALL_ID})
-        TASKS[kind]().execute({"ti": task_instance, "task_reschedule_count": 0})
-        page = requests.get(task_instance.xcoms[LINK], timeout=20)
+    simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0)
+    simulator.add_call(status="ended", body={"id": CALL_ID})
+    TASKS[kind]().execute(task_instance.context(task_reschedule_count=0))
+    page = requests.get(task_instance.xcoms[LINK], timeout=20)
     assert (page.status_code, task_instance.xcoms.get("call_id", CALL_ID) in page.text) == (200, True)
 
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_no_link_without_a_usable_connection(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": ""}))
     task_instance = TaskInstance()
     with pytest.raises(VapiError, match="password"):
-        TASKS[kind]().execute({"ti": task_instance, "task_reschedule_count": 0})
+        TASKS[kind]().execute(task_instance.context(task_reschedule_count=0))
     assert task_instance.xcoms == {}
 
 
@@ -154,7 +134,7 @@ def test_button_opens_what_the_task_published(monkeypatch: pytest.MonkeyPatch) -
     assert asked == {"key": LINK, "ti_key": key}
 
 
-def test_button_leads_nowhere_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_is_empty_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow.providers.common.compat.sdk.XCom.get_value", lambda **where: None)
     key: Any = SimpleNamespace(dag_id="calls")
     assert VapiCallLink().get_link(wait(), ti_key=key) == ""

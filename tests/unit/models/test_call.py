@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.call import Call, parse_instant
+from vapi_provider.models.call import Call
+from vapi_provider.models.fields import parse_instant
 
 ID = "0198a3f0-0000-7000-8000-000000000001"
 
@@ -152,15 +153,72 @@ def test_included_costs_are_numbers() -> None:
     )
 
 
-def test_included_structured_outputs_are_name_and_result() -> None:
-    summary = Call.model_validate(SHAPE_OF_TODAY).summary(include=["structured_outputs"])
-    assert summary["structured_outputs"] == {"out-1": {"name": "mood", "result": "good"}}
+@pytest.mark.parametrize(
+    ("outputs", "included"),
+    [
+        pytest.param({"a": {"name": "mood", "result": "good", "secret": "no"}}, {"mood": "good"}, id="name"),
+        pytest.param(
+            {"a": {"result": 8}, "b": {"name": " ", "result": False}}, {"a": 8, "b": False}, id="id"
+        ),
+        pytest.param({"a": {"name": "\x00", "result": 1}}, {"a": 1}, id="name-of-control-characters"),
+        pytest.param({"a": {"name": ["x"], "result": 1}}, {"a": 1}, id="name-of-another-type"),
+        pytest.param(
+            {id_: {"name": "mood", "result": id_} for id_ in "abc"},
+            {"mood": "a", "mood (2)": "b", "mood (3)": "c"},
+            id="one-name-thrice",
+        ),
+        pytest.param(
+            {
+                "a": {"name": "x (2)", "result": 1},
+                "b": {"name": "x", "result": 2},
+                "c": {"name": "x", "result": 3},
+            },
+            {"x (2)": 1, "x": 2, "x (3)": 3},
+            id="numbered-name-is-taken",
+        ),
+        pytest.param({"a": {"name": "mood", "result": None}}, {"mood": None}, id="not-extracted"),
+        pytest.param(
+            {"a": {"name": "mood"}, "b": None, "c": "x"}, {"mood": None, "b": None, "c": None}, id="odd"
+        ),
+        pytest.param(
+            {"a": {"name": "mood", "result": {"\x00why": ["\x07"]}}}, {"mood": {"why": [""]}}, id="clean"
+        ),
+        pytest.param({}, {}, id="empty"),
+        pytest.param(None, None, id="none"),
+        pytest.param("text", None, id="another-type"),
+    ],
+)
+def test_structured_outputs_are_included_by_name(outputs: Any, included: Any) -> None:
+    call = call_of(artifact={"structuredOutputs": outputs})
+    assert call.summary(include=["structured_outputs"])["structured_outputs"] == included
+
+
+def test_skipped_structured_outputs_are_not_included() -> None:
+    skipped = {"b": {"name": "mood", "unmetCondition": {"type": "minMessages", "count": 4}}}
+    call = call_of(
+        artifact={
+            "structuredOutputs": {"a": {"name": "booked", "result": True}},
+            "skippedStructuredOutputs": skipped,
+        }
+    )
+    assert call.summary(["structured_outputs"])["structured_outputs"] == {"booked": True}
+    assert call.skipped_structured_outputs == skipped
+
+
+def test_dumped_call_has_its_outputs_once() -> None:
+    dumped = Call.model_validate(SHAPE_OF_TODAY).model_dump()
+    assert dumped["artifact"]["structuredOutputs"] == SHAPE_OF_TODAY["artifact"]["structuredOutputs"]
+    assert "structured_outputs" not in dumped
 
 
 @pytest.mark.parametrize("include", [["secrets"], "analysis", ["analysis", "artifact"]])
 def test_unknown_include_is_refused(include: Any) -> None:
-    with pytest.raises(VapiConfigurationError, match="include must be a list of names among analysis"):
+    with pytest.raises(
+        VapiConfigurationError, match="include must be a list of names among analysis"
+    ) as error:
         call_of().summary(include=include)
+    # The call has been read.
+    assert "sent" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [None, 5, True, "text", [1], {"a": 1}, float("nan"), float("inf")])

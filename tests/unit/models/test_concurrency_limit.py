@@ -36,7 +36,7 @@ def test_call_is_blocked_only_if_vapi_says_so(limits: Any, blocked: bool) -> Non
     assert call.limits == expected
 
 
-def test_limits_are_what_is_known_of_them_and_no_more() -> None:
+def test_limits_have_only_known_fields() -> None:
     known = {"concurrencyLimit": 10, "remainingConcurrentCalls": 2, "concurrencyBlocked": False}
     limits = {**known, "note": "planted", "limits": {"deep": "planted"}}
     assert Call.model_validate({"id": "1", "subscriptionLimits": limits}).limits == known

@@ -29,7 +29,7 @@ def known_reasons() -> Iterator[tuple[str, str]]:
             yield line, outcome
 
 
-def test_known_reasons_mean_what_the_table_says() -> None:
+def test_known_reasons_have_their_outcome() -> None:
     reasons = list(known_reasons())
     wrong = {reason: outcome_of(reason) for reason, outcome in reasons if outcome_of(reason) != outcome}
     assert wrong == {}
@@ -77,6 +77,13 @@ def test_outcome_is_a_string() -> None:
 def test_call_has_no_outcome_before_its_end(status: str | None) -> None:
     call = Call.model_validate({"id": "1", "status": status, "endedReason": "voicemail"})
     assert call.outcome is None
+
+
+@pytest.mark.parametrize("status", ["not-found", "deletion-failed"])
+def test_call_that_never_took_place_has_no_outcome(status: str) -> None:
+    for reason in ("customer-ended-call", None):
+        call = Call.model_validate({"id": "1", "status": status, "endedReason": reason})
+        assert call.outcome is call.summary()["outcome"] is None
 
 
 def test_outcome_without_a_reason_is_unknown() -> None:
@@ -127,7 +134,7 @@ def test_only_calls_that_failed_at_the_start_never_rang(ended_reason: str | None
     assert was_never_dialled(ended_reason) is never
 
 
-def test_of_known_reasons_only_start_errors_never_rang() -> None:
+def test_known_reasons_that_never_rang() -> None:
     reasons = [reason for reason, _ in known_reasons()]
     silent = [reason for reason in reasons if was_never_dialled(reason)]
     # One is of an older style.
@@ -185,4 +192,4 @@ def test_other_values_of_fail_on_are_refused(given: Any) -> None:
         VapiConfigurationError, match="fail_on must be a list of outcomes among completed, "
     ) as caught:
         check_fail_on(given)
-    assert str(caught.value).endswith(f"; got {given!r}")
+    assert str(caught.value).endswith(f"; got {given!r}. Nothing was sent.")

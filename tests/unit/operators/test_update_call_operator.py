@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from task_instances import LINK, TaskInstance
 
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
@@ -23,20 +24,18 @@ if TYPE_CHECKING:
 
 CALL_ID = "019a7c2e-5f00-7000-8000-000000000001"
 NAME = "Reminder: Tuesday at ten"
-LINK = "_link_VapiCallLink"
 SAID = "what the customer said"
 
 Execute = Callable[..., Any]
 
 
 @pytest.fixture
-def execute(task_instance: Any) -> Execute:
+def execute(task_instance: TaskInstance) -> Execute:
     """Run the operator with these arguments, as a task of its own."""
 
     def run(**arguments: Any) -> Any:
         operator = VapiUpdateCallOperator(task_id="rename", **{"name": NAME, **arguments})
-        context: Any = {"ti": task_instance}
-        return operator.execute(context)
+        return operator.execute(task_instance.context())
 
     return run
 
@@ -85,17 +84,19 @@ def test_second_run_changes_nothing(simulator: VapiSimulator, execute: Execute, 
 
 
 def test_link_is_published_before_the_request(
-    simulator: VapiSimulator, execute: Execute, task_instance: Any
+    simulator: VapiSimulator, execute: Execute, task_instance: TaskInstance
 ) -> None:
     call_id = simulator.add_call()
+    requests_before: list[int] = []
+    task_instance.at = lambda _point: requests_before.append(len(simulator.requests))
     execute(call_id=call_id)
     assert task_instance.xcoms == {LINK: f"{simulator.url}/calls/{call_id}"}
-    assert task_instance.requests_before == {LINK: 0}
+    assert requests_before == [0]
     assert len(simulator.requests) == 1
 
 
 def test_id_may_have_any_case_and_white_space(
-    simulator: VapiSimulator, execute: Execute, task_instance: Any
+    simulator: VapiSimulator, execute: Execute, task_instance: TaskInstance
 ) -> None:
     call_id = simulator.add_call()
     execute(call_id=f" {call_id.upper()}\n")
@@ -128,7 +129,7 @@ def test_id_may_be_a_summary(simulator: VapiSimulator, execute: Execute) -> None
     ],
 )
 def test_bad_id_is_refused_before_any_request(
-    simulator: VapiSimulator, execute: Execute, task_instance: Any, call_id: Any
+    simulator: VapiSimulator, execute: Execute, task_instance: TaskInstance, call_id: Any
 ) -> None:
     with pytest.raises(VapiConfigurationError, match=r"call_id .*Nothing was sent") as failure:
         execute(call_id=call_id)
@@ -181,7 +182,7 @@ def test_missing_connection_fails_without_retries(simulator: VapiSimulator, exec
 
 
 def test_unknown_call_fails_without_retries_and_keeps_its_link(
-    simulator: VapiSimulator, execute: Execute, task_instance: Any
+    simulator: VapiSimulator, execute: Execute, task_instance: TaskInstance
 ) -> None:
     with pytest.raises(VapiCallNotFoundError, match=CALL_ID):
         execute(call_id=CALL_ID)
@@ -190,10 +191,9 @@ def test_unknown_call_fails_without_retries_and_keeps_its_link(
 
 
 def test_rejected_key_fails_without_retries_and_is_not_shown(
-    simulator: VapiSimulator, execute: Execute, monkeypatch: pytest.MonkeyPatch
+    simulator: VapiSimulator, execute: Execute, set_connection: Callable[..., None]
 ) -> None:
-    connection = {**json.loads(simulator.connection), "password": "wrong-key"}
-    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
+    set_connection(simulator, password="wrong-key")
     with pytest.raises(VapiAuthenticationError, match="vapi_default") as failure:
         execute(call_id=simulator.add_call())
     assert "wrong-key" not in str(failure.value)

@@ -8,7 +8,6 @@ a try does to the world outside passes :attr:`AirflowModel.at`, where a test can
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+from task_instances import Run, TaskInstance, TaskStateStore, ignore, use_worker_clock
 
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.operators.call import VapiCreateCallOperator
@@ -33,71 +33,9 @@ NUMBER = "+12025550143"
 NO_TIME = 0.001
 """The time limit of a request that has no time left."""
 
-_MODULES_WITH_TIME = (
-    "client.transport",
-    "operators.call",
-    "placing.placement",
-    "placing.search",
-    "waiting.mixin",
-    "waiting.wait",
-)
-
 
 class Killed(BaseException):
     """The process of a try is gone; unlike an exception, it has no say in that."""
-
-
-class SupersededError(Exception):
-    """What Airflow raises in a try that another one has superseded."""
-
-
-@dataclass
-class Run:
-    """A DAG run."""
-
-    run_after: datetime
-    run_id: str = "manual__2026-11-23"
-    clear_number: int = 0
-
-
-@dataclass
-class TaskInstance:
-    """What a try sees of its task instance."""
-
-    slot: Slot
-    try_number: int
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.slot.model.at("xcom.push")
-        self.slot.xcoms[key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.slot.xcoms.get(key)
-
-
-@dataclass
-class StateStore:
-    """Airflow's task state store as one try sees it: it takes nothing from a try that is not the current one."""
-
-    slot: Slot
-    try_number: int
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.slot.model.at("store.get")
-        stored = self.slot.stored if self.slot.try_number == self.try_number else {}
-        return json.loads(stored[key]) if key in stored else default
-
-    def set(self, key: str, value: Any) -> None:
-        self.slot.model.at("store.set")
-        if self.slot.try_number != self.try_number:
-            raise SupersededError("404")
-        self.slot.stored[key] = json.dumps(value, allow_nan=False)
-        self.slot.model.at("store.was_set")
 
 
 @dataclass
@@ -131,11 +69,23 @@ class Slot:
         return VapiCreateCallOperator(task_id=self.task_id, **{**self.arguments, **arguments})
 
     def context(self) -> Any:
-        ti = TaskInstance(self, self.try_number, "calls", self.run.run_id, self.task_id, self.map_index)
-        context: dict[str, Any] = {"ti": ti, "dag_run": self.run}
-        if self.model.has_store:
-            context["task_state_store"] = StateStore(self, self.try_number)
-        return context
+        number = self.try_number
+        ti = TaskInstance(
+            run=self.run,
+            run_id=self.run.run_id,
+            task_id=self.task_id,
+            map_index=self.map_index,
+            try_number=number,
+            xcoms=self.xcoms,
+            at=self._reach,
+        )
+        if not self.model.has_store:
+            return ti.context()
+        store = TaskStateStore(self.stored, self._reach, lambda: self.try_number == number)
+        return ti.context(task_state_store=store)
+
+    def _reach(self, point: str) -> None:
+        self.model.at(point)
 
     def attempt(self, **arguments: Any) -> Any:
         """Run another try to its end."""
@@ -164,7 +114,7 @@ class AirflowModel:
     clock: ManualClock
     has_store: bool
     now: float = field(default_factory=lambda: float(int(datetime.now().timestamp())))
-    at: Callable[[str], None] = lambda _point: None
+    at: Callable[[str], None] = ignore
     requested: str = ""
     """The last request that was about to be sent, such as ``GET /call/{id}``."""
 
@@ -196,12 +146,12 @@ class AirflowModel:
         self.pass_time(3600)
         return dict(self.simulator.rings)
 
-    def assert_rang_once(self, *slots: Slot) -> None:
+    def assert_rang_once(self, *slots: Slot, after: str = "all tries") -> None:
         """Assert that each slot's person was called once, by the very call whose id its last try has published."""
         rings = self.rings()
         for slot in slots:
             person = _person(slot.arguments)
-            assert rings.get(person) == 1, (person, rings)
+            assert rings.get(person) == 1, f"{person} was called {rings.get(person, 0)} times after {after}"
             call = self.simulator.get_call(slot.xcoms["call_id"])
             assert (_person(call), "startedAt" in call) == (person, True)
 
@@ -211,8 +161,8 @@ class AirflowModel:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Take the place of time, and watch the requests."""
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
-        for module in _MODULES_WITH_TIME:
-            monkeypatch.setattr(f"vapi_provider.{module}.time", clock)
+        use_worker_clock(clock, monkeypatch)
+        monkeypatch.setattr("vapi_provider.client.transport.time", clock)
         monkeypatch.setattr("tenacity.time", clock)
         monkeypatch.setattr("tenacity.nap.time.sleep", self.sleep)
         send = requests.adapters.HTTPAdapter.send
@@ -230,7 +180,6 @@ class AirflowModel:
             return response
 
         monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", watched)
-        monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
 
 
 def _person(call: dict[str, Any]) -> str:

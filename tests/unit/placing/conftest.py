@@ -4,24 +4,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow_model import AirflowModel, vapis_clock
 
-from vapi_provider.simulator import ManualClock, VapiSimulator
+if TYPE_CHECKING:
+    from vapi_provider.simulator import ManualClock, VapiSimulator
+
+
+@pytest.fixture(autouse=True)
+def _hanging_up_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However busy the machine is.
+    monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_SECONDS", 60.0)
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return vapis_clock(float(int(time.time())))
-
-
-@pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    with VapiSimulator(clock=clock) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
 
 
 @pytest.fixture(params=[True, False], ids=["with-store", "without-store"])

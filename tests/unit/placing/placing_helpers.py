@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from task_instances import Deferral, reported, stored
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import DAG
-from vapi_provider.models.call import read_instant
+from vapi_provider.models.fields import read_instant
 from vapi_provider.operators.call import VapiCreateCallOperator
-from vapi_provider.triggers.call import VapiCallTrigger
 
 if TYPE_CHECKING:
     from airflow_model import AirflowModel, Slot
 
-LINK = "_link_VapiCallLink"
+    from vapi_provider.triggers.call import VapiCallTrigger
+
 OVER = ("ended", "not-found", "deletion-failed")
 
 # What the simulator adds to the request that it is sent.
@@ -89,16 +88,6 @@ def sent_body(model: AirflowModel) -> dict[str, Any]:
     return {name: value for name, value in call.items() if name not in _MADE_UP}
 
 
-@dataclass
-class Deferral:
-    """What Airflow stores of a deferred task."""
-
-    trigger: VapiCallTrigger
-    method: str
-    kwargs: dict[str, Any]
-    timeout: timedelta
-
-
 def begin(slot: Slot, **arguments: Any) -> Any:
     """Run the first process of a try, and return its result or its deferral."""
     try:
@@ -114,17 +103,6 @@ def deferral(slot: Slot, **arguments: Any) -> Deferral:
     return result
 
 
-def stored(deferred: TaskDeferred) -> Deferral:
-    """Take a deferral through Airflow's database, where all of it is plain JSON."""
-    path, kwargs = deferred.trigger.serialize()
-    assert path == "vapi_provider.triggers.call.VapiCallTrigger"
-    assert isinstance(deferred.timeout, timedelta)
-    trigger = VapiCallTrigger(**json.loads(json.dumps(kwargs, allow_nan=False)))
-    assert trigger == deferred.trigger
-    more = json.loads(json.dumps(deferred.kwargs or {}, allow_nan=False))
-    return Deferral(trigger, deferred.method_name, more, deferred.timeout)
-
-
 def resume(slot: Slot, deferred: Deferral, event: Any, **arguments: Any) -> Any:
     """Run the process that a trigger's event starts, and return its result or its deferral."""
     arguments = {"deferrable": True, "wait_for_completion": True, **arguments}
@@ -134,15 +112,15 @@ def resume(slot: Slot, deferred: Deferral, event: Any, **arguments: Any) -> Any:
         return stored(again)
 
 
-def reported(kind: str, call_id: str) -> dict[str, Any]:
-    return {"status": kind, "call_id": call_id, "message": "So it is."}
-
-
 def await_event(model: AirflowModel, trigger: VapiCallTrigger) -> dict[str, Any]:
     """Wait as the triggerer does, but for its requests."""
     while True:
         if model.now >= trigger.end_time:
             return reported("timeout", trigger.call_id)
+        if trigger.call_id is None:
+            # It waits for that time only.
+            model.pass_time(trigger.end_time - model.now)
+            continue
         model.pass_time(min(trigger.poll_interval, trigger.end_time - model.now))
         call = model.simulator.get_call(trigger.call_id)
         if call["status"] in OVER and (not trigger.wait_for_analysis or _is_analysed(model, trigger, call)):

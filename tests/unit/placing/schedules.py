@@ -28,8 +28,10 @@ import pytest
 import requests
 from airflow_model import ASSISTANT_ID, PHONE_NUMBER_ID, AirflowModel, Killed, Slot, vapis_clock
 from hypothesis import strategies as st
+from task_instances import SupersededError
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from vapi_provider.exceptions import VapiCallInDoubtError, VapiError, VapiPermanentError
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator
@@ -86,6 +88,7 @@ class Chaos:
     :param renames: how often a user renames a call
     :param waits: whether the tasks wait for their calls' end
     :param changes_assistant: whether templates render different assistants
+    :param deferrable: whether the tasks that wait are deferred meanwhile
     """
 
     seed: int
@@ -106,6 +109,7 @@ class Chaos:
     renames: int
     waits: bool
     changes_assistant: bool
+    deferrable: bool = False
 
 
 def chaoses() -> st.SearchStrategy[Chaos]:
@@ -130,6 +134,7 @@ def chaoses() -> st.SearchStrategy[Chaos]:
         renames=st.integers(0, 2),
         waits=st.booleans(),
         changes_assistant=st.booleans(),
+        deferrable=st.booleans(),
     )
 
 
@@ -241,14 +246,25 @@ class Task(Slot):
     begins_at: float = math.inf
     is_done: bool = False
     current: Try | None = None
+    resumes_with: tuple[str, dict[str, Any]] | None = None
+    """How the try goes on that begins next; None when it is another try."""
 
     def begin(self, **arguments: Any) -> Try:
-        """Begin another try, in the place of one that may still run."""
+        """Begin another try, in the place of one that may still run, or go on with the one that was deferred."""
         self.begins_at = math.inf
         if self.current is not None:
             self.current.superseded_at = self.model.now
-        self.current = Try(self, self.prepare(**arguments))
+        execute = self.prepare_to_resume(**arguments) if self.resumes_with else self.prepare(**arguments)
+        self.resumes_with = None
+        self.current = Try(self, execute)
         return self.current
+
+    def prepare_to_resume(self, **arguments: Any) -> Callable[[], Any]:
+        assert self.resumes_with is not None
+        self.operator = operator = self._operator(**arguments)
+        method, kwargs = self.resumes_with
+        context = self.context()
+        return lambda: operator.resume_execution(method, kwargs, context)
 
     def context(self) -> Any:
         # What a process knows of its run is from when it began.
@@ -429,6 +445,7 @@ class Schedule(AirflowModel):
             self._tasks.append(Task(self, self._run, {}, map_index=index))
         for task, person in itertools.zip_longest(self._tasks, self._people):
             task.person, task.is_done, task.begins_at = person, False, math.inf
+            task.resumes_with = None
             if task.current is not None and not task.current.is_over:
                 task.current.is_cleared = True
                 task.current.stop()
@@ -460,7 +477,8 @@ class Schedule(AirflowModel):
             "name": self._random.choice(NAMES),
             "assistant_overrides": self._random.choice(OVERRIDES),
             # Without a wait, a call that Vapi accepts and then ends undialled counts as placed.
-            "wait_for_completion": self._chaos.waits or self._chaos.over_limit == "end",
+            "wait_for_completion": (waits := self._chaos.waits or self._chaos.over_limit == "end"),
+            "deferrable": self._chaos.deferrable and waits,
         }
 
     # What follows from that.
@@ -513,7 +531,10 @@ class Schedule(AirflowModel):
         """Do what Airflow, or a user, does when a try is over."""
         self.tell(f"ends: {it.error!r}" if it.error else "succeeds", it)
         task, error = it.task, it.error
-        if not isinstance(error, (Killed, AirflowIsDownError, VapiError, type(None))):
+        expected: tuple[Any, ...] = (Killed, AirflowIsDownError, TaskDeferred, VapiError, type(None))
+        # Of such a try Airflow takes nothing, its deferral included.
+        expected += (SupersededError,) * (it is not task.current)
+        if not isinstance(error, expected):
             self.problems.append(f"{it.name} has failed with {error!r}.")
         elif isinstance(error, VapiCallInDoubtError):
             self.problems.append(f"{it.name} has given up.")
@@ -523,11 +544,27 @@ class Schedule(AirflowModel):
             task.begins_at = self.now + self._random.uniform(0, 5)
         elif error is None:
             task.is_done = True
+        elif isinstance(error, TaskDeferred):
+            self._defer(task, error.trigger)
         else:
             if isinstance(error, VapiPermanentError):
                 # There are no retries, so a user clears it.
                 self._run.clear_number += 1
             task.begins_at = self.now + self._random.choice([0, 5, 60, 300] if self._happens(1) else [300])
+
+    def _defer(self, task: Task, trigger: Any) -> None:
+        """Let the triggerer wake a task: in time, too early, or not at all."""
+        polls = [] if trigger.call_id is None else [trigger.poll_interval]
+        waits = min([max(0.0, trigger.end_time - self.now), *polls])
+        event = {"status": "done" if polls else "timeout", "call_id": trigger.call_id, "message": ""}
+        task.resumes_with = "execute_complete", {"event": event}
+        task.begins_at = self.now + max(5.0, waits + self._random.uniform(0, 10))
+        if self._happens(self._chaos.faults / 4):
+            event["status"] = "error"
+            task.begins_at = self.now + 5
+        elif not polls and self._happens(self._chaos.faults / 8):
+            task.resumes_with = "__fail__", {"error": "Trigger timeout"}
+            task.begins_at += 120
 
     def _reach(self, point: str) -> None:
         """Stop a try on its way to the world outside."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel
-from placing_helpers import LINK, begin, wait_out
+from placing_helpers import begin, wait_out
+from task_instances import LINK
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError, VapiTransientError
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
-from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 
 LIMIT = 3
 BLOCKED = "call.start.error-subscription-concurrency-limit-reached"
@@ -26,20 +27,19 @@ waits = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "defer
 
 
 @pytest.fixture
-def simulator(
-    clock: ManualClock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[VapiSimulator]:
-    """A Vapi with few lines, which are all taken."""
-    with VapiSimulator(clock=clock, concurrency_limit=LIMIT, over_limit=request.param) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        for _ in range(LIMIT):
-            running.add_call(status="in-progress")
-        yield running
+def vapi_options(over_limit: str) -> dict[str, Any]:
+    return {"concurrency_limit": LIMIT, "over_limit": over_limit}
 
 
-refuses = pytest.mark.parametrize("simulator", ["refuse"], indirect=True)
-ends = pytest.mark.parametrize("simulator", ["end"], indirect=True)
-queues = pytest.mark.parametrize("simulator", ["queue"], indirect=True)
+@pytest.fixture(autouse=True)
+def _all_lines_are_taken(simulator: VapiSimulator) -> None:
+    for _ in range(LIMIT):
+        simulator.add_call(status="in-progress")
+
+
+refuses = pytest.mark.parametrize("over_limit", ["refuse"])
+ends = pytest.mark.parametrize("over_limit", ["end"])
+queues = pytest.mark.parametrize("over_limit", ["queue"])
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def placed_ids(model: AirflowModel) -> list[str]:
 
 
 @refuses
-def test_a_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
+def test_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
     slot = model.slot()
     with pytest.raises(VapiConcurrencyLimitError, match=REFUSED) as refusal:
         slot.attempt()
@@ -87,7 +87,7 @@ def test_a_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
 
 
 @refuses
-def test_a_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> None:
+def test_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> None:
     slot = model.slot()
     for _ in range(3):
         with pytest.raises(VapiConcurrencyLimitError):
@@ -101,7 +101,7 @@ def test_a_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> N
 
 @refuses
 @pytest.mark.parametrize("has_store", [True])
-def test_a_retry_after_a_refusal_does_not_search(model: AirflowModel) -> None:
+def test_retry_after_a_refusal_does_not_search(model: AirflowModel) -> None:
     slot = model.slot()
     with pytest.raises(VapiConcurrencyLimitError):
         slot.attempt()
@@ -120,7 +120,7 @@ def test_a_retry_after_a_refusal_does_not_search(model: AirflowModel) -> None:
         pytest.param({"subscriptionLimits": ["7"]}, "does not report the limit", id="list"),
     ],
 )
-def test_a_refusal_with_fewer_details_is_a_refusal_too(
+def test_refusal_with_fewer_details_is_recognised(
     model: AirflowModel, limits: dict[str, Any], message: str
 ) -> None:
     body = {"message": "Over Concurrency Limit.", "error": "Bad Request", "statusCode": 400, **limits}
@@ -133,22 +133,19 @@ def test_a_refusal_with_fewer_details_is_a_refusal_too(
 
 
 @ends
-def test_an_accepted_call_counts_as_placed(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("response_takes", [0, 2])
+def test_call_that_ended_undialled_is_over_the_limit(
+    model: AirflowModel, response_takes: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Vapi ends it a second after it has accepted it."""
     slot = model.slot()
-    summary = slot.attempt()
+    in_front_of(model, "sent.POST", lambda: model.pass_time(response_takes))
+    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}"):
+        slot.attempt()
     (call_id,) = placed_ids(model)
-    assert (summary["id"], summary["status"]) == (call_id, "queued")
     assert slot.xcoms["call_id"] == call_id
     assert slot.xcoms[LINK].endswith(call_id)
     assert f"Vapi accepted call {call_id}, over the organization's concurrency limit." in caplog.text
-
-
-@ends
-def test_a_call_that_ended_undialled_is_over_the_limit(model: AirflowModel) -> None:
-    slot = model.slot()
-    in_front_of(model, "sent.POST", lambda: model.pass_time(2))
-    with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}"):
-        slot.attempt()
     free_the_lines(model)
     model.pass_time(300)
     assert slot.attempt()["status"] == "queued"
@@ -157,8 +154,21 @@ def test_a_call_that_ended_undialled_is_over_the_limit(model: AirflowModel) -> N
 
 
 @ends
+def test_undialled_call_found_by_search_is_over_the_limit(model: AirflowModel) -> None:
+    """The response with the limits was lost."""
+    model.simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=True))
+    slot = model.slot()
+    with pytest.raises(VapiConcurrencyLimitError, match=BLOCKED):
+        slot.attempt()
+    free_the_lines(model)
+    model.pass_time(300)
+    slot.attempt()
+    assert model.rings() == {NUMBER: 1}
+
+
+@ends
 @pytest.mark.parametrize("status", [503, 401, 403, 404])
-def test_an_accepted_call_that_cannot_be_read_counts_as_placed(
+def test_accepted_call_that_cannot_be_read_counts_as_placed(
     model: AirflowModel, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.faults.add(Fault(method="GET", status=status, times=None))
@@ -172,7 +182,7 @@ def test_an_accepted_call_that_cannot_be_read_counts_as_placed(
 @pytest.mark.parametrize(
     "fail_on", [(), ("failed",), ("failed", "unknown")], ids=["no-fail_on", "failed", "more"]
 )
-def test_a_wait_reports_the_limit_and_a_retry_calls_once(
+def test_wait_reports_the_limit_and_a_retry_calls_once(
     model: AirflowModel, deferrable: bool, fail_on: tuple[str, ...]
 ) -> None:
     slot = model.slot(deferrable=deferrable, fail_on=fail_on)
@@ -202,7 +212,7 @@ def test_each_try_reports_the_limit_while_no_line_is_free(model: AirflowModel, d
 
 
 @ends
-def test_the_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
+def test_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
     messages = []
     for place, deferrable in enumerate((False, True)):
         slot = model.slot(number=f"+1202555010{place}", deferrable=deferrable)
@@ -213,9 +223,10 @@ def test_the_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
 
 
 @ends
-def test_a_retry_places_an_undialled_call_again(model: AirflowModel) -> None:
-    """As when a task whose call was taken is cleared after it has succeeded."""
+def test_retry_places_an_undialled_call_again(model: AirflowModel) -> None:
+    """Its state was read before the end, so that the task has succeeded and was cleared."""
     slot = model.slot()
+    model.simulator.faults.add(Fault(method="GET", status=404))
     slot.attempt()
     model.pass_time(60)
     free_the_lines(model)
@@ -227,9 +238,25 @@ def test_a_retry_places_an_undialled_call_again(model: AirflowModel) -> None:
 # Taken, and dialled a little later
 
 
+@queues
+@pytest.mark.parametrize(
+    ("rings_after", "looks", "status"), [(1, 1, "ringing"), (5, 2, "ringing"), (60, 3, "queued")]
+)
+def test_accepted_call_is_read_until_it_is_dialled(
+    model: AirflowModel, rings_after: float, looks: int, status: str
+) -> None:
+    model.simulator.timeline = Timeline(ringing=rings_after, answered=90, ended=100, analysis=None)
+    slot = model.slot()
+    began_at = model.now
+    assert slot.attempt()["status"] == status
+    assert [request.method for request in model.simulator.requests] == ["POST", *["GET"] * looks]
+    assert model.now - began_at <= 14
+    assert model.rings() == {NUMBER: 1}
+
+
 @waits
 @queues
-def test_a_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
+def test_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
     slot = model.slot(deferrable=deferrable, fail_on=["failed"])
     assert wait_out(slot)["outcome"] == "completed"
     assert model.posts() == 1
@@ -237,7 +264,7 @@ def test_a_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: boo
 
 
 @queues
-def test_a_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
+def test_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
     slot = model.slot()
     first = begin(slot)
     model.pass_time(300)
@@ -249,11 +276,13 @@ def test_a_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
 
 
 @ends
-def test_for_a_sensor_such_an_end_is_an_outcome(
+def test_undialled_call_is_an_outcome_for_a_sensor(
     model: AirflowModel,
 ) -> None:
-    call_id = begin(model.slot())["id"]
-    model.pass_time(60)
+    slot = model.slot()
+    with pytest.raises(VapiConcurrencyLimitError):
+        slot.attempt()
+    call_id = slot.xcoms["call_id"]
     context = model.slot(task_id="wait").context()
     assert VapiCallSensor(task_id="wait", call_id=call_id).execute(context)["outcome"] == "failed"
     with pytest.raises(VapiCallFailedError, match=BLOCKED):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, PHONE_NUMBER_ID, AirflowModel
-from placing_helpers import Later, begin, deferral, render, rendered, reported, sent_body, templated
+from placing_helpers import Later, begin, deferral, render, rendered, sent_body, templated
+from task_instances import reported
 
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
@@ -69,7 +70,7 @@ def test_no_number_value_prompt_or_secret_is_stored(model: AirflowModel, write: 
     assert_nothing_personal(shown(running))
 
 
-def test_what_identifies_the_call_is_stored(model: AirflowModel) -> None:
+def test_ids_of_the_call_are_stored(model: AirflowModel) -> None:
     running, _ = rendered(model.slot(), **{**PERSONAL, "extra_body": REQUEST})
     fields = shown(running)
     assert fields["customer"] == {"number": "***43", "name": "***", "email": "***", "extension": None}
@@ -98,7 +99,7 @@ def test_what_identifies_the_call_is_stored(model: AirflowModel) -> None:
         pytest.param(None, None, id="none"),
     ],
 )
-def test_a_customer_is_masked_in_every_form(model: AirflowModel, customer: Any, stored: Any) -> None:
+def test_customer_is_masked_in_every_form(model: AirflowModel, customer: Any, stored: Any) -> None:
     running, _ = rendered(model.slot(), customer=Later(customer))
     assert shown(running)["customer"] == stored
 
@@ -113,7 +114,7 @@ def test_content_is_masked_in_every_form(model: AirflowModel, name: str, value: 
     assert "measles" not in json.dumps(shown(running))
 
 
-def test_the_call_is_placed_with_what_is_hidden(model: AirflowModel) -> None:
+def test_call_is_placed_with_the_hidden_values(model: AirflowModel) -> None:
     running, context = rendered(model.slot(), **templated(PERSONAL))
     shown(running)
     running.execute(context)
@@ -128,7 +129,7 @@ def test_the_call_is_placed_with_what_is_hidden(model: AirflowModel) -> None:
     assert model.rings() == {NUMBER: 1}
 
 
-def test_what_is_masked_is_checked(model: AirflowModel) -> None:
+def test_masked_arguments_are_checked(model: AirflowModel) -> None:
     running, context = rendered(
         model.slot(), customer={"number": "{{ '+1202555' }}", "email": "{{ 'e' * 41 }}"}
     )
@@ -138,9 +139,7 @@ def test_what_is_masked_is_checked(model: AirflowModel) -> None:
 
 
 @pytest.mark.parametrize("write", [dict, templated], ids=["literal", "templates"])
-def test_a_mapped_task_stores_nothing_personal_either(
-    model: AirflowModel, write: Callable[[Any], Any]
-) -> None:
+def test_mapped_task_stores_nothing_personal(model: AirflowModel, write: Callable[[Any], Any]) -> None:
     with DAG("calls", schedule=None):
         mapped = VapiCreateCallOperator.partial(
             task_id="call", phone_number_id=PHONE_NUMBER_ID, **write({"assistant": ASSISTANT})
@@ -176,7 +175,7 @@ def test_each_process_renders_and_masks_anew(model: AirflowModel) -> None:
     assert model.rings() == {NUMBER: 1}
 
 
-def test_a_resumed_task_stores_nothing_personal(model: AirflowModel) -> None:
+def test_resumed_task_stores_nothing_personal(model: AirflowModel) -> None:
     slot = model.slot()
     arguments = {**PERSONAL, "name": None}
     deferred = deferral(slot, **arguments)
@@ -191,7 +190,7 @@ def test_a_resumed_task_stores_nothing_personal(model: AirflowModel) -> None:
         assert secret not in kept
 
 
-def test_the_summary_and_the_log_name_no_number(
+def test_summary_and_the_log_name_no_number(
     model: AirflowModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VapiCreateCallOperator, "log", logging.getLogger("task"))

@@ -29,6 +29,7 @@ USELESS: dict[str, tuple[str, Any]] = {
     "timeout": ("timeout", 60),
     "timeout as a timedelta": ("timeout", timedelta(hours=1)),
     "timeout of 0": ("timeout", 0),
+    "timeout of 0 as a timedelta": ("timeout", timedelta(0)),
     "fail_on": ("fail_on", ["failed"]),
     "fail_on as a tuple": ("fail_on", ("failed", "no_answer")),
     "wait_for_analysis": ("wait_for_analysis", True),
@@ -36,7 +37,18 @@ USELESS: dict[str, tuple[str, Any]] = {
     "analysis_timeout of 0": ("analysis_timeout", 0),
     "hang_up_on_timeout": ("hang_up_on_timeout", True),
 }
-useless = pytest.mark.parametrize(("name", "value"), USELESS.values(), ids=USELESS)
+EACH_USELESS = pytest.mark.parametrize(("name", "value"), USELESS.values(), ids=USELESS)
+
+SOME = (
+    "deferrable",
+    "poll_interval of 0",
+    "timeout as a timedelta",
+    "fail_on",
+    "wait_for_analysis",
+    "analysis_timeout",
+)
+SOME_USELESS = pytest.mark.parametrize(("name", "value"), [USELESS[each] for each in SOME], ids=SOME)
+"""For the other routes by which an argument reaches the task."""
 
 DEFAULTS: dict[str, tuple[str, Any]] = {
     "deferrable": ("deferrable", False),
@@ -50,6 +62,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "fail_on as a list": ("fail_on", []),
     "wait_for_analysis": ("wait_for_analysis", False),
     "analysis_timeout": ("analysis_timeout", 60),
+    "analysis_timeout as a timedelta": ("analysis_timeout", timedelta(minutes=1)),
     "hang_up_on_timeout": ("hang_up_on_timeout", False),
 }
 
@@ -70,13 +83,13 @@ def refusal_of(**arguments: Any) -> str:
     return str(refusal.value)
 
 
-@useless
-def test_the_error_names_task_and_argument(name: str, value: Any) -> None:
+@EACH_USELESS
+def test_error_names_task_and_argument(name: str, value: Any) -> None:
     assert refusal_of(**{name: value}) == f"Task 'call': {name} has no effect with wait_for_completion=False."
 
 
-@useless
-def test_a_waiting_task_accepts_it(name: str, value: Any) -> None:
+@SOME_USELESS
+def test_waiting_task_accepts_the_argument(name: str, value: Any) -> None:
     assert getattr(operator(wait_for_completion=True, **{name: value}), name) == value
 
 
@@ -87,16 +100,16 @@ def test_several_are_named_together() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), DEFAULTS.values(), ids=DEFAULTS)
-def test_the_default_is_no_error(name: str, value: Any) -> None:
+def test_default_is_accepted(name: str, value: Any) -> None:
     operator(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "value"), [("include", ["customer"]), ("hang_up_on_kill", True)])
-def test_an_argument_with_an_effect_is_no_error(name: str, value: Any) -> None:
+def test_argument_with_an_effect_is_accepted(name: str, value: Any) -> None:
     operator(**{name: value})
 
 
-def test_default_deferrable_is_no_error(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_deferrable_is_accepted(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     assert operator().deferrable
     assert model.slot().attempt()["status"] == "queued"
@@ -105,16 +118,16 @@ def test_default_deferrable_is_no_error(model: AirflowModel, monkeypatch: pytest
 # The default_args of a DAG, or of a task group, need not fit every task of it.
 
 
-@useless
-def test_default_args_of_the_dag_are_no_error(name: str, value: Any) -> None:
+@SOME_USELESS
+def test_default_args_of_the_dag_are_accepted(name: str, value: Any) -> None:
     with DAG("calls", schedule=None, default_args={name: value, "retries": 3}):
         assert getattr(operator(), name) == value
         # It says what the DAG says already.
         operator(task_id="same", **{name: value})
 
 
-@useless
-def test_default_args_of_a_task_group_are_no_error(name: str, value: Any) -> None:
+@SOME_USELESS
+def test_default_args_of_a_task_group_are_accepted(name: str, value: Any) -> None:
     with (
         DAG("calls", schedule=None, default_args={name: "of the DAG"}),
         TaskGroup("outer", default_args={name: value}),
@@ -123,7 +136,12 @@ def test_default_args_of_a_task_group_are_no_error(name: str, value: Any) -> Non
         assert getattr(operator(), name) == value
 
 
-def test_a_value_other_than_default_args_is_an_error() -> None:
+def test_default_args_may_give_a_span_in_another_form() -> None:
+    with DAG("calls", schedule=None, default_args={"timeout": timedelta(hours=1)}):
+        operator(timeout=3600)
+
+
+def test_value_other_than_default_args_is_an_error() -> None:
     with DAG("calls", schedule=None, default_args={"timeout": 60}):
         assert "timeout has no effect" in refusal_of(timeout=90)
         assert "poll_interval has no effect" in refusal_of(task_id="other", poll_interval=5)
@@ -138,8 +156,8 @@ def mapped(**arguments: Any) -> Any:
     return partial.expand(customer=[{"number": NUMBER}])
 
 
-@useless
-def test_a_mapped_task_fails_without_retries(model: AirflowModel, name: str, value: Any) -> None:
+@SOME_USELESS
+def test_useless_argument_fails_a_mapped_task(model: AirflowModel, name: str, value: Any) -> None:
     with DAG("calls", schedule=None):
         parsed = mapped(**{name: value})
     with pytest.raises(VapiConfigurationError, match=f"Task 'call': {name} has no effect") as refusal:
@@ -149,15 +167,15 @@ def test_a_mapped_task_fails_without_retries(model: AirflowModel, name: str, val
     assert model.simulator.requests == []
 
 
-@useless
-def test_default_args_are_no_error_of_a_mapped_task(model: AirflowModel, name: str, value: Any) -> None:
+@SOME_USELESS
+def test_default_args_of_a_mapped_task_are_accepted(model: AirflowModel, name: str, value: Any) -> None:
     with DAG("calls", schedule=None, default_args={name: value}), TaskGroup("group"):
         parsed = mapped(wait_for_completion=False)
     running, context = render(parsed, model.slot(map_index=0))
     assert running.execute(context)["status"] == "queued"
 
 
-def test_a_mapped_task_with_wrong_arguments_fails_without_retries(model: AirflowModel) -> None:
+def test_wrong_arguments_fail_a_mapped_task(model: AirflowModel) -> None:
     with DAG("calls", schedule=None):
         parsed = mapped(squad_id=ASSISTANT_ID)
     with pytest.raises(VapiConfigurationError, match="Task 'call': exactly one of") as refusal:

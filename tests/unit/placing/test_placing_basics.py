@@ -10,7 +10,7 @@ from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.simulator import Fault
 
 
-def test_a_person_is_called_once(model: AirflowModel) -> None:
+def test_callee_is_called_once(model: AirflowModel) -> None:
     slot = model.slot()
     summary = slot.attempt()
     assert summary["status"] == "queued"
@@ -20,7 +20,7 @@ def test_a_person_is_called_once(model: AirflowModel) -> None:
     assert [request.method for request in model.simulator.requests] == ["POST"]
 
 
-def test_a_retry_after_success_returns_the_same_call(model: AirflowModel) -> None:
+def test_retry_after_success_returns_the_same_call(model: AirflowModel) -> None:
     slot = model.slot()
     first = slot.attempt()
     assert slot.attempt()["id"] == first["id"]
@@ -28,14 +28,14 @@ def test_a_retry_after_success_returns_the_same_call(model: AirflowModel) -> Non
 
 
 @pytest.mark.parametrize("effect", [True, False])
-def test_a_lost_response(model: AirflowModel, effect: bool) -> None:
+def test_lost_response_causes_no_second_call(model: AirflowModel, effect: bool) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=effect))
     slot = model.slot()
     slot.until_done()
     assert model.rings() == {NUMBER: 1}
 
 
-def test_over_the_limit(model: AirflowModel) -> None:
+def test_call_over_the_limit_is_refused(model: AirflowModel) -> None:
     for number in range(10):
         model.slot(number=f"+1202555010{number}").attempt()
     with pytest.raises(VapiTransientError, match="the limit is 10, 0 left"):

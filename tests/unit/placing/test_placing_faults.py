@@ -7,10 +7,9 @@ The judge is always the simulator's count of rings, and that the XCom ``call_id`
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -18,10 +17,11 @@ from typing import Any
 import pytest
 import requests
 from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel, Killed, Slot
-from ways import FIRST, SECOND, Way, at_nth, ignore, kill_at, once_at
+from late_responses import LATE
+from task_instances import ignore
+from ways import FIRST, SECOND, Way, at_nth, kill_at, once_at
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
-from vapi_provider.connection import CONN_FIELDS
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
     VapiConcurrencyLimitError,
@@ -30,7 +30,7 @@ from vapi_provider.exceptions import (
     VapiTransientError,
 )
 from vapi_provider.hooks.vapi import VapiHook
-from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline
 
 REQUEST_SECONDS = 30
 KILL_SECONDS = 5
@@ -70,28 +70,6 @@ with_a_store = pytest.mark.parametrize("has_store", [True], ids=["with-store"])
 
 def list_lags(seconds: int) -> Any:
     return pytest.mark.parametrize("vapi_options", [{"list_lag": seconds}], ids=[f"list-lags-{seconds}s"])
-
-
-@pytest.fixture
-def vapi_options() -> dict[str, Any]:
-    """Options of the simulator; a parameter of a test takes its place."""
-    return {}
-
-
-@pytest.fixture
-def simulator(
-    clock: ManualClock, vapi_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[VapiSimulator]:
-    with VapiSimulator(clock=clock, **vapi_options) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
-
-
-def limit_requests(model: AirflowModel, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
-    # A test has no time for a whole second.
-    monkeypatch.setitem(CONN_FIELDS["timeout"]["schema"], "minimum", 0.1)
-    connection = {**json.loads(model.simulator.connection), "extra": limits}
-    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
 
 
 def lose_response(model: AirflowModel, *, effect: bool = True) -> None:
@@ -151,7 +129,7 @@ def failure_of(slot: Slot, kind: type[Exception] = VapiTransientError, **argumen
 
 
 @lost_responses
-def test_a_lost_response(model: AirflowModel, fault: dict[str, Any]) -> None:
+def test_lost_response_causes_no_second_call(model: AirflowModel, fault: dict[str, Any]) -> None:
     respond_to_post(model, **fault)
     slot = model.slot()
     slot.until_done()
@@ -160,7 +138,7 @@ def test_a_lost_response(model: AirflowModel, fault: dict[str, Any]) -> None:
 
 
 @lost_responses
-def test_a_lost_response_and_a_kill(model: AirflowModel, fault: dict[str, Any]) -> None:
+def test_lost_response_and_kill_cause_no_second_call(model: AirflowModel, fault: dict[str, Any]) -> None:
     respond_to_post(model, **fault)
     slot = model.slot()
     kill_at(model, slot, "send.GET")
@@ -168,18 +146,16 @@ def test_a_lost_response_and_a_kill(model: AirflowModel, fault: dict[str, Any]) 
     model.assert_rang_once(slot)
 
 
+@pytest.mark.usefixtures("late_responses_time_out")
 @pytest.mark.parametrize("fault", [{}, {"status": 504}], ids=["after-effect", "without-effect"])
-def test_the_request_takes_longer_than_its_time(
-    model: AirflowModel, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit_requests(model, monkeypatch, timeout=0.3)
-    respond_to_post(model, delay=30, **fault)
+def test_timed_out_request_causes_no_second_call(model: AirflowModel, fault: dict[str, Any]) -> None:
+    respond_to_post(model, headers=LATE, **fault)
     slot = model.slot()
     slot.until_done()
     model.assert_rang_once(slot)
 
 
-def test_requests_are_lost_again_and_again(model: AirflowModel) -> None:
+def test_lost_requests_are_sent_again_until_one_works(model: AirflowModel) -> None:
     respond_to_post(model, reset="before", times=3)
     slot = model.slot()
     slot.until_done()
@@ -187,24 +163,24 @@ def test_requests_are_lost_again_and_again(model: AirflowModel) -> None:
     assert model.posts() == 4
 
 
-def test_a_try_sends_one_request_and_reports_no_ring(model: AirflowModel) -> None:
+def test_try_sends_one_request_and_reports_no_ring(model: AirflowModel) -> None:
     lose_response(model, effect=False)
     assert "so no phone rang" in failure_of(model.slot())
     assert model.posts() == 1
 
 
-def test_no_ring_is_reported_once_the_list_must_show_it(model: AirflowModel) -> None:
+def test_no_ring_is_reported_after_the_list_has_settled(model: AirflowModel) -> None:
     lose_response(model, effect=False)
     began_at = model.now
     failure_of(model.slot())
     assert model.now - began_at == REQUEST_SECONDS + KILL_SECONDS + LIST_LAG_SECONDS
 
 
-@pytest.mark.parametrize("seconds", [1, 75])
-def test_a_connections_own_time_limit_is_sat_out(
-    model: AirflowModel, seconds: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [10, 75])
+def test_search_waits_for_the_connections_time_limit(
+    model: AirflowModel, seconds: int, set_connection: Callable[..., None]
 ) -> None:
-    limit_requests(model, monkeypatch, timeout=seconds)
+    set_connection(model.simulator, extra={"timeout": seconds})
     lose_response(model, effect=False)
     began_at = model.now
     failure_of(model.slot())
@@ -214,7 +190,7 @@ def test_a_connections_own_time_limit_is_sat_out(
 # The task state store.
 
 
-def test_a_try_after_a_refusal_places_at_once(model: AirflowModel) -> None:
+def test_try_after_a_refusal_places_at_once(model: AirflowModel) -> None:
     respond_to_post(model, status=429, headers={"Retry-After": "3600"})
     slot = model.slot()
     failure_of(slot, VapiRateLimitError)
@@ -225,7 +201,7 @@ def test_a_try_after_a_refusal_places_at_once(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_a_refusal_is_cleared_by_a_user(model: AirflowModel) -> None:
+def test_refused_call_is_placed_after_a_clear(model: AirflowModel) -> None:
     respond_to_post(model, status=400)
     slot = model.slot()
     failure_of(slot, VapiPermanentError)
@@ -236,7 +212,7 @@ def test_a_refusal_is_cleared_by_a_user(model: AirflowModel) -> None:
 
 
 @with_a_store
-def test_a_refusal_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None:
+def test_refusal_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None:
     respond_to_post(model, status=400)
     slot = model.slot()
     refuse_state(model, after="sent.POST")
@@ -249,7 +225,7 @@ def test_a_refusal_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> 
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
-def test_nothing_is_sent_unless_it_was_recorded(model: AirflowModel, point: str) -> None:
+def test_nothing_is_sent_without_a_record(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     refuse_state(model, point=point)
     assert "so no call was placed" in failure_of(slot)
@@ -272,7 +248,7 @@ def test_nothing_is_sent_if_the_record_cannot_be_read(model: AirflowModel) -> No
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
-def test_a_call_whose_id_cannot_be_recorded_is_a_success(model: AirflowModel, point: str) -> None:
+def test_call_whose_id_cannot_be_recorded_is_a_success(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     refuse_state(model, after="sent.POST", point=point)
     slot.attempt()
@@ -282,7 +258,7 @@ def test_a_call_whose_id_cannot_be_recorded_is_a_success(model: AirflowModel, po
     assert model.posts() == 1
 
 
-def test_a_call_whose_id_cannot_be_pushed_is_found_again(model: AirflowModel) -> None:
+def test_call_whose_id_cannot_be_pushed_is_found_again(model: AirflowModel) -> None:
     slot = model.slot()
     refuse_state(model, point="xcom.push")
     failure_of(slot, ConnectionError)
@@ -304,7 +280,7 @@ def stop_at(model: AirflowModel, slot: Slot, point: str) -> Callable[[], Any]:
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.get", "store.set", "store.was_set"])
-def test_stopped_before_the_request(model: AirflowModel, point: str) -> None:
+def test_stop_before_the_request_sends_nothing(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     run = stop_at(model, slot, point)
     with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
@@ -318,7 +294,7 @@ def test_stopped_before_the_request(model: AirflowModel, point: str) -> None:
 
 
 @pytest.mark.parametrize("point", ["send.GET", "sent.GET", "sleep"])
-def test_stopped_between_the_search_and_the_request(model: AirflowModel, point: str) -> None:
+def test_stop_between_search_and_request_sends_nothing(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, "send.POST")
     run = stop_at(model, slot, point)
@@ -329,7 +305,7 @@ def test_stopped_between_the_search_and_the_request(model: AirflowModel, point: 
     model.assert_rang_once(slot)
 
 
-def test_stopped_before_a_request_is_sent_again(model: AirflowModel) -> None:
+def test_stop_before_a_repetition_sends_nothing_more(model: AirflowModel) -> None:
     respond_to_post(model, status=429)
     slot = model.slot()
     run = stop_at(model, slot, "sleep")
@@ -341,7 +317,7 @@ def test_stopped_before_a_request_is_sent_again(model: AirflowModel) -> None:
 
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
-def test_stopped_while_the_request_is_under_way(model: AirflowModel, point: str) -> None:
+def test_stop_during_the_request_causes_no_second_call(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     stop_at(model, slot, point)()
     slot.attempt()
@@ -352,7 +328,7 @@ def test_stopped_while_the_request_is_under_way(model: AirflowModel, point: str)
 # The task is tried again.
 
 
-def test_tried_again_after_success(model: AirflowModel) -> None:
+def test_retry_after_success_adopts_the_call(model: AirflowModel) -> None:
     slot = model.slot()
     first = slot.attempt()
     assert slot.attempt()["id"] == first["id"]
@@ -361,7 +337,7 @@ def test_tried_again_after_success(model: AirflowModel) -> None:
 
 @pytest.mark.parametrize("is_emptied", [False, True], ids=["", "store-emptied"])
 @pytest.mark.parametrize("seconds", [0, 86_400], ids=["at-once", "a-day-later"])
-def test_cleared_after_success(model: AirflowModel, seconds: int, is_emptied: bool) -> None:
+def test_clear_after_success_adopts_the_call(model: AirflowModel, seconds: int, is_emptied: bool) -> None:
     slot = model.slot()
     slot.attempt()
     if is_emptied:
@@ -376,7 +352,9 @@ def test_cleared_after_success(model: AirflowModel, seconds: int, is_emptied: bo
 @pytest.mark.parametrize("is_emptied", [False, True], ids=["", "store-emptied"])
 @pytest.mark.parametrize("clears", [0, 1], ids=["retried", "cleared"])
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
-def test_killed_and_then(model: AirflowModel, point: str, clears: int, is_emptied: bool) -> None:
+def test_try_after_a_kill_causes_no_second_call(
+    model: AirflowModel, point: str, clears: int, is_emptied: bool
+) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     if is_emptied:
@@ -389,7 +367,7 @@ def test_killed_and_then(model: AirflowModel, point: str, clears: int, is_emptie
 
 @with_a_store
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
-def test_a_request_long_past_needs_no_wait(model: AirflowModel, point: str) -> None:
+def test_request_long_past_needs_no_wait(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     model.pass_time(86_400)
@@ -399,7 +377,7 @@ def test_a_request_long_past_needs_no_wait(model: AirflowModel, point: str) -> N
     model.assert_rang_once(slot)
 
 
-def test_another_run_rings_again(model: AirflowModel) -> None:
+def test_another_run_calls_again(model: AirflowModel) -> None:
     monday, tuesday = (model.slot(model.run(run_id=day)) for day in ("monday", "tuesday"))
     ids = [slot.attempt()["id"] for slot in (monday, tuesday, monday, tuesday)]
     assert ids[:2] == ids[2:]
@@ -407,7 +385,7 @@ def test_another_run_rings_again(model: AirflowModel) -> None:
 
 
 @with_a_store
-def test_an_erased_call_is_not_placed_again(model: AirflowModel) -> None:
+def test_erased_call_is_not_placed_again(model: AirflowModel) -> None:
     slot = model.slot()
     call_id = slot.attempt()["id"]
     assert model.rings() == {NUMBER: 1}
@@ -425,7 +403,7 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 @ways
 @pytest.mark.parametrize("seconds", [0, 3 * 3600], ids=["", "and-for-hours"])
-def test_a_try_stands_still_until_its_successor_is_done(model: AirflowModel, way: Way, seconds: int) -> None:
+def test_frozen_try_and_its_successor_ring_once(model: AirflowModel, way: Way, seconds: int) -> None:
     for number, point in enumerate(way.points(model)):
         if point == "send.POST":
             # A worker that is frozen here for minutes, and wakes up, is what nothing can be done about.
@@ -515,7 +493,7 @@ def overlap(
 
 
 @ways
-def test_a_try_goes_on_while_its_successor_waits(model: AirflowModel, way: Way) -> None:
+def test_try_beside_a_waiting_successor_rings_once(model: AirflowModel, way: Way) -> None:
     for number in range(len(way.points(model))):
         model.rings()
         slot = way.prepare(model, number + 1)
@@ -525,7 +503,7 @@ def test_a_try_goes_on_while_its_successor_waits(model: AirflowModel, way: Way) 
 
 
 @list_lags(LIST_LAG_SECONDS)
-def test_the_request_of_a_killed_try_takes_effect_late(model: AirflowModel) -> None:
+def test_late_effect_of_a_killed_try_rings_once(model: AirflowModel) -> None:
     slot = model.slot()
     late = model.now + REQUEST_SECONDS + KILL_SECONDS
     overlap(
@@ -545,7 +523,7 @@ RENAMED = pytest.mark.parametrize("name", ["Called twice?", "Reminder"])
 
 
 @RENAMED
-def test_renamed_after_success(model: AirflowModel, name: str) -> None:
+def test_renamed_call_is_adopted_after_success(model: AirflowModel, name: str) -> None:
     slot = model.slot()
     slot.attempt()
     rename_last(model, name)
@@ -554,7 +532,7 @@ def test_renamed_after_success(model: AirflowModel, name: str) -> None:
 
 
 @RENAMED
-def test_renamed_after_a_kill(model: AirflowModel, name: str) -> None:
+def test_renamed_call_is_adopted_after_a_kill(model: AirflowModel, name: str) -> None:
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
     rename_last(model, name)
@@ -563,7 +541,7 @@ def test_renamed_after_a_kill(model: AirflowModel, name: str) -> None:
 
 
 @RENAMED
-def test_renamed_during_the_search(model: AirflowModel, name: str) -> None:
+def test_call_renamed_during_the_search_is_adopted(model: AirflowModel, name: str) -> None:
     slot = model.slot()
     lose_response(model)
     once_at(model, "send.GET", lambda: rename_last(model, name))
@@ -577,7 +555,7 @@ def test_renamed_during_the_search(model: AirflowModel, name: str) -> None:
     [{"hidden_fields": ("assistantOverrides",)}, {"hidden_fields": ("name",)}],
     ids=["no-variable-values", "no-name"],
 )
-def test_vapi_does_not_show_one_of_the_two(model: AirflowModel, point: str) -> None:
+def test_one_carrier_of_the_token_is_enough(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     slot.attempt()
@@ -588,7 +566,7 @@ def test_vapi_does_not_show_one_of_the_two(model: AirflowModel, point: str) -> N
 
 
 @pytest.mark.parametrize("name", ["Reminder", None], ids=["renamed", "own-name"])
-def test_a_squads_call_is_found(model: AirflowModel, name: str | None) -> None:
+def test_call_of_a_squad_is_found(model: AirflowModel, name: str | None) -> None:
     slot = model.slot(assistant_id=None, squad_id=OTHER_ID)
     kill_at(model, slot, "sent.POST")
     if name:
@@ -597,7 +575,7 @@ def test_a_squads_call_is_found(model: AirflowModel, name: str | None) -> None:
     model.assert_rang_once(slot)
 
 
-def test_a_transient_assistants_call_is_found(model: AirflowModel) -> None:
+def test_call_of_a_transient_assistant_is_found(model: AirflowModel) -> None:
     slot = model.slot(assistant_id=None, assistant={"firstMessage": "Good morning"})
     kill_at(model, slot, "sent.POST")
     slot.attempt(assistant={"firstMessage": "Good evening"})
@@ -626,7 +604,7 @@ def expand(model: AirflowModel, *numbers: str, before: list[Slot] | None = None)
     [(BOB, CLEO, ADA), (CLEO, BOB, ADA), (DORA, ADA, BOB, CLEO), (ADA, BOB, CLEO, DORA)],
     ids=["rotated", "reversed", "one-more-in-front", "one-more-at-the-end"],
 )
-def test_a_mapped_list_changes_before_a_clear(
+def test_clear_of_a_changed_mapped_list_rings_once_each(
     model: AirflowModel, then: tuple[str, ...], is_emptied: bool
 ) -> None:
     slots = expand(model, ADA, BOB, CLEO)
@@ -642,7 +620,7 @@ def test_a_mapped_list_changes_before_a_clear(
 
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
-def test_a_mapped_list_changes_while_one_of_it_is_in_doubt(model: AirflowModel, point: str) -> None:
+def test_mapped_list_that_changes_in_doubt_rings_once_each(model: AirflowModel, point: str) -> None:
     slots = expand(model, ADA, BOB)
     kill_at(model, slots[0], point)
     slots[1].attempt()
@@ -654,7 +632,7 @@ def test_a_mapped_list_changes_while_one_of_it_is_in_doubt(model: AirflowModel, 
 
 
 @pytest.mark.parametrize("call_ends", [False, True], ids=["refused", "never-dialled"])
-def test_an_uncalled_person_moves_in_the_list_and_back(model: AirflowModel, call_ends: bool) -> None:
+def test_uncalled_callee_that_moves_in_the_list_rings_once(model: AirflowModel, call_ends: bool) -> None:
     slots = expand(model, ADA, BOB)
     if call_ends:
         model.simulator.end_call(slots[0].attempt()["id"], "call.start.error-get-assistant")
@@ -672,7 +650,7 @@ def test_an_uncalled_person_moves_in_the_list_and_back(model: AirflowModel, call
     model.assert_rang_once(*slots)
 
 
-def test_a_mapped_list_changes_to_and_fro(model: AirflowModel) -> None:
+def test_mapped_list_that_changes_back_rings_once_each(model: AirflowModel) -> None:
     slots = expand(model, ADA, BOB)
     for order in ((ADA, BOB), (BOB, ADA), (ADA, BOB)):
         slots = expand(model, *order, before=slots)
@@ -701,7 +679,7 @@ OTHER_TOKEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("other", SAME_TOKEN.values(), ids=SAME_TOKEN)
 @pytest.mark.parametrize("point", ["sent.POST", "xcom.push"])
-def test_a_retry_renders_what_the_token_is_not_made_of(
+def test_retry_with_other_details_adopts_the_call(
     model: AirflowModel, other: dict[str, Any], point: str
 ) -> None:
     slot = model.slot()
@@ -714,7 +692,7 @@ def test_a_retry_renders_what_the_token_is_not_made_of(
 @with_a_store
 @pytest.mark.parametrize("other", OTHER_TOKEN.values(), ids=OTHER_TOKEN)
 @pytest.mark.parametrize("point", ["sent.POST", "xcom.push"])
-def test_a_retry_renders_another_call_and_keeps_the_token(
+def test_retry_with_another_callee_keeps_the_token(
     model: AirflowModel, other: dict[str, Any], point: str
 ) -> None:
     slot = model.slot()
@@ -726,7 +704,7 @@ def test_a_retry_renders_another_call_and_keeps_the_token(
 
 @with_a_store
 @pytest.mark.parametrize("other", OTHER_TOKEN.values(), ids=OTHER_TOKEN)
-def test_two_retries_render_two_calls_and_one_is_placed(model: AirflowModel, other: dict[str, Any]) -> None:
+def test_two_different_retries_place_one_call(model: AirflowModel, other: dict[str, Any]) -> None:
     slot = model.slot()
     kill_at(model, slot, "send.POST")
     kill_at(model, slot, "sent.POST", **other)
@@ -745,7 +723,7 @@ def defer(slot: Slot) -> None:
         slot.attempt(**DEFERRED)
 
 
-def test_the_triggerer_dies_and_the_call_ends(model: AirflowModel) -> None:
+def test_dead_triggerer_of_an_ended_call_causes_no_new_call(model: AirflowModel) -> None:
     slot = model.slot()
     defer(slot)
     model.pass_time(600)
@@ -755,7 +733,7 @@ def test_the_triggerer_dies_and_the_call_ends(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_the_triggerer_dies_and_the_call_goes_on(model: AirflowModel) -> None:
+def test_dead_triggerer_of_a_live_call_causes_no_new_call(model: AirflowModel) -> None:
     model.simulator.timeline = Timeline(ended=None, analysis=None)
     slot = model.slot()
     defer(slot)
@@ -766,7 +744,7 @@ def test_the_triggerer_dies_and_the_call_goes_on(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_the_trigger_fails_and_the_task_is_tried_again(model: AirflowModel) -> None:
+def test_failed_trigger_causes_no_second_call(model: AirflowModel) -> None:
     slot = model.slot()
     defer(slot)
     with pytest.raises(Exception, match="Trigger failure"):
@@ -784,7 +762,7 @@ def test_the_trigger_fails_and_the_task_is_tried_again(model: AirflowModel) -> N
     "vapi_options", [{"list_lag": seconds} for seconds in (3, 20, 29)], ids=["3s", "20s", "29s"]
 )
 @pytest.mark.parametrize("is_killed", [False, True], ids=["looks-itself", "is-killed"])
-def test_the_list_lags(model: AirflowModel, is_killed: bool) -> None:
+def test_lagging_list_causes_no_second_call(model: AirflowModel, is_killed: bool) -> None:
     slot = model.slot()
     if is_killed:
         kill_at(model, slot, "sent.POST")
@@ -795,7 +773,7 @@ def test_the_list_lags(model: AirflowModel, is_killed: bool) -> None:
     model.assert_rang_once(slot)
 
 
-def test_the_list_has_pages(model: AirflowModel) -> None:
+def test_call_on_a_later_page_is_adopted(model: AirflowModel) -> None:
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
     add_calls_to_others(model, 250)
@@ -805,7 +783,7 @@ def test_the_list_has_pages(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_the_list_is_full_of_others(model: AirflowModel) -> None:
+def test_other_calls_are_not_adopted(model: AirflowModel) -> None:
     add_calls_to_others(model, 250)
     slot = model.slot()
     lose_response(model, effect=False)
@@ -840,7 +818,7 @@ def add_others(model: AirflowModel, count: int, *, seconds_apart: float = 0) -> 
 
 
 @pytest.mark.parametrize(("cap", "others"), [(100, 101), (100, 150), (50, 60), (10, 10), (10, 11)])
-def test_a_capped_list_that_may_hide_the_call_places_none(model: AirflowModel, cap: int, others: int) -> None:
+def test_capped_list_that_may_hide_the_call_places_none(model: AirflowModel, cap: int, others: int) -> None:
     """More calls of one instant than a page holds are listed before it."""
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
@@ -859,7 +837,7 @@ def test_a_capped_list_that_may_hide_the_call_places_none(model: AirflowModel, c
 
 
 @pytest.mark.parametrize("cap", [2, 10, 50, 100])
-def test_a_capped_list_is_searched_to_its_end(
+def test_capped_list_is_searched_to_its_end(
     model: AirflowModel, monkeypatch: pytest.MonkeyPatch, cap: int
 ) -> None:
     slot = model.slot()
@@ -872,7 +850,7 @@ def test_a_capped_list_is_searched_to_its_end(
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3])
-def test_the_list_takes_long_to_read(
+def test_slow_list_causes_no_second_call(
     model: AirflowModel, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vapi_provider.placing.search.PAGE_SIZE", 10)
@@ -885,9 +863,7 @@ def test_the_list_takes_long_to_read(
     model.assert_rang_once(slot)
 
 
-def test_a_list_that_took_too_long_to_read_is_not_read_whole_again(
-    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_list_is_not_read_twice_in_full(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.placing.search.PAGE_SIZE", 10)
     add_calls_to_others(model, 120, seconds=5)
     slot = model.slot()
@@ -906,16 +882,17 @@ def test_a_list_that_took_too_long_to_read_is_not_read_whole_again(
 BROKEN_LISTS: dict[str, dict[str, Any]] = {
     "503": {"status": 503},
     "HTML": {"status": 200, **HTML},
-    "time-out": {"delay": 30},
+    "time-out": {"headers": LATE},
 }
 
 
+@pytest.mark.usefixtures("late_responses_time_out")
 @pytest.mark.parametrize("broken", BROKEN_LISTS.values(), ids=BROKEN_LISTS)
 @pytest.mark.parametrize("effect", [True, False], ids=["after-effect", "without-effect"])
-def test_the_list_is_down_when_doubt_must_be_resolved(
-    model: AirflowModel, broken: dict[str, Any], effect: bool, monkeypatch: pytest.MonkeyPatch
+def test_unreadable_list_places_no_call(
+    model: AirflowModel, broken: dict[str, Any], effect: bool, set_connection: Callable[..., None]
 ) -> None:
-    limit_requests(model, monkeypatch, timeout=0.2 if "delay" in broken else 30, max_retries=0)
+    set_connection(model.simulator, extra={"max_retries": 0})
     lose_response(model, effect=effect)
     break_list(model, **broken)
     slot = model.slot()
@@ -930,7 +907,7 @@ def test_the_list_is_down_when_doubt_must_be_resolved(
         assert token_of(last_call(model)) in message
 
 
-def test_the_list_comes_back_while_a_try_waits(model: AirflowModel) -> None:
+def test_list_that_recovers_resolves_the_doubt(model: AirflowModel) -> None:
     lose_response(model)
     break_list(model, status=503, times=7)
     slot = model.slot()
@@ -941,7 +918,7 @@ def test_the_list_comes_back_while_a_try_waits(model: AirflowModel) -> None:
 @pytest.mark.parametrize(
     ("limit", "value"), [("MAX_PAGES", 2), ("MAX_BYTES", 1000)], ids=["in-pages", "in-bytes"]
 )
-def test_the_list_is_too_long(
+def test_too_long_a_list_places_no_call(
     model: AirflowModel, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot = model.slot()
@@ -954,11 +931,11 @@ def test_the_list_is_too_long(
     # A user has searched, found nothing, and clears the task when there are fewer calls.
     slot.run.clear_number += 1
     slot.attempt()
-    assert f"token {token_of(last_call(model))}, " in message
+    assert f"python -m vapi_provider find {token_of(last_call(model))} --since " in message
     model.assert_rang_once(slot)
 
 
-def test_the_list_is_too_long_and_the_call_is_among_what_was_read(
+def test_call_in_the_read_part_of_a_long_list_is_adopted(
     model: AirflowModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vapi_provider.placing.search.MAX_PAGES", 2)
@@ -970,7 +947,9 @@ def test_the_list_is_too_long_and_the_call_is_among_what_was_read(
 
 
 @list_lags(20)
-def test_the_list_is_too_long_and_lags(model: AirflowModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lagging_list_causes_no_second_call(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vapi_provider.placing.search.MAX_PAGES", 2)
     add_calls_to_others(model, 300)
     slot = model.slot()
@@ -982,7 +961,7 @@ def test_the_list_is_too_long_and_lags(model: AirflowModel, monkeypatch: pytest.
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
-def test_vapi_refuses_to_show_the_list(model: AirflowModel, point: str, status: int) -> None:
+def test_refused_list_places_no_call(model: AirflowModel, point: str, status: int) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     posts = model.posts()
@@ -992,7 +971,7 @@ def test_vapi_refuses_to_show_the_list(model: AirflowModel, point: str, status: 
     model.simulator.faults.clear()
     slot.run.clear_number += 1
     slot.attempt()
-    assert f"token {token_of(last_call(model))}, " in message
+    assert f"python -m vapi_provider find {token_of(last_call(model))} --since " in message
     assert model.posts() == 1
     model.assert_rang_once(slot)
 
@@ -1002,7 +981,7 @@ def test_vapi_refuses_to_show_the_list(model: AirflowModel, point: str, status: 
 
 @pytest.mark.parametrize("minutes", [-50, -10, 10, 50])
 @pytest.mark.parametrize("effect", [True, False], ids=["after-effect", "without-effect"])
-def test_the_clocks_of_airflow_and_vapi_differ(model: AirflowModel, minutes: int, effect: bool) -> None:
+def test_different_clocks_cause_no_second_call(model: AirflowModel, minutes: int, effect: bool) -> None:
     model.now -= 60 * minutes
     slot = model.slot()
     lose_response(model, effect=effect)
@@ -1014,7 +993,7 @@ def test_the_clocks_of_airflow_and_vapi_differ(model: AirflowModel, minutes: int
 
 @list_lags(29)
 @pytest.mark.parametrize("minutes", [-50, -10, 10, 50])
-def test_the_clocks_differ_and_the_list_lags(model: AirflowModel, minutes: int) -> None:
+def test_different_clocks_and_a_lag_cause_no_second_call(model: AirflowModel, minutes: int) -> None:
     model.now -= 60 * minutes
     slot = model.slot()
     lose_response(model)
@@ -1027,7 +1006,7 @@ def test_the_clocks_differ_and_the_list_lags(model: AirflowModel, minutes: int) 
 
 
 @pytest.mark.parametrize("point", ["sent.POST", "xcom.push"])
-def test_two_airflows_with_the_same_dag_do_not_take_each_others_call(
+def test_two_airflows_with_one_dag_keep_their_own_calls(
     model: AirflowModel, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own: dict[str, list[str]] = {}
@@ -1053,7 +1032,7 @@ def fill_lines(model: AirflowModel) -> None:
         model.slot(number=f"+120255501{number:02}").attempt()
 
 
-def test_refused_over_the_limit(model: AirflowModel) -> None:
+def test_call_refused_over_the_limit_is_placed_later(model: AirflowModel) -> None:
     fill_lines(model)
     slot = model.slot()
     assert "the limit is 10, 0 left" in failure_of(slot, VapiConcurrencyLimitError)
@@ -1065,7 +1044,7 @@ def test_refused_over_the_limit(model: AirflowModel) -> None:
 
 @pytest.mark.parametrize("vapi_options", [{"over_limit": "end"}], ids=["end"])
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in-the-worker", "deferrable"])
-def test_accepted_over_the_limit_and_ended(model: AirflowModel, deferrable: bool) -> None:
+def test_undialled_call_over_the_limit_is_placed_again(model: AirflowModel, deferrable: bool) -> None:
     fill_lines(model)
     slot = model.slot(wait_for_completion=True, deferrable=deferrable)
     with pytest.raises(TaskDeferred if deferrable else VapiConcurrencyLimitError):
@@ -1082,7 +1061,7 @@ def test_accepted_over_the_limit_and_ended(model: AirflowModel, deferrable: bool
 
 
 @pytest.mark.parametrize("vapi_options", [{"over_limit": "queue"}], ids=["queue"])
-def test_accepted_over_the_limit_and_dialled(model: AirflowModel) -> None:
+def test_dialled_call_over_the_limit_is_adopted(model: AirflowModel) -> None:
     fill_lines(model)
     slot = model.slot()
     slot.attempt()
@@ -1102,7 +1081,7 @@ def test_accepted_over_the_limit_and_dialled(model: AirflowModel) -> None:
         "call.start.error-subscription-concurrency-limit-reached",
     ],
 )
-def test_a_call_that_was_never_dialled_is_placed_again(model: AirflowModel, reason: str) -> None:
+def test_call_that_was_never_dialled_is_placed_again(model: AirflowModel, reason: str) -> None:
     slot = model.slot()
     model.simulator.end_call(slot.attempt()["id"], reason)
     slot.attempt()
@@ -1130,7 +1109,7 @@ def test_any_other_end_is_a_result(model: AirflowModel, reason: str, is_killed: 
     assert model.rings() == {NUMBER: 1}
 
 
-def test_a_scheduled_call_that_was_cancelled_is_a_result(model: AirflowModel) -> None:
+def test_scheduled_call_that_was_cancelled_is_a_result(model: AirflowModel) -> None:
     slot = model.slot(schedule_plan={"earliest_at": "2099-01-01T00:00:00Z"})
     VapiHook().delete_call(slot.attempt()["id"])
     assert slot.attempt()["ended_reason"] == "scheduled-call-deleted"
@@ -1147,7 +1126,7 @@ LIKENESSES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("likeness", LIKENESSES.values(), ids=LIKENESSES)
 @pytest.mark.parametrize("seconds", [-65, -55], ids=["older", "newer"])
-def test_of_several_calls_the_one_that_rang_is_adopted(
+def test_call_that_rang_is_adopted_among_several(
     model: AirflowModel, likeness: dict[str, Any], seconds: int
 ) -> None:
     slot = model.slot()

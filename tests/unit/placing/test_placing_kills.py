@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from airflow_model import AirflowModel, Killed
 from depth import at_depth
-from ways import FIRST, SECOND, Way, at_nth, be_killed, caller, ignore
+from task_instances import ignore
+from ways import FIRST, SECOND, Way, at_nth, be_killed, caller
 
 QUIET_STRIDE = 20
 LIBRARY_STRIDE = 40
@@ -28,6 +29,9 @@ LIBRARIES = ("requests", "urllib3", "http")
 
 PARTS = 4
 """A walk is so many tests, each of which takes its share of the steps."""
+
+STRIDE = at_depth(3, 1)
+"""``make test`` kills at every third step, ``make test-deep`` at each."""
 
 
 @dataclass
@@ -105,19 +109,19 @@ class Walker:
 
 @pytest.mark.searches
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_first_try_is_killed_at_any_line(model: AirflowModel, part: int) -> None:
+def test_kill_at_any_line_causes_no_second_call(model: AirflowModel, part: int) -> None:
     # What is imported or compiled at first use would be steps that no other try has.
     caller(model, 0).attempt()
-    for step in range(part, 10_000, PARTS * at_depth(3, 1)):
+    for step in range(part * STRIDE, 10_000, PARTS * STRIDE):
         model.rings()
         slot, walker = caller(model, step + 1), Walker(model, step)
         walker.walk(slot.prepare())
         if walker.died_at is None:
             break
         # Both a next try that follows at once and one that follows in minutes.
-        model.pass_time(step // (PARTS * at_depth(3, 1)) % 2 * 300)
+        model.pass_time(step // (PARTS * STRIDE) % 2 * 300)
         slot.until_done()
-        model.assert_rang_once(slot)
+        model.assert_rang_once(slot, after=f"a kill at {walker.died_at}")
         assert slot.try_number == 2, walker.died_at
     assert step > 200
 
@@ -126,8 +130,8 @@ WAYS = {**FIRST, **SECOND}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_try_is_killed_at_any_point(model: AirflowModel, way: Way) -> None:
-    for number in range(len(way.points(model))):
+def test_kill_at_any_point_causes_no_second_call(model: AirflowModel, way: Way) -> None:
+    for number, point in enumerate(way.points(model)):
         model.rings()
         slot = way.prepare(model, number + 1)
         tries = slot.try_number
@@ -135,11 +139,11 @@ def test_a_try_is_killed_at_any_point(model: AirflowModel, way: Way) -> None:
         with pytest.raises(Killed):
             slot.attempt()
         slot.until_done()
-        model.assert_rang_once(slot)
-        assert slot.try_number <= tries + 3
+        model.assert_rang_once(slot, after=f"a kill at point {number}, {point}")
+        assert slot.try_number <= tries + 3, point
 
 
-def test_two_tries_in_a_row_are_killed(model: AirflowModel) -> None:
+def test_two_kills_in_a_row_cause_no_second_call(model: AirflowModel) -> None:
     """Any point of the first, and every second one of the second, by turns."""
     extensions = itertools.count(1)
     for first in range(len(Way().points(model))):
@@ -154,7 +158,7 @@ def test_two_tries_in_a_row_are_killed(model: AirflowModel) -> None:
                 slot.attempt()
             except Killed:
                 slot.until_done()
-                model.assert_rang_once(slot)
+                model.assert_rang_once(slot, after=f"kills at points {first} and {second}")
             else:
                 model.at = ignore
                 break

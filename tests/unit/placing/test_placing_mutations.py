@@ -14,6 +14,7 @@ import pytest
 from schedules import Schedule, rough
 
 from vapi_provider.placing.decision import Found, Recorded
+from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.placing.placement import CallPlacement
 from vapi_provider.placing.request import CallRequest
 from vapi_provider.placing.search import CallSearch, SearchResult
@@ -86,6 +87,14 @@ def an_empty_store_is_trusted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CallPlacement, "_blank_state", trust)
 
 
+def a_deferral_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        DefersPlacing,
+        "_go_on_placing",
+        lambda task, context, _state: DefersPlacing._begin_anew(task, context),
+    )
+
+
 def _carry_less(
     patch: pytest.MonkeyPatch, change: Callable[[CallRequest, dict[str, Any]], dict[str, Any]]
 ) -> None:
@@ -103,6 +112,7 @@ ROUGH = {
     "renamed": rough(renames=4),
     "names-hidden": rough(hidden="name"),
     "variables-hidden": rough(hidden="assistantOverrides"),
+    "deferred": rough(people=3, faults=0.7, waits=True, deferrable=True),
 }
 
 
@@ -116,6 +126,8 @@ ROUGH = {
         (nothing_is_searched, NO_STORE, "any"),
         (nothing_is_waited_for, STORE, "any"),
         (nothing_is_waited_for, NO_STORE, "any"),
+        (nothing_is_waited_for, STORE, "deferred"),
+        (a_deferral_is_forgotten, NO_STORE, "deferred"),
         (the_flag_is_ignored, STORE, "interrupted"),
         (the_flag_is_ignored, NO_STORE, "interrupted"),
         (the_name_has_no_token, STORE, "variables-hidden"),
@@ -128,7 +140,7 @@ ROUGH = {
         (a_repetition_is_not_recorded, STORE, "faulty"),
     ],
 )
-def test_a_schedule_goes_wrong_when(mutate: Mutation, has_store: bool, which: str) -> None:
+def test_schedules_notice_a_broken_protocol(mutate: Mutation, has_store: bool, which: str) -> None:
     wrong = "though it was stopped" if mutate is the_flag_is_ignored else r"was called [2-9] times"
     for seed in range(MOST_SCHEDULES):
         chaos = dataclasses.replace(ROUGH[which], seed=seed)

@@ -4,27 +4,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import requests
 from airflow_model import AirflowModel, Killed, Slot
-from placing_helpers import LINK
-from ways import ignore, once_at
+from task_instances import LINK, ignore
+from ways import once_at
 
-from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline
 
 LIMIT = 2
 
 
 @pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
+def vapi_options() -> dict[str, Any]:
     live = Timeline(ringing=1, answered=3, ended=None)
-    with VapiSimulator(clock=clock, concurrency_limit=LIMIT, over_limit="queue", timeline=live) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
+    return {"concurrency_limit": LIMIT, "over_limit": "queue", "timeline": live}
 
 
 # The routes by which an id becomes known; each prepares a task instance whose next try takes it.
@@ -146,16 +144,14 @@ HANG_UP = ["publish", "publish", "hang up: GET call", "hang up: POST control"]
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
 @pytest.mark.parametrize("route", [placed, placed_over_the_limit], ids=lambda route: route.__name__)
-def test_a_stop_during_the_post_hangs_up_before_any_read(
-    model: AirflowModel, route: Route, point: str
-) -> None:
+def test_stop_during_the_post_hangs_up_before_any_read(model: AirflowModel, route: Route, point: str) -> None:
     slot = route(model, hang_up_on_kill=True)
     steps = steps_once_stopped(model, slot, stop_at=point)
     assert steps == [*["POST call"] * (point == "send.POST"), *HANG_UP, "GET call"]
     assert model.simulator.get_call(slot.xcoms["call_id"])["endedReason"] == "manually-canceled"
 
 
-def test_a_stop_during_a_lost_post_hangs_up_once_it_is_found(model: AirflowModel) -> None:
+def test_stop_during_a_lost_post_hangs_up_once_it_is_found(model: AirflowModel) -> None:
     slot = found_by_search(model, hang_up_on_kill=True)
     steps = steps_once_stopped(model, slot, stop_at="send.POST")
     assert [step for step in steps if step not in ("POST call", "GET the list")] == [*HANG_UP, "GET call"]
@@ -163,14 +159,14 @@ def test_a_stop_during_a_lost_post_hangs_up_once_it_is_found(model: AirflowModel
 
 
 @pytest.mark.parametrize("route", [found_by_search_in_a_retry, recorded], ids=lambda route: route.__name__)
-def test_a_stopped_retry_hangs_up_before_it_reads_the_call(model: AirflowModel, route: Route) -> None:
+def test_stopped_retry_hangs_up_before_it_reads_the_call(model: AirflowModel, route: Route) -> None:
     slot = route(model, hang_up_on_kill=True)
     steps = steps_once_stopped(model, slot, stop_at=None)
     assert [step for step in steps if step not in ("POST call", "GET the list")] == [*HANG_UP, "GET call"]
     assert model.simulator.get_call(slot.xcoms["call_id"])["endedReason"] == "manually-canceled"
 
 
-def test_a_stop_leaves_the_call_alone_by_default(model: AirflowModel) -> None:
+def test_stop_leaves_the_call_alone_by_default(model: AirflowModel) -> None:
     slot = placed(model)
     assert not [step for step in steps_once_stopped(model, slot, stop_at="send.POST") if "hang up" in step]
     assert model.simulator.get_call(slot.xcoms["call_id"])["status"] == "in-progress"

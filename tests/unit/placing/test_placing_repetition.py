@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from task_instances import ignore
 from urllib3.exceptions import NewConnectionError
-from ways import ignore, kill_at, once_at
+from ways import kill_at, once_at
 
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
@@ -29,6 +30,8 @@ from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.simulator import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_model import AirflowModel, Slot
 
 REQUEST_SECONDS = 30
@@ -36,11 +39,6 @@ ALL_TRIES_SECONDS = 75
 FRESH_SECONDS = 5
 
 with_a_store = pytest.mark.parametrize("has_store", [True], ids=["with-store"])
-
-
-def connect_with(model: AirflowModel, monkeypatch: pytest.MonkeyPatch, **extra: float) -> None:
-    connection = {**json.loads(model.simulator.connection), "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
 
 
 def limit_rate(model: AirflowModel, *, times: int | None = 1, retry_after: float | None = None) -> None:
@@ -106,14 +104,17 @@ def test_without_retry_after_the_pauses_grow(model: AirflowModel) -> None:
     sent_at = sendings(model)
     slot = model.slot()
     slot.attempt()
-    assert all(pause <= longest for pause, longest in zip(pauses(sent_at), (1, 2, 4, 8), strict=True))
+    too_long = [pair for pair in zip(pauses(sent_at), (1, 2, 4, 8), strict=True) if pair[0] > pair[1]]
+    assert too_long == []
     assert model.now > sent_at[0]
     model.assert_rang_once(slot)
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
-def test_max_retries_is_kept(model: AirflowModel, max_retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect_with(model, monkeypatch, max_retries=max_retries)
+def test_max_retries_is_kept(
+    model: AirflowModel, max_retries: int, set_connection: Callable[..., None]
+) -> None:
+    set_connection(model.simulator, extra={"max_retries": max_retries})
     limit_rate(model, times=None, retry_after=1)
     sent_at = sendings(model)
     error = failure_of(model.slot(), VapiRateLimitError)
@@ -123,7 +124,7 @@ def test_max_retries_is_kept(model: AirflowModel, max_retries: int, monkeypatch:
 
 
 @pytest.mark.parametrize("refuse", [1, 4])
-def test_a_refused_connection_is_repeated(model: AirflowModel, refuse: int) -> None:
+def test_refused_connection_is_repeated(model: AirflowModel, refuse: int) -> None:
     sent_at = sendings(model, refuse=refuse)
     slot = model.slot()
     slot.attempt()
@@ -132,7 +133,7 @@ def test_a_refused_connection_is_repeated(model: AirflowModel, refuse: int) -> N
     model.assert_rang_once(slot)
 
 
-def test_a_network_that_stays_down_fails_the_try(model: AirflowModel) -> None:
+def test_network_that_stays_down_fails_the_try(model: AirflowModel) -> None:
     sent_at = sendings(model, refuse=5)
     slot = model.slot()
     assert "could be made" in str(failure_of(slot, VapiTransientError))
@@ -152,9 +153,9 @@ def test_a_network_that_stays_down_fails_the_try(model: AirflowModel) -> None:
     ],
 )
 def test_all_pauses_end_75_s_less_one_request(
-    model: AirflowModel, timeout: int, retry_after: int, sent: int, monkeypatch: pytest.MonkeyPatch
+    model: AirflowModel, timeout: int, retry_after: int, sent: int, set_connection: Callable[..., None]
 ) -> None:
-    connect_with(model, monkeypatch, timeout=timeout)
+    set_connection(model.simulator, extra={"timeout": timeout})
     limit_rate(model, times=None, retry_after=retry_after)
     sent_at = sendings(model)
     failure_of(model.slot(), VapiRateLimitError)
@@ -169,7 +170,7 @@ def test_time_without_a_connection_counts(model: AirflowModel) -> None:
     assert max(sent_at) + REQUEST_SECONDS <= ALL_TRIES_SECONDS
 
 
-def test_the_search_for_an_earlier_request_does_not_count(model: AirflowModel) -> None:
+def test_search_for_an_earlier_request_does_not_count(model: AirflowModel) -> None:
     slot = model.slot()
     kill_at(model, slot, "send.POST")
     limit_rate(model, retry_after=40)
@@ -181,7 +182,7 @@ def test_the_search_for_an_earlier_request_does_not_count(model: AirflowModel) -
     model.assert_rang_once(slot)
 
 
-def test_a_longer_pause_is_left_to_airflows_retries(model: AirflowModel) -> None:
+def test_longer_pause_is_left_to_airflows_retries(model: AirflowModel) -> None:
     limit_rate(model, retry_after=61)
     sent_at = sendings(model)
     error = failure_of(model.slot(), VapiRateLimitError)
@@ -202,7 +203,7 @@ def test_a_longer_pause_is_left_to_airflows_retries(model: AirflowModel) -> None
         pytest.param({"status": 401}, VapiPermanentError, id="key"),
     ],
 )
-def test_a_refusal_is_not_repeated(model: AirflowModel, fault: dict[str, Any], kind: type[VapiError]) -> None:
+def test_refusal_is_not_repeated(model: AirflowModel, fault: dict[str, Any], kind: type[VapiError]) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", times=None, **fault))
     sent_at = sendings(model)
     assert not isinstance(failure_of(model.slot(), kind), VapiCallInDoubtError)
@@ -210,7 +211,7 @@ def test_a_refusal_is_not_repeated(model: AirflowModel, fault: dict[str, Any], k
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 408}, {"reset": "before"}], ids=str)
-def test_a_request_in_doubt_is_not_repeated(model: AirflowModel, fault: dict[str, Any]) -> None:
+def test_request_in_doubt_is_not_repeated(model: AirflowModel, fault: dict[str, Any]) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", times=None, **fault))
     sent_at = sendings(model)
     assert "so no phone rang" in str(failure_of(model.slot(), VapiTransientError))
@@ -232,7 +233,7 @@ def test_doubt_after_a_repetition_is_doubt(model: AirflowModel) -> None:
 
 
 @with_a_store
-def test_the_record_says_not_sent_during_the_pause(model: AirflowModel) -> None:
+def test_record_says_not_sent_during_the_pause(model: AirflowModel) -> None:
     limit_rate(model, times=2, retry_after=2)
     slot, states = model.slot(), list[tuple[str, str]]()
 
@@ -270,7 +271,7 @@ def test_after_a_kill_in_the_pause_the_next_try_places_at_once(model: AirflowMod
 
 
 @with_a_store
-def test_a_kill_in_the_repetition_leaves_doubt(model: AirflowModel) -> None:
+def test_kill_in_the_repetition_leaves_doubt(model: AirflowModel) -> None:
     limit_rate(model, retry_after=2)
     slot = model.slot()
     points: list[str] = []
@@ -299,7 +300,7 @@ def test_nothing_is_searched_after_a_short_pause(model: AirflowModel) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_the_list_is_searched_before_each_late_repetition(model: AirflowModel, times: int) -> None:
+def test_list_is_searched_before_each_late_repetition(model: AirflowModel, times: int) -> None:
     limit_rate(model, times=times, retry_after=FRESH_SECONDS + 1)
     slot = model.slot()
     slot.attempt()
@@ -318,7 +319,7 @@ def test_pauses_add_up_until_a_search_is_due(model: AirflowModel, monkeypatch: p
     assert methods == ["POST", "POST", "POST", "GET", "POST"]
 
 
-def test_a_call_placed_during_the_pause_is_adopted(model: AirflowModel) -> None:
+def test_call_placed_during_the_pause_is_adopted(model: AirflowModel) -> None:
     limit_rate(model, retry_after=40)
     slot = model.slot()
     run = slot.prepare()
@@ -333,7 +334,7 @@ def test_a_call_placed_during_the_pause_is_adopted(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_an_unreadable_list_before_a_repetition_fails_the_try(model: AirflowModel) -> None:
+def test_unreadable_list_before_a_repetition_fails_the_try(model: AirflowModel) -> None:
     limit_rate(model, retry_after=40)
     model.simulator.faults.add(Fault(method="GET", path="/call", status=503, times=5))
     slot = model.slot()
@@ -347,7 +348,7 @@ def test_an_unreadable_list_before_a_repetition_fails_the_try(model: AirflowMode
 
 @with_a_store
 @pytest.mark.parametrize("point", ["store.set", "store.was_set"])
-def test_a_repetition_that_cannot_be_recorded_is_not_sent(model: AirflowModel, point: str) -> None:
+def test_repetition_that_cannot_be_recorded_is_not_sent(model: AirflowModel, point: str) -> None:
     limit_rate(model, retry_after=2)
     slot = model.slot()
     slept: list[str] = []
@@ -367,7 +368,7 @@ def test_a_repetition_that_cannot_be_recorded_is_not_sent(model: AirflowModel, p
 
 
 @with_a_store
-def test_a_429_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None:
+def test_429_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None:
     """The pause goes on, and what is recorded of it is the safe thing."""
     limit_rate(model, retry_after=2)
     slot = model.slot()
@@ -387,7 +388,7 @@ def test_a_429_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> None
 
 
 @pytest.mark.parametrize("retry_after", [2, 40])
-def test_a_stop_during_the_pause_sends_nothing_more(model: AirflowModel, retry_after: int) -> None:
+def test_stop_during_the_pause_sends_nothing_more(model: AirflowModel, retry_after: int) -> None:
     limit_rate(model, retry_after=retry_after)
     slot = model.slot(hang_up_on_kill=True)
     run = slot.prepare()
@@ -403,7 +404,7 @@ def test_a_stop_during_the_pause_sends_nothing_more(model: AirflowModel, retry_a
     model.assert_rang_once(slot)
 
 
-def test_the_log_says_why_it_is_sent_again(
+def test_log_says_why_it_is_sent_again(
     model: AirflowModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Airflow's own logger writes past pytest.
@@ -412,5 +413,5 @@ def test_the_log_says_why_it_is_sent_again(
     model.slot().attempt()
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert [message.partition(":")[0] for message in warnings] == ["POST /call returned 429"] * 2
-    assert all(re.search(r"Retrying in (2\.\d|3\.0) s", message) for message in warnings)
+    assert [text for text in warnings if not re.search(r"Retrying in (2\.\d|3\.0) s", text)] == []
     assert ["(attempt 1 failed)" in warnings[0], "(attempt 2 failed)" in warnings[1]] == [True, True]

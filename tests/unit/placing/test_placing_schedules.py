@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot
@@ -20,7 +21,7 @@ from schedules import Chaos, Schedule, chaoses, rough
 from ways import kill_at
 
 from vapi_provider.exceptions import VapiPermanentError
-from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
+from vapi_provider.simulator import Fault
 
 SCHEDULES = at_depth(40, 200)
 """How many are played with a task state store, and again without."""
@@ -29,7 +30,7 @@ REPLAY = os.environ.get("PLACING_REPLAY")
 
 
 @pytest.mark.searches
-def test_every_person_is_called_once(has_store: bool) -> None:
+def test_every_callee_is_called_once(has_store: bool) -> None:
     played = 0
 
     @settings(max_examples=SCHEDULES, deadline=None, database=None, derandomize=True)
@@ -45,7 +46,7 @@ def test_every_person_is_called_once(has_store: bool) -> None:
     assert REPLAY or played >= SCHEDULES
 
 
-def test_a_schedule_plays_out_the_same_way_each_time(has_store: bool) -> None:
+def test_schedule_plays_out_the_same_way_each_time(has_store: bool) -> None:
     chaos = rough(seed=7, clears=1, others=3)
     first, second = (
         # The ids of calls and the simulator's port are not drawn.
@@ -63,10 +64,8 @@ def test_a_schedule_plays_out_the_same_way_each_time(has_store: bool) -> None:
 
 
 @pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    with VapiSimulator(clock=clock, list_lag=29) as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
+def vapi_options() -> dict[str, Any]:
+    return {"list_lag": 29}
 
 
 def refuse(model: AirflowModel, slot: Slot) -> None:
@@ -87,7 +86,7 @@ def die_before_the_request(model: AirflowModel, slot: Slot) -> None:
 
 
 @pytest.mark.parametrize("go_wrong", [refuse, end_undialled, die_before_the_request])
-def test_a_record_from_before_a_clear_may_be_outdated(
+def test_record_from_before_a_clear_may_be_outdated(
     model: AirflowModel, go_wrong: Callable[[AirflowModel, Slot], None]
 ) -> None:
     run = model.run()

@@ -60,7 +60,7 @@ def refused(model: AirflowModel) -> Slot:
     return slot
 
 
-def test_the_record_is_plain_and_names_no_number(model: AirflowModel) -> None:
+def test_record_is_plain_and_names_no_number(model: AirflowModel) -> None:
     slot = model.slot()
     summary = slot.attempt()
     record = record_of(slot)
@@ -93,7 +93,7 @@ def test_any_field_may_be_missing(model: AirflowModel, point: str, name: str) ->
 
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
-def test_an_empty_record_is_none(model: AirflowModel, point: str) -> None:
+def test_empty_record_counts_as_missing(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     kill_at(model, slot, point)
     slot.stored["placing"] = "{}"
@@ -104,7 +104,7 @@ def test_an_empty_record_is_none(model: AirflowModel, point: str) -> None:
 
 @pytest.mark.parametrize("state", [None, "redialling", "", 7])
 @pytest.mark.parametrize("is_placed", [True, False])
-def test_an_unknown_state_means_doubt(model: AirflowModel, state: Any, is_placed: bool) -> None:
+def test_unknown_state_means_doubt(model: AirflowModel, state: Any, is_placed: bool) -> None:
     if is_placed:
         slot = model.slot()
         slot.attempt()
@@ -117,7 +117,7 @@ def test_an_unknown_state_means_doubt(model: AirflowModel, state: Any, is_placed
     model.assert_rang_once(slot)
 
 
-def test_a_missing_state_means_doubt(model: AirflowModel) -> None:
+def test_missing_state_means_doubt(model: AirflowModel) -> None:
     slot = refused(model)
     change_record(slot, "state")
     slot.attempt()
@@ -125,7 +125,7 @@ def test_a_missing_state_means_doubt(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
-def test_a_missing_state_means_doubt_in_a_first_try_too(model: AirflowModel) -> None:
+def test_missing_state_means_doubt_in_a_first_try_too(model: AirflowModel) -> None:
     """Airflow can run a try again under the same number."""
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
@@ -136,7 +136,7 @@ def test_a_missing_state_means_doubt_in_a_first_try_too(model: AirflowModel) -> 
     model.assert_rang_once(slot)
 
 
-def test_a_missing_token_is_computed_anew(model: AirflowModel) -> None:
+def test_missing_token_is_computed_anew(model: AirflowModel) -> None:
     slot = model.slot()
     kill_at(model, slot, "sent.POST")
     token = record_of(slot)["token"]
@@ -147,7 +147,7 @@ def test_a_missing_token_is_computed_anew(model: AirflowModel) -> None:
     assert model.posts() == 1
 
 
-def test_the_recorded_token_counts(model: AirflowModel) -> None:
+def test_recorded_token_counts(model: AirflowModel) -> None:
     """Another version may have made another token of the same call."""
     slot = model.slot()
     kill_at(model, slot, "send.POST")
@@ -168,7 +168,7 @@ def test_placed_without_an_id_means_doubt(model: AirflowModel, call_id: str | No
 
 @pytest.mark.parametrize("hours", [0, 3])
 @pytest.mark.parametrize("is_sent", [True, False])
-def test_an_unknown_time_of_sending_may_be_any(model: AirflowModel, is_sent: bool, hours: int) -> None:
+def test_unknown_time_of_sending_may_be_any(model: AirflowModel, is_sent: bool, hours: int) -> None:
     slot = model.slot()
     kill_at(model, slot, "sent.POST" if is_sent else "send.POST")
     change_record(slot, at=None)
@@ -177,7 +177,10 @@ def test_an_unknown_time_of_sending_may_be_any(model: AirflowModel, is_sent: boo
     slot.attempt()
     assert model.posts() == 1
     # A request may be under way up to now, so that a call that is not there is waited for.
-    assert model.now - began_at == (0 if is_sent else 65)
+    if is_sent:
+        assert model.now - began_at < 5
+    else:
+        assert model.now - began_at == 65
     model.assert_rang_once(slot)
 
 
@@ -211,7 +214,7 @@ def call_a_stranger(model: AirflowModel) -> str:
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
 @EACH_ODD_FIELD
-def test_an_odd_value_is_as_good_as_none(model: AirflowModel, fields: dict[str, Any], point: str) -> None:
+def test_odd_value_counts_as_missing(model: AirflowModel, fields: dict[str, Any], point: str) -> None:
     stranger = call_a_stranger(model)
     slot = model.slot()
     kill_at(model, slot, point)
@@ -225,7 +228,7 @@ def test_an_odd_value_is_as_good_as_none(model: AirflowModel, fields: dict[str, 
 
 @EACH_ODD_FIELD
 @pytest.mark.parametrize("state", ["sending", "placed", None])
-def test_a_record_of_odd_values_adopts_no_stranger(
+def test_record_of_odd_values_adopts_no_other_call(
     model: AirflowModel, fields: dict[str, Any], state: str | None
 ) -> None:
     stranger = call_a_stranger(model)
@@ -239,7 +242,7 @@ def test_a_record_of_odd_values_adopts_no_stranger(
 
 @pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
 @pytest.mark.parametrize("record", ODD_RECORDS, ids=repr)
-def test_a_record_that_is_not_a_mapping_is_none(model: AirflowModel, record: Any, point: str) -> None:
+def test_record_that_is_not_a_mapping_counts_as_missing(model: AirflowModel, record: Any, point: str) -> None:
     stranger = call_a_stranger(model)
     slot = model.slot()
     kill_at(model, slot, point)
@@ -254,7 +257,7 @@ def test_a_record_that_is_not_a_mapping_is_none(model: AirflowModel, record: Any
 
 
 @pytest.mark.parametrize("route", ["recorded", "found"])
-def test_a_404_right_after_the_placement_is_transient(model: AirflowModel, route: str) -> None:
+def test_404_right_after_the_placement_is_transient(model: AirflowModel, route: str) -> None:
     slot = model.slot()
     kill_at(model, slot, "xcom.push" if route == "recorded" else "sent.POST")
     (call_id,) = model.simulator.calls
@@ -270,7 +273,7 @@ def test_a_404_right_after_the_placement_is_transient(model: AirflowModel, route
 @pytest.mark.parametrize("seconds", [30, 86_400])
 @pytest.mark.parametrize("map_index", [-1, 0])
 @pytest.mark.parametrize("clears", [0, 1])
-def test_a_later_404_is_permanent(model: AirflowModel, seconds: int, map_index: int, clears: int) -> None:
+def test_later_404_is_permanent(model: AirflowModel, seconds: int, map_index: int, clears: int) -> None:
     """The call was erased, so no retry can read it."""
     slot = model.slot(map_index=map_index)
     call_id = slot.attempt()["id"]

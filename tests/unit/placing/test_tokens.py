@@ -77,16 +77,16 @@ SAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("ti", "arguments"), OTHERS.values(), ids=OTHERS)
-def test_another_one_has_another_token(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
+def test_another_call_has_another_token(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
     assert token(ti, **arguments) != token()
 
 
-def test_all_of_them_have_different_tokens() -> None:
+def test_all_these_calls_have_different_tokens() -> None:
     assert len({token(ti, **arguments) for ti, arguments in OTHERS.values()}) == len(OTHERS)
 
 
 @pytest.mark.parametrize(("ti", "arguments"), SAMES.values(), ids=SAMES)
-def test_the_token_does_not_depend_on(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
+def test_token_does_not_depend_on_details(ti: dict[str, Any], arguments: dict[str, Any]) -> None:
     assert token(ti, **arguments) == token()
 
 
@@ -96,11 +96,11 @@ def test_names_are_separated_before_they_are_hashed(field: str) -> None:
     assert len({token({**names, field: "aa"}), token({**names, "dag_id": "aaa"}), token(names)}) == 3
 
 
-def test_a_squad_and_an_assistant_of_one_id_are_not_the_same() -> None:
+def test_squad_and_assistant_of_one_id_differ() -> None:
     assert token(**SQUAD) != token(assistant_id=OTHER_ID)
 
 
-def test_an_inline_assistant_may_differ_in_each_try() -> None:
+def test_inline_assistant_may_differ_in_each_try() -> None:
     other = {**INLINE, "assistant": {"firstMessage": "Good evening"}}
     assert token(**INLINE) == token(**other)
 
@@ -113,13 +113,13 @@ def test_another_airflow_has_another_token(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(tokens) == 3
 
 
-def test_it_is_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_the_same_in_every_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new version of the package must find the calls that an older one has placed."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     assert token() == "pru6ohmf"
 
 
-def test_the_fingerprint_depends_on_the_callee_alone() -> None:
+def test_fingerprint_depends_on_the_callee_alone() -> None:
     person = fingerprint_person(context(), request())
     assert fingerprint_person(context(), request(assistant_id=OTHER_ID)) == person
     assert fingerprint_person(context(), request(customer={"number": "+12025550199"})) != person
@@ -137,7 +137,7 @@ carriers = pytest.mark.parametrize(("arguments", "field"), CARRIERS.values(), id
 
 
 @carriers
-def test_the_overrides_in_use_carry_it(arguments: dict[str, Any], field: str) -> None:
+def test_overrides_in_use_carry_the_token(arguments: dict[str, Any], field: str) -> None:
     body = request(**arguments).carrying("7f3k9q2m")
     assert body[field] == {"variableValues": {"airflow_token": "7f3k9q2m"}}
     assert len([each for each in body if each.endswith("Overrides")]) == 1
@@ -157,7 +157,7 @@ def test_other_overrides_and_variable_values_are_kept(arguments: dict[str, Any],
 
 
 @carriers
-def test_its_variable_is_refused_in_overrides(arguments: dict[str, Any], field: str) -> None:
+def test_variable_of_the_token_is_refused_in_overrides(arguments: dict[str, Any], field: str) -> None:
     own = {"variableValues": {"airflow_token": "mine"}}
     given = {"assistant_overrides": own} if field == "assistantOverrides" else {"extra_body": {field: own}}
     with pytest.raises(VapiConfigurationError, match="airflow_token"):
@@ -174,18 +174,18 @@ def test_its_variable_is_refused_in_overrides(arguments: dict[str, Any], field: 
         ("x" * 30, f"{'x' * 30} #7f3k9q2m"),
     ],
 )
-def test_it_is_the_end_of_the_name(name: str | None, sent: str) -> None:
+def test_token_is_the_end_of_the_name(name: str | None, sent: str) -> None:
     assert request(name=name).carrying("7f3k9q2m")["name"] == sent
     assert len(sent) <= 40
 
 
-def test_a_longer_name_is_refused() -> None:
+def test_longer_name_is_refused() -> None:
     with pytest.raises(VapiConfigurationError, match="31 characters"):
         request(name="x" * 31)
 
 
 @pytest.mark.parametrize("has_store", [True], ids=[""])
-def test_it_fits_behind_the_longest_name(model: AirflowModel) -> None:
+def test_token_fits_behind_the_longest_name(model: AirflowModel) -> None:
     summary = model.slot(name="x" * 30).attempt()
     assert re.fullmatch(r"x{30} #[a-z2-7]{8}", summary["name"])
 
@@ -198,14 +198,14 @@ def view(**fields: Any) -> PlacedCallView:
 
 
 @pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides"])
-def test_it_is_read_from_variable_values(field: str) -> None:
+def test_token_is_read_from_variable_values(field: str) -> None:
     call = view(**{field: {"variableValues": {"airflow_token": "7f3k9q2m"}}}, name="Renamed")
     assert carries(call, "7f3k9q2m")
     assert not carries(call, "7f3k9q2n")
 
 
 @pytest.mark.parametrize("name", ["Reminder #7f3k9q2m", "#7f3k9q2m", "Renamed #7f3k9q2m  "])
-def test_it_is_read_from_the_name(name: str) -> None:
+def test_token_is_read_from_the_name(name: str) -> None:
     assert carries(view(name=name), "7f3k9q2m")
     assert not carries(view(name=name), "7f3k9q2n")
 
@@ -225,7 +225,7 @@ def test_it_is_read_from_the_name(name: str) -> None:
         {"assistantOverrides": {"variableValues": {"token": "7f3k9q2m"}}},
     ],
 )
-def test_anything_else_is_not_the_token(fields: dict[str, Any]) -> None:
+def test_other_text_is_not_a_token(fields: dict[str, Any]) -> None:
     assert not carries(view(**fields), "7f3k9q2m")
 
 

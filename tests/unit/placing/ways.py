@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Killed, Slot
+from task_instances import ignore
 
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.simulator import Fault
-
-
-def ignore(_point: str) -> None:
-    """Let nothing happen at any point."""
 
 
 def once_at(model: AirflowModel, point: str, act: Callable[[], Any]) -> None:

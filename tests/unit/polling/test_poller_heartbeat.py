@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pytest
-from polling_world import watching
+from polling_world import verdicts, watching
 
 MOST_SECONDS_LATE = 0.1
-TRIES = 3
 
 # In a process of its own, so that its work is not ours.
 VAPI = """
@@ -76,17 +75,18 @@ def start_vapi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[A
 
     yield start
     for process in running:
-        process.communicate("\n\n", timeout=20)
+        process.communicate("\n\n", timeout=60)
 
 
 async def beat(late: list[float]) -> None:
-    """Note how late each beat of a heart is that should beat a hundred times a second."""
+    """Note how late each beat of a heart is that should beat a hundred times a second; waiting for a CPU does not count."""
     while True:
-        due = time.monotonic() + 0.01
+        due, used = time.monotonic() + 0.01, time.process_time()
         await asyncio.sleep(0.01)
-        late.append(time.monotonic() - due)
+        late.append(min(time.monotonic() - due, time.process_time() - used))
 
 
+@pytest.mark.deep
 def test_event_loop_is_never_late_by_100_ms(
     run: Callable[..., Any],
     start_vapi: Callable[[], tuple[Any, list[str]]],
@@ -101,7 +101,7 @@ def test_event_loop_is_never_late_by_100_ms(
         heart = asyncio.create_task(beat(late))
         async with watching(call_ids, poll_interval=0.5) as tasks:
             await asyncio.sleep(3)
-            assert not any(task.done() for task in tasks.values())
+            assert verdicts(tasks) == {}
             tell(process.stdin)
             await asyncio.wait(tasks.values())
         heart.cancel()
@@ -111,13 +111,7 @@ def test_event_loop_is_never_late_by_100_ms(
         stream.write("\n")
         stream.flush()
 
-    worst = []
-    for _ in range(TRIES):
-        late, size = run(main())
-        worst.append(max(late))
-        # It did have something to do: some fifty megabytes until the end of all, and as many again after it.
-        assert size > 20_000_000
-        if worst[-1] <= MOST_SECONDS_LATE:
-            break
-        # Another process can have taken the computer away. What holds the loop up itself does so each time.
-    assert worst[-1] <= MOST_SECONDS_LATE, worst
+    late, size = run(main())
+    # It did have something to do: some fifty megabytes until the end of all, and as many again after it.
+    assert size > 20_000_000
+    assert max(late) <= MOST_SECONDS_LATE

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -27,12 +26,13 @@ class Gate:
         self.simulator = simulator
         self.is_open = threading.Event()
         self.is_open.set()
-        self.arrived = 0
+        self.arrived = self.left = 0
         answer = simulator._store._encode
 
         def hold(*args: Any) -> bytes:
             self.arrived += 1
-            self.is_open.wait(20)
+            self.is_open.wait(60)
+            self.left += 1
             return answer(*args)
 
         simulator._store._encode = hold  # type: ignore[method-assign]
@@ -51,10 +51,9 @@ def gate(simulator: VapiSimulator, short_pauses: None) -> Iterator[Gate]:
     gate.is_open.set()
 
 
-@pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_waiter_may_join_during_a_request(gate: Gate, number: int) -> None:
+def test_waiter_may_join_during_a_request(gate: Gate) -> None:
     simulator = gate.simulator
-    call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
+    call_ids = [simulator.add_call(status="in-progress") for _ in range(40)]
     late = [simulator.add_call(status="ended") for _ in range(5)]
 
     async def main() -> None:
@@ -62,7 +61,7 @@ def test_waiter_may_join_during_a_request(gate: Gate, number: int) -> None:
             await gate.close_on_next_request()
             async with watching(late, poll_interval=0.02) as tasks:
                 gate.is_open.set()
-                await asyncio.wait(tasks.values(), timeout=10)
+                await asyncio.wait(tasks.values())
                 assert {task.result().status for task in tasks.values()} == {"done"}
 
     run_in_loop(main())
@@ -80,9 +79,9 @@ def test_waiter_may_leave_during_a_request(gate: Gate, number: int) -> None:
             gone = call_ids[: number // 2]
             for call_id in gone:
                 tasks[call_id].cancel()
-            # At once, whatever is in flight.
-            await asyncio.wait([tasks[call_id] for call_id in gone], timeout=5)
-            assert all(tasks[call_id].cancelled() for call_id in gone)
+            await asyncio.wait([tasks[call_id] for call_id in gone])
+            assert [call_id for call_id in gone if not tasks[call_id].cancelled()] == []
+            assert gate.left < gate.arrived, "they waited for the request"
             (only,) = poller._pollers.values()
             assert set(only._calls._calls) == set(call_ids) - set(gone)
             gate.is_open.set()
@@ -96,10 +95,9 @@ def test_waiter_may_leave_during_a_request(gate: Gate, number: int) -> None:
     run_in_loop(main())
 
 
-@pytest.mark.parametrize("number", [1, 40], ids="{} waiting".format)
-def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate, number: int) -> None:
+def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate) -> None:
     simulator = gate.simulator
-    call_ids = [simulator.add_call(status="in-progress") for _ in range(number)]
+    call_ids = [simulator.add_call(status="in-progress")]
 
     async def main() -> None:
         # One or two, by the version of Python.
@@ -107,10 +105,9 @@ def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate, number: 
         for _ in range(3):
             async with watching(call_ids, poll_interval=0.02) as tasks:
                 await gate.close_on_next_request()
-                began = time.monotonic()
-            assert time.monotonic() - began < 5
+            assert gate.left < gate.arrived, "they waited for the request"
             assert not poller._pollers
-            assert all(task.cancelled() for task in tasks.values())
+            assert [call_id for call_id, task in tasks.items() if not task.cancelled()] == []
             # Nobody but the test is left in the loop, though the request is still in flight.
             await come_true(lambda: asyncio.all_tasks() == own_tasks, "the loop of the poller ends")
             assert poller_threads()
@@ -196,7 +193,7 @@ def test_call_can_be_waited_for_again(world: World) -> None:
                     await asyncio.sleep(7)
                     assert not tasks[call_id].done()
                 await asyncio.sleep(7)
-                assert all(request.path != f"/call/{call_id}" for request in world.polls()[-1])
+                assert f"/call/{call_id}" not in [request.path for request in world.polls()[-1]]
             async with watching([call_id]) as tasks:
                 world.end(call_id)
                 assert await world.seconds_until(tasks[call_id]) <= 5.1

@@ -71,12 +71,10 @@ def offsets_in_place_of_z(query: Query, fetch: Fetch) -> Any:
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_odd_but_complete_list_shows_end_in_next_poll(
-    world: World, lie: Callable[[World, Lie], None], honest_enough: Lie
-) -> None:
+def test_odd_but_complete_list_shows_end_in_next_poll(world: World, honest_enough: Lie) -> None:
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(120, age=590)
-    lie(world, honest_enough)
+    world.lie(honest_enough)
 
     async def main() -> None:
         async with watching(call_ids, since=world.since(*call_ids)) as tasks:
@@ -92,11 +90,11 @@ def test_odd_but_complete_list_shows_end_in_next_poll(
     world.run(main())
 
 
-def test_broken_rows_hide_no_others(world: World, lie: Callable[[World, Lie], None]) -> None:
+def test_broken_rows_hide_no_others(world: World) -> None:
     """A page with one of them is full all the same, and what comes after it is read."""
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(120, age=590)
-    lie(world, rows_that_are_no_calls)
+    world.lie(rows_that_are_no_calls)
 
     async def main() -> None:
         async with watching(call_ids, since=world.since(*call_ids)) as tasks:
@@ -184,10 +182,10 @@ def one_row_from_the_future(query: Query, fetch: Fetch) -> Any:
     ],
     ids=lambda lie: lie.__name__,
 )
-def test_hidden_ends_are_found_by_turn(world: World, lie: Callable[[World, Lie], None], lies: Lie) -> None:
+def test_hidden_ends_are_found_by_turn(world: World, lies: Lie) -> None:
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(110, age=0)
-    lie(world, lies)
+    world.lie(lies)
 
     async def main() -> None:
         async with watching(call_ids, since=world.since(*call_ids)) as tasks:
@@ -204,13 +202,11 @@ def test_hidden_ends_are_found_by_turn(world: World, lie: Callable[[World, Lie],
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(minutes=-10)], ids="{} ahead".format)
-def test_missing_date_header_is_harmless(
-    make_world: Callable[..., World], lie: Callable[[World, Lie], None], off: timedelta
-) -> None:
+def test_missing_date_header_is_harmless(make_world: Callable[..., World], off: timedelta) -> None:
     """Our own clock takes the place of the missing one, however far that is off."""
     world = make_world(off)
     call_ids = world.add_calls(60)
-    lie(world, lambda query, fetch: fetch(query))
+    world.lie(lambda query, fetch: fetch(query))
     world.simulator.faults.add(Fault(times=None, headers={"Date": "never"}))
 
     async def main() -> None:

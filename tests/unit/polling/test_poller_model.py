@@ -31,13 +31,13 @@ from triggerer_model import (
     Wait,
     call_id_of,
     reset,
-    run_virtually,
     seconds,
     timeout,
     virtual_world,
 )
+from virtual_time import run_virtually
 
-from vapi_provider.models.call import read_instant
+from vapi_provider.models.fields import read_instant
 
 # What it learns of the code it keeps in a folder; one that goes away with the run.
 set_hypothesis_home_dir(os.environ["AIRFLOW_HOME"])
@@ -348,7 +348,7 @@ def test_every_wait_ends_once_in_time_and_rightly(run: dict[str, Any]) -> None:
     with virtual_world(
         budget=SMALL_BUDGET, max_bytes=SMALL_RESPONSE, page_bytes=SMALL_PAGE, missing=20
     ) as triggerer:
-        run_virtually(lambda: Model(triggerer).play(run), triggerer.clock)
+        run_virtually(Model(triggerer).play(run), triggerer.clock)
 
 
 # A list that does what it should
@@ -379,7 +379,7 @@ def campaigns(draw: st.DrawFn) -> dict[str, Any]:
 @given(campaign=campaigns())
 def test_honest_list_shows_every_end_in_next_poll(campaign: dict[str, Any]) -> None:
     with virtual_world() as triggerer:
-        run_virtually(lambda: wait_for_campaign(triggerer, **campaign), triggerer.clock)
+        run_virtually(wait_for_campaign(triggerer, **campaign), triggerer.clock)
 
 
 async def wait_for_campaign(
@@ -464,4 +464,4 @@ def test_broken_row_hides_no_end_on_later_pages(broken: bool) -> None:
             await triggerer.stop_all()
             assert told == 150
 
-        run_virtually(main, triggerer.clock)
+        run_virtually(main(), triggerer.clock)

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from polling_world import World, watching
+from polling_world import World, run_in_loop, watching
 
 from vapi_provider.polling import connection
+from vapi_provider.simulator import VapiSimulator
 
 MOST_REQUESTS = 20
 MOST_PAGES = 14
@@ -39,7 +40,7 @@ def test_up_to_20_calls_are_read_one_by_one(world: World, number: int) -> None:
 @pytest.mark.parametrize(
     ("number", "changing"), [(21, 0), (21, 1_600), (100, 150), (1_000, 0), (1_000, 1_600)]
 )
-def test_a_poll_makes_at_most_20_requests(world: World, number: int, changing: int) -> None:
+def test_poll_makes_at_most_20_requests(world: World, number: int, changing: int) -> None:
     call_ids = world.add_calls(number)
     others = world.add_calls(max(0, changing - number))
     changes = (call_ids + others)[:changing]
@@ -200,3 +201,20 @@ def test_first_poll_comes_after_one_interval(world: World) -> None:
     assert [(request.at - began).total_seconds() for request in world.simulator.requests] == [
         pytest.approx(15, abs=0.01)
     ]
+
+
+@pytest.mark.deep
+def test_polls_are_five_seconds_apart_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with VapiSimulator() as simulator:
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", simulator.connection)
+        call_id = simulator.add_call(status="in-progress")
+        began = simulator.clock.now()
+
+        async def main() -> None:
+            async with watching([call_id], poll_interval=0.1):
+                await asyncio.sleep(12)
+
+        run_in_loop(main())
+        times = [(request.at - began).total_seconds() for request in simulator.requests]
+    assert len(times) == 2
+    assert min(times[0], times[1] - times[0]) >= SHORTEST_PAUSE - 0.1

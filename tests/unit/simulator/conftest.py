@@ -1,26 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from vapi_provider.simulator import ManualClock, VapiSimulator
+if TYPE_CHECKING:
+    from vapi_provider.simulator import VapiSimulator
 
 NUMBER = "+12025550143"
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def simulator(clock: ManualClock) -> Iterator[VapiSimulator]:
-    with VapiSimulator(clock=clock) as running:
-        yield running
 
 
 @pytest.fixture

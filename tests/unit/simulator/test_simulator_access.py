@@ -36,7 +36,7 @@ def test_every_route_of_one_call_needs_the_key(simulator, method):
     assert call_id in simulator.calls
 
 
-def test_a_request_without_a_user_agent_is_stopped_in_front(simulator):
+def test_request_without_a_user_agent_gets_a_403(simulator):
     connection = http.client.HTTPConnection(simulator.url.removeprefix("http://"), timeout=20)
     connection.request("GET", "/call", headers={"Authorization": f"Bearer {simulator.api_key}"})
     answer = connection.getresponse()
@@ -50,20 +50,20 @@ def test_a_request_without_a_user_agent_is_stopped_in_front(simulator):
     ("method", "path"),
     [("GET", "/"), ("PUT", "/call"), ("POST", f"/call/{CALL}"), ("GET", "/call/"), ("GET", "/docs")],
 )
-def test_an_unknown_route_is_not_found(api, method, path):
+def test_unknown_route_is_not_found(api, method, path):
     answer = api(method, path)
     assert answer.status_code == 404
     assert answer.json() == {"message": f"Cannot {method} {path}", "error": "Not Found", "statusCode": 404}
 
 
-def test_every_answer_carries_the_date_of_the_clock(api, clock):
+def test_every_response_has_the_date_of_the_clock(api, clock):
     clock.advance(3600)
     for path in ("/call", "/unknown"):
         date = parsedate_to_datetime(api("GET", path).headers["Date"])
         assert abs((clock.now() - date).total_seconds()) < 1
 
 
-def test_another_key_can_be_asked_for(client):
+def test_another_key_can_be_required(client):
     with VapiSimulator(api_key="another-key") as simulator:
         assert client(simulator)("GET", "/call").status_code == 200
         wrong = client(simulator)("GET", "/call", headers={"Authorization": "Bearer simulator-key"})

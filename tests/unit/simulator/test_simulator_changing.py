@@ -16,7 +16,7 @@ def refused(answer, message):
     assert answer.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
 
 
-def test_a_call_is_renamed(simulator, api, clock):
+def test_call_is_renamed(simulator, api, clock):
     call_id = simulator.add_call(status="ended")
     before = simulator.get_call(call_id)
     clock.advance(1)
@@ -54,7 +54,7 @@ def test_other_updates_are_refused(simulator, api, body, message):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"name": NaN}', b"[" * 100_000])
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_a_body_that_is_not_json_is_refused(simulator, api, method, content):
+def test_body_that_is_not_json_is_refused(simulator, api, method, content):
     call_id = simulator.add_call()
     headers = {"Content-Type": "application/json; charset=utf-8"}
     answer = api(method, f"/call/{call_id}", data=content, headers=headers)
@@ -71,11 +71,11 @@ def test_another_content_type_is_refused(simulator, api, method):
 @pytest.mark.parametrize(
     ("method", "body"), [("PATCH", {"name": "x"}), ("DELETE", {}), ("DELETE", {"ids": []})]
 )
-def test_an_unknown_call_is_not_found(api, method, body):
+def test_unknown_call_is_not_found(api, method, body):
     assert api(method, f"/call/{UNKNOWN}", json=body).status_code == 404
 
 
-def test_a_call_is_erased(simulator, api):
+def test_call_is_erased(simulator, api):
     call_id = simulator.add_call(status="ended")
     call = simulator.get_call(call_id)
     answer = api("DELETE", f"/call/{call_id}", json={})
@@ -121,7 +121,7 @@ def hang_up(simulator, call_id, body, **headers):
     return control_url, requests.post(control_url, json=body, headers=headers, timeout=20)
 
 
-def test_the_control_url_ends_a_live_call(simulator, clock):
+def test_control_url_ends_a_live_call(simulator, clock):
     other = simulator.add_call(status="in-progress")
     call_id = simulator.add_call(timeline=Timeline(ended=10, analysis=12))
     clock.advance(4)
@@ -145,7 +145,7 @@ def test_without_a_timeline_nothing_follows_a_hang_up(simulator, clock):
     assert "analysis" not in simulator.get_call(call_id)
 
 
-def test_the_private_key_has_no_business_at_a_control_url(simulator):
+def test_control_url_refuses_the_private_key(simulator):
     call_id = simulator.add_call()
     _, answer = hang_up(simulator, call_id, {"type": "end-call"}, Authorization=f"Bearer {simulator.api_key}")
     refused(answer, "A control URL must not be sent the private key")
@@ -160,7 +160,7 @@ def test_other_controls_are_refused(simulator, body):
     assert simulator.get_call(call_id)["status"] == "queued"
 
 
-def test_an_unknown_control_url_is_not_found(simulator):
+def test_unknown_control_url_is_not_found(simulator):
     simulator.add_call()
     answer = requests.post(f"{simulator.url}/control/guess", json={"type": "end-call"}, timeout=20)
     assert answer.status_code == 404

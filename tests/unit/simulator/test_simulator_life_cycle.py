@@ -16,7 +16,7 @@ def seconds_after_creation(call, name):
     return (read_timestamp(call[name]) - read_timestamp(call["createdAt"])).total_seconds()
 
 
-def test_a_new_call_has_the_shape_of_the_api(simulator, clock):
+def test_new_call_has_the_shape_of_the_api(simulator, clock):
     call_id = simulator.add_call()
     call = simulator.get_call(call_id)
     assert uuid.UUID(call_id).version == 7
@@ -37,7 +37,7 @@ def test_a_new_call_has_the_shape_of_the_api(simulator, clock):
         ("not-found", set()),
     ],
 )
-def test_a_call_is_added_with_what_belongs_to_its_status(simulator, status, has):
+def test_call_is_added_with_what_belongs_to_its_status(simulator, status, has):
     call = simulator.get_call(simulator.add_call(status=status))
     assert {"startedAt", "endedAt", "endedReason"} & set(call) == has
 
@@ -51,13 +51,13 @@ def test_ids_sort_by_their_time(simulator, clock):
 @pytest.mark.parametrize(
     ("seconds", "status"), [(0, "queued"), (0.9, "queued"), (1, "ringing"), (3, "in-progress"), (10, "ended")]
 )
-def test_a_call_follows_its_timeline(simulator, clock, seconds, status):
+def test_call_follows_its_timeline(simulator, clock, seconds, status):
     call_id = simulator.add_call(timeline=Timeline())
     clock.advance(seconds)
     assert simulator.get_call(call_id)["status"] == status
 
 
-def test_each_step_happens_at_its_own_instant_however_late_somebody_looks(simulator, clock):
+def test_each_step_has_its_own_instant(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline(ended_reason="assistant-ended-call"))
     clock.advance(11)
     call = simulator.get_call(call_id)
@@ -69,7 +69,7 @@ def test_each_step_happens_at_its_own_instant_however_late_somebody_looks(simula
     assert "cost" not in call
 
 
-def test_the_aftermath_arrives_later(simulator, clock):
+def test_results_arrive_after_the_end(simulator, clock):
     timeline = Timeline(transcript="AI: Hello.\nUser: Hi.\nsomething else", summary="Short.", cost=0.25)
     call_id = simulator.add_call(timeline=timeline)
     clock.advance(500)
@@ -82,7 +82,7 @@ def test_the_aftermath_arrives_later(simulator, clock):
     assert call["cost"] == call["costBreakdown"]["total"] == 0.25
 
 
-def test_a_call_without_words_has_no_transcript(simulator, clock):
+def test_call_without_words_has_no_transcript(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline(answered=None, transcript=None))
     clock.advance(20)
     call = simulator.get_call(call_id)
@@ -90,7 +90,7 @@ def test_a_call_without_words_has_no_transcript(simulator, clock):
     assert "startedAt" not in call
 
 
-def test_steps_that_are_none_never_come(simulator, clock):
+def test_steps_of_none_never_happen(simulator, clock):
     endless = simulator.add_call(timeline=Timeline(ended=None))
     unanalysed = simulator.add_call(timeline=Timeline(analysis=None))
     clock.advance(10**6)
@@ -99,7 +99,7 @@ def test_steps_that_are_none_never_come(simulator, clock):
 
 
 @pytest.mark.parametrize("times", [{"ringing": -1}, {"ringing": 5, "answered": 4}, {"analysis": 9}])
-def test_a_timeline_goes_forward(times):
+def test_timeline_goes_forward(times):
     with pytest.raises(ValueError, match="follow one another"):
         Timeline(**times)
 
@@ -121,7 +121,7 @@ def test_raw_fields_are_laid_over_the_call(simulator):
     assert call["updatedAt"] == "2024-01-01T08:00:00.000Z"
 
 
-def test_a_timeline_begins_at_the_creation_that_was_given(simulator, clock):
+def test_timeline_begins_at_the_creation_that_was_given(simulator, clock):
     created_at = write_timestamp(clock.now() - timedelta(days=1))
     call_id = simulator.add_call(timeline=Timeline(), body={"createdAt": created_at})
     call = simulator.get_call(call_id)
@@ -129,7 +129,7 @@ def test_a_timeline_begins_at_the_creation_that_was_given(simulator, clock):
     assert seconds_after_creation(call, "endedAt") == 10
 
 
-def test_an_unreadable_creation_counts_as_now(simulator, api):
+def test_unreadable_creation_counts_as_now(simulator, api):
     call_id = simulator.add_call(body={"createdAt": "yesterday"})
     assert simulator.get_call(call_id)["createdAt"] == "yesterday"
     assert api("GET", "/call").json()[0]["id"] == call_id
@@ -141,14 +141,14 @@ def test_ids_are_unique(simulator):
         simulator.add_call(body={"id": call_id.upper()})
 
 
-def test_a_call_without_a_timeline_stays_as_it_is(simulator, clock):
+def test_call_without_a_timeline_stays_as_it_is(simulator, clock):
     call_id = simulator.add_call(status="forwarding")
     before = simulator.get_call(call_id)
     clock.advance(10**6)
     assert simulator.get_call(call_id) == before
 
 
-def test_a_call_is_driven_by_hand(simulator, clock):
+def test_call_is_driven_by_hand(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline())
     clock.advance(2)
     simulator.set_status(call_id, "in-progress")
@@ -161,7 +161,7 @@ def test_a_call_is_driven_by_hand(simulator, clock):
     assert seconds_after_creation(call, "updatedAt") == 7
 
 
-def test_a_call_is_ended_by_hand(simulator, clock):
+def test_call_is_ended_by_hand(simulator, clock):
     call_id = simulator.add_call(status="in-progress")
     clock.advance(4)
     simulator.end_call(call_id, "voicemail", transcript="AI: Hello?", analysis={"summary": "No."}, cost=1.5)
@@ -173,7 +173,7 @@ def test_a_call_is_ended_by_hand(simulator, clock):
     assert "monitor" not in call
 
 
-def test_what_an_end_by_hand_does_not_give_never_comes(simulator, clock):
+def test_end_by_hand_adds_only_what_it_gives(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline())
     simulator.end_call(call_id)
     clock.advance(100)
@@ -203,7 +203,7 @@ def test_copies_do_not_reach_into_the_simulator(simulator):
 
 
 @pytest.mark.parametrize("act", ["get_call", "end_call"])
-def test_an_unknown_call_is_a_key_error(simulator, act):
+def test_unknown_call_is_a_key_error(simulator, act):
     with pytest.raises(KeyError):
         getattr(simulator, act)("0198a3f0-0000-7000-8000-00000000000a")
 
@@ -214,7 +214,7 @@ def test_without_another_clock_time_is_real(client):
         assert client(simulator)("GET", f"/call/{call_id}").json()["status"] == "ended"
 
 
-def test_a_manual_clock_stands_still_and_never_goes_back():
+def test_manual_clock_stands_still_and_never_goes_back():
     clock = ManualClock()
     before = clock.now()
     with pytest.raises(ValueError, match="not go back"):
@@ -222,7 +222,7 @@ def test_a_manual_clock_stands_still_and_never_goes_back():
     assert clock.now() == before
 
 
-def test_a_manual_clock_starts_where_it_is_told_to():
+def test_manual_clock_starts_at_the_given_instant():
     start = read_timestamp("2026-02-03T10:00:00+02:00")
     assert write_timestamp(ManualClock(start).now()) == "2026-02-03T08:00:00.000Z"
     with pytest.raises(ValueError, match="timezone"):

@@ -25,19 +25,19 @@ def person(number: int) -> dict[str, Any]:
     return {"customer": {"number": f"+120255501{number:02}"}}
 
 
-def test_each_answer_tells_how_many_calls_are_left(
+def test_each_response_has_the_remaining_calls(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=3) as simulator:
         api = client(simulator)
-        told = [api("POST", "/call", json=request_body).json()["subscriptionLimits"] for _ in range(3)]
-        assert told == [limits(False, 3, 2), limits(False, 3, 1), limits(False, 3, 0)]
+        reported = [api("POST", "/call", json=request_body).json()["subscriptionLimits"] for _ in range(3)]
+        assert reported == [limits(False, 3, 2), limits(False, 3, 1), limits(False, 3, 0)]
         clock.advance(10)
         answer = api("POST", "/call", json=request_body).json()
         assert answer["subscriptionLimits"] == limits(False, 3, 2)
 
 
-def test_only_the_answer_to_the_placing_tells_the_limits(
+def test_only_the_placing_response_has_the_limits(
     simulator: VapiSimulator, api: Callable[..., requests.Response], request_body: dict[str, Any]
 ) -> None:
     call_id = api("POST", "/call", json=request_body).json()["id"]
@@ -48,7 +48,7 @@ def test_only_the_answer_to_the_placing_tells_the_limits(
 
 
 @pytest.mark.parametrize("options", [{}, {"over_limit": "refuse"}], ids=["by default", "when asked to"])
-def test_one_call_too_many_is_refused(
+def test_call_over_the_limit_is_refused(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], options: dict[str, Any]
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, **options) as simulator:
@@ -64,7 +64,7 @@ def test_one_call_too_many_is_refused(
         assert simulator.rings == {"+12025550143": 1}
 
 
-def test_one_call_too_many_is_taken_and_ends_without_a_ring(
+def test_accepted_call_over_the_limit_ends_without_a_ring(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="end") as simulator:
@@ -90,17 +90,17 @@ def test_one_call_too_many_is_taken_and_ends_without_a_ring(
         assert simulator.rings == {"+12025550143": 1, "+12025550144": 1}
 
 
-def test_one_call_too_many_is_taken_and_rings_all_the_same(
+def test_accepted_call_over_the_limit_rings(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="queue") as simulator:
         api = client(simulator)
-        told = []
+        reported = []
         for number in (43, 44, 45):
             answer = api("POST", "/call", json={**request_body, **person(number)})
             assert (answer.status_code, answer.json()["status"]) == (201, "queued")
-            told.append(answer.json()["subscriptionLimits"])
-        assert told == [limits(False, 1, 0), limits(True, 1, 0), limits(True, 1, 0)]
+            reported.append(answer.json()["subscriptionLimits"])
+        assert reported == [limits(False, 1, 0), limits(True, 1, 0), limits(True, 1, 0)]
         clock.advance(100)
         assert simulator.rings == {f"+120255501{number}": 1 for number in (43, 44, 45)}
         assert {call["endedReason"] for call in simulator.calls.values()} == {"customer-ended-call"}
@@ -110,7 +110,7 @@ OVER_LIMIT: list[Literal["refuse", "end", "queue"]] = ["refuse", "end", "queue"]
 
 
 @pytest.mark.parametrize("over_limit", OVER_LIMIT)
-def test_a_scheduled_call_is_never_one_too_many(
+def test_scheduled_call_is_never_over_the_limit(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any
 ) -> None:
     request_body["schedulePlan"] = {"earliestAt": (clock.now() + timedelta(hours=1)).isoformat()}
@@ -126,7 +126,7 @@ def test_a_scheduled_call_is_never_one_too_many(
 @pytest.mark.parametrize(
     ("over_limit", "taken"), [("refuse", 1), ("end", 3), ("queue", 3)], ids=["refuse", "end", "queue"]
 )
-def test_a_batch_over_the_limit_says_that_it_is(
+def test_batch_over_the_limit_is_marked(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any, taken: int
 ) -> None:
     del request_body["customer"]
@@ -146,7 +146,7 @@ def test_a_batch_over_the_limit_says_that_it_is(
     [{"name"}, ["assistantOverrides", "name"], ("customer",), {"endedReason"}, {"monitor"}],
     ids=lambda hidden: "+".join(hidden),
 )
-def test_no_answer_shows_a_hidden_field(
+def test_no_response_shows_a_hidden_field(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], hidden: Any
 ) -> None:
     request_body |= {"name": "Reminder", "assistantOverrides": {"variableValues": {"a": "b"}}}
@@ -166,7 +166,7 @@ def test_no_answer_shows_a_hidden_field(
         assert shown <= answer.keys()
 
 
-def test_a_list_that_lags_does_not_show_a_hidden_field_either(
+def test_lagging_list_shows_no_hidden_field(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any]
 ) -> None:
     with VapiSimulator(clock=clock, hidden_fields={"name"}, list_lag=5) as simulator:

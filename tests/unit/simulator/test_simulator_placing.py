@@ -16,7 +16,7 @@ PARTY = "exactly one of customer, customers, customerId must be given"
 LINE = "a phone call needs either phoneNumberId or phoneNumber"
 
 
-def test_a_call_is_placed_and_echoes_its_request(simulator, api, request_body):
+def test_call_is_placed_and_echoes_its_request(simulator, api, request_body):
     request_body |= {
         "name": "Reminder",
         "assistantVersion": "3",
@@ -37,7 +37,7 @@ def test_a_call_is_placed_and_echoes_its_request(simulator, api, request_body):
     assert call["monitor"]["controlUrl"].startswith(simulator.url)
 
 
-def test_a_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, request_body):
+def test_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, request_body):
     first = api("POST", "/call", json=request_body).json()["id"]
     simulator.timeline = Timeline(
         ringing=None, answered=None, ended=1, ended_reason="call.start.error-get-org"
@@ -65,6 +65,12 @@ def test_a_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, r
         {"customer": {"number": "+desk12", "numberE164CheckEnabled": False}},
         {"customer": {"number": NUMBER, "numberE164CheckEnabled": True}},
         {"customer": {"number": NUMBER, "assistantOverrides": {"variableValues": {"a": 1}}}},
+        {"assistantOverrides": {"tools:append": [], "voicemailDetection": "off", "maxDurationSeconds": 60.5}},
+        {
+            "squadId": "squad-1",
+            "assistantId": None,
+            "squadOverrides": {"voicemailDetection": {"provider": "vapi"}},
+        },
         {"schedulePlan": {"earliestAt": "2020-01-01T00:00:00Z", "latestAt": "2020-01-02T00:00:00+01:00"}},
     ],
 )
@@ -90,6 +96,22 @@ def test_other_calls_are_placed(api, request_body, change):
         ({"assistantOverrides": []}, ["assistantOverrides must be an object"]),
         ({"assistantOverrides": {"metadata": "x"}}, ["assistantOverrides.metadata must be an object"]),
         ({"squadOverrides": {"variableValues": 1}}, ["squadOverrides.variableValues must be an object"]),
+        (
+            {"assistantOverrides": {"first_name": "Ada"}},
+            ["assistantOverrides.property first_name should not exist"],
+        ),
+        ({"squadOverrides": {"day": 1}}, ["squadOverrides.property day should not exist"]),
+        (
+            {"assistantOverrides": {"voicemailMessage": "x" * 1001, "maxDurationSeconds": "60"}},
+            [
+                "assistantOverrides.voicemailMessage must be shorter than or equal to 1000 characters",
+                "assistantOverrides.maxDurationSeconds must be a number",
+            ],
+        ),
+        (
+            {"assistantId": ..., "assistant": {"variableValues": {}}},
+            ["assistant.property variableValues should not exist"],
+        ),
         ({"assistant": {}}, [KINDS]),
         ({"assistantId": ...}, [KINDS]),
         (
@@ -146,6 +168,10 @@ def test_other_calls_are_placed(api, request_body, change):
             {"customer": {"number": NUMBER, "assistantOverrides": {"metadata": 1}}},
             ["customer.assistantOverrides.metadata must be an object"],
         ),
+        (
+            {"customer": {"number": NUMBER, "squadOverrides": {"first_name": "Ada"}}},
+            ["customer.squadOverrides.property first_name should not exist"],
+        ),
         ({"schedulePlan": {}}, ["schedulePlan.earliestAt must be given"]),
         (
             {"schedulePlan": {"earliestAt": "2030-01-01T10:00:00"}},
@@ -160,7 +186,7 @@ def test_other_calls_are_placed(api, request_body, change):
         ),
     ],
 )
-def test_what_is_wrong_is_refused(simulator, api, request_body, change, message):
+def test_wrong_requests_are_refused(simulator, api, request_body, change, message):
     body = {name: value for name, value in (request_body | change).items() if value is not ...}
     answer = api("POST", "/call", json=body)
     assert answer.status_code == 400
@@ -168,22 +194,22 @@ def test_what_is_wrong_is_refused(simulator, api, request_body, change, message)
     assert simulator.calls == {}
 
 
-def test_a_body_that_is_not_json_is_refused(api):
+def test_body_that_is_not_json_is_refused(api):
     assert api("POST", "/call", data="{", headers={"Content-Type": "application/json"}).status_code == 400
     assert api("POST", "/call", data={"name": "form"}).status_code == 400
 
 
-def test_a_batch_can_fail_in_part(simulator, api, clock, request_body):
+def test_batch_can_fail_in_part(simulator, api, clock, request_body):
     del request_body["customer"]
     customers = [{"number": NUMBER}, {"number": "12"}, "nobody", {"number": OTHER, "externalId": "o"}]
     answer = api("POST", "/call", json={**request_body, "customers": customers})
     assert answer.status_code == 201
     batch = answer.json()
     assert [call["customer"] for call in batch["results"]] == [customers[0], customers[3]]
-    assert all(call == simulator.get_call(call["id"]) for call in batch["results"])
-    assert all("customers" not in call for call in batch["results"])
+    assert batch["results"] == [simulator.get_call(call["id"]) for call in batch["results"]]
+    assert [call for call in batch["results"] if "customers" in call] == []
     assert [error["customer"] for error in batch["errors"]] == customers[1:3]
-    assert all(isinstance(error["error"], str) for error in batch["errors"])
+    assert [error for error in batch["errors"] if not isinstance(error["error"], str)] == []
     assert batch["subscriptionLimits"] == {
         "concurrencyBlocked": False,
         "concurrencyLimit": 10,
@@ -193,7 +219,7 @@ def test_a_batch_can_fail_in_part(simulator, api, clock, request_body):
     assert simulator.rings == {NUMBER: 1, OTHER: 1}
 
 
-def test_a_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):
+def test_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):
     del request_body["customer"]
     customers = [{"number": NUMBER}, {"number": OTHER}, {"number": THIRD}]
     with VapiSimulator(clock=clock, concurrency_limit=2) as simulator:
@@ -209,7 +235,7 @@ def test_a_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):
     }
 
 
-def test_a_single_call_over_the_limit_is_refused_until_a_line_is_free(clock, client, request_body):
+def test_call_over_the_limit_waits_for_a_free_line(clock, client, request_body):
     with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
         api = client(simulator)
         assert api("POST", "/call", json=request_body).status_code == 201
@@ -220,7 +246,7 @@ def test_a_single_call_over_the_limit_is_refused_until_a_line_is_free(clock, cli
         assert api("POST", "/call", json=request_body).status_code == 201
 
 
-def test_a_scheduled_call_waits_takes_no_line_and_then_goes_its_way(clock, client, request_body):
+def test_scheduled_call_takes_no_line_before_it_is_due(clock, client, request_body):
     earliest = clock.now() + timedelta(hours=1)
     request_body["schedulePlan"] = {"earliestAt": earliest.isoformat()}
     with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
@@ -242,7 +268,7 @@ def test_a_scheduled_call_waits_takes_no_line_and_then_goes_its_way(clock, clien
         assert simulator.rings == {NUMBER: 1}
 
 
-def test_a_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, request_body):
+def test_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, request_body):
     request_body["schedulePlan"] = {"earliestAt": write_timestamp(clock.now() + timedelta(hours=1))}
     call_id = api("POST", "/call", json=request_body).json()["id"]
     assert api("DELETE", f"/call/{call_id}", json={}).status_code == 200
@@ -260,7 +286,7 @@ def test_a_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, r
         ({"customerId": "customer-1"}, "customer-1"),
     ],
 )
-def test_a_phone_rings_once_a_call(simulator, api, clock, request_body, party, person):
+def test_phone_rings_once_per_call(simulator, api, clock, request_body, party, person):
     del request_body["customer"]
     for _ in range(2):
         assert api("POST", "/call", json={**request_body, **party}).status_code == 201
@@ -278,9 +304,7 @@ def test_rings_outlive_their_call(simulator, api, clock, request_body):
     assert simulator.rings == {NUMBER: 1}
 
 
-def test_calls_placed_elsewhere_and_calls_that_never_ring_are_not_counted(
-    simulator, api, clock, request_body
-):
+def test_only_placed_calls_that_ring_are_counted(simulator, api, clock, request_body):
     simulator.add_call(timeline=Timeline())
     simulator.timeline = Timeline(ringing=None)
     api("POST", "/call", json=request_body)

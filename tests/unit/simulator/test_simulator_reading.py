@@ -16,7 +16,7 @@ def ids(answer):
     return [call["id"] for call in answer.json()]
 
 
-def test_a_call_is_answered_whole(simulator, api):
+def test_whole_call_is_returned(simulator, api):
     call_id = simulator.add_call(status="in-progress", body={"name": "Erinnerung f\xfcr \u263a"})
     answer = api("GET", f"/call/{call_id.upper()}")
     assert answer.status_code == 200
@@ -24,12 +24,12 @@ def test_a_call_is_answered_whole(simulator, api):
     assert answer.json() == simulator.get_call(call_id)
 
 
-def test_what_is_not_utf_8_travels_escaped(simulator, api):
+def test_text_that_is_not_utf_8_is_escaped(simulator, api):
     call_id = simulator.add_call(body={"name": "\ud800"})
     assert api("GET", f"/call/{call_id}").json()["name"] == "\ud800"
 
 
-def test_an_unknown_call_is_not_found(api):
+def test_unknown_call_is_not_found(api):
     answer = api("GET", f"/call/{UNKNOWN}")
     assert answer.status_code == 404
     assert answer.json()["error"] == "Not Found"
@@ -40,13 +40,13 @@ def test_an_unknown_call_is_not_found(api):
     "call_id", ["None", "1", UNKNOWN.replace("-", ""), f"{{{UNKNOWN}}}", f"{UNKNOWN}%20"]
 )
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_an_id_that_is_no_uuid_is_refused(api, method, call_id):
+def test_id_that_is_not_a_uuid_is_refused(api, method, call_id):
     answer = api(method, f"/call/{call_id}", json={})
     assert answer.status_code == 400
     assert answer.json() == {"message": ["id must be a UUID"], "error": "Bad Request", "statusCode": 400}
 
 
-def test_a_live_call_has_a_control_url_on_the_simulator(simulator, api):
+def test_live_call_has_a_control_url_on_the_simulator(simulator, api):
     call_id = simulator.add_call(status="ringing")
     monitor = api("GET", f"/call/{call_id}").json()["monitor"]
     assert monitor["controlUrl"].startswith(f"{simulator.url}/control/")
@@ -55,11 +55,11 @@ def test_a_live_call_has_a_control_url_on_the_simulator(simulator, api):
     assert "monitor" not in api("GET", f"/call/{call_id}").json()
 
 
-def test_the_list_is_empty_at_first(api):
+def test_list_is_empty_at_first(api):
     assert ids(api("GET", "/call")) == []
 
 
-def test_the_list_has_the_newest_first_and_a_hundred_by_default(simulator, api, clock):
+def test_list_is_newest_first_and_100_by_default(simulator, api, clock):
     added = []
     for _ in range(105):
         added.insert(0, simulator.add_call())
@@ -70,7 +70,7 @@ def test_the_list_has_the_newest_first_and_a_hundred_by_default(simulator, api, 
     assert ids(api("GET", "/call?limit=0")) == []
 
 
-def test_the_list_shows_whole_calls_as_they_are_now(simulator, api, clock):
+def test_list_shows_whole_current_calls(simulator, api, clock):
     call_id = simulator.add_call(timeline=Timeline())
     assert api("GET", "/call").json() == [simulator.get_call(call_id)]
     clock.advance(10)
@@ -134,7 +134,7 @@ def test_other_filters_are_refused(simulator, api, query, message):
     assert answer.json() == {"message": [message], "error": "Bad Request", "statusCode": 400}
 
 
-def test_a_list_that_lags_shows_calls_as_they_were(clock, client):
+def test_lagging_list_shows_earlier_states(clock, client):
     with VapiSimulator(clock=clock, list_lag=5) as simulator:
         api = client(simulator)
         call_id = simulator.add_call()
@@ -152,7 +152,7 @@ def test_a_list_that_lags_shows_calls_as_they_were(clock, client):
         assert ids(api("GET", "/call", params={"updatedAtGe": ended_at})) == [call_id]
 
 
-def test_a_list_that_lags_follows_timelines(clock, client):
+def test_lagging_list_follows_timelines(clock, client):
     with VapiSimulator(clock=clock, list_lag=2) as simulator:
         simulator.add_call(timeline=Timeline(ringing=1, answered=3, ended=10))
         clock.advance(4)

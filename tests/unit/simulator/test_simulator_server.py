@@ -30,7 +30,7 @@ REPOSITORY = Path(vapi_provider.__file__).parents[1]
 NUMBER = "+12025550143"
 
 
-def test_it_stops_without_a_trace(client):
+def test_stop_leaves_no_thread_and_no_socket(client):
     before = set(threading.enumerate())
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
@@ -44,7 +44,7 @@ def test_it_stops_without_a_trace(client):
         client(simulator)("GET", "/call")
 
 
-def test_an_outage_keeps_the_calls_and_the_address(client):
+def test_outage_keeps_the_calls_and_the_address(client):
     simulator = VapiSimulator()
     with simulator:
         url, call_id = simulator.url, simulator.add_call()
@@ -54,7 +54,7 @@ def test_an_outage_keeps_the_calls_and_the_address(client):
         assert client(simulator)("GET", f"/call/{call_id}").status_code == 200
 
 
-def test_starting_twice_is_an_error_and_stopping_twice_is_not():
+def test_only_starting_twice_is_an_error():
     simulator = VapiSimulator()
     simulator.stop()
     simulator.start()
@@ -64,12 +64,12 @@ def test_starting_twice_is_an_error_and_stopping_twice_is_not():
     simulator.stop()
 
 
-def test_it_has_no_address_before_it_is_started():
+def test_simulator_has_no_address_before_its_start():
     with pytest.raises(RuntimeError, match="before it is started"):
         _ = VapiSimulator().url
 
 
-def test_the_port_can_be_chosen_and_may_be_taken(simulator):
+def test_port_can_be_chosen_and_may_be_taken(simulator):
     port = int(simulator.url.rpartition(":")[2])
     second = VapiSimulator(port=port)
     with pytest.raises(OSError, match="in use"):
@@ -79,7 +79,7 @@ def test_the_port_can_be_chosen_and_may_be_taken(simulator):
         assert second.url == f"http://127.0.0.1:{port}"
 
 
-def test_the_connection_is_the_json_of_airflow(simulator):
+def test_connection_is_the_json_of_airflow(simulator):
     assert json.loads(simulator.connection) == {
         "conn_type": "vapi",
         "host": simulator.url,
@@ -87,14 +87,14 @@ def test_the_connection_is_the_json_of_airflow(simulator):
     }
 
 
-def test_two_simulators_know_nothing_of_each_other():
+def test_simulators_share_no_calls():
     with VapiSimulator() as one, VapiSimulator() as other:
         one.add_call()
         assert other.calls == {}
         assert one.url != other.url
 
 
-def test_calls_are_driven_while_they_are_asked_for(client):
+def test_calls_can_be_driven_during_requests(client):
     errors = []
     with VapiSimulator() as simulator:
 
@@ -114,7 +114,7 @@ def test_calls_are_driven_while_they_are_asked_for(client):
     assert errors == []
 
 
-def test_the_log_has_each_request(simulator, api, clock):
+def test_log_has_each_request(simulator, api, clock):
     call_id = simulator.add_call()
     api("GET", f"/call/{call_id}")
     clock.advance(3)
@@ -126,7 +126,7 @@ def test_the_log_has_each_request(simulator, api, clock):
     assert second.bytes_sent == len(answer.content)
 
 
-def test_the_log_holds_nothing_secret(simulator, api, request_body, capfd, caplog):
+def test_log_holds_nothing_secret(simulator, api, request_body, capfd, caplog):
     # The server's alone: the client of this test may say what it likes.
     caplog.set_level(logging.DEBUG, logger="uvicorn")
     request_body["customer"] = {"number": NUMBER, "name": "Secret Person"}
@@ -141,7 +141,7 @@ def test_the_log_holds_nothing_secret(simulator, api, request_body, capfd, caplo
         assert secret not in seen
 
 
-def test_what_is_no_http_is_survived(simulator, api):
+def test_garbage_is_survived(simulator, api):
     host, port = simulator.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
@@ -152,7 +152,7 @@ def test_what_is_no_http_is_survived(simulator, api):
     assert len(simulator.requests) == 1
 
 
-def test_a_body_in_pieces_is_read_to_its_end(simulator, api):
+def test_body_in_pieces_is_read_to_its_end(simulator, api):
     call_id = simulator.add_call()
     pieces = iter([b'{"name"', b": ", b'"in pieces"}'])
     answer = api("PATCH", f"/call/{call_id}", data=pieces, headers={"Content-Type": "application/json"})
@@ -204,7 +204,7 @@ def test_other_servers_can_start_and_stop_the_application():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_line(number):
+def test_command_line(number):
     command = [sys.executable, "-m", "vapi_provider.simulator", "--port", "0", "--api-key", "it's a key"]
     process = subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -212,19 +212,20 @@ def test_the_command_line(number):
     try:
         listening, connection = process.stdout.readline(), process.stdout.readline()
         url = re.fullmatch(r"Vapi simulator listening on (http://127\.0\.0\.1:\d+)\n", listening)[1]
-        name, _, value = shlex.split(connection)[0].partition("=")
-        assert name == "AIRFLOW_CONN_VAPI_DEFAULT"
+        export, assignment = shlex.split(connection)
+        name, _, value = assignment.partition("=")
+        assert (export, name) == ("export", "AIRFLOW_CONN_VAPI_DEFAULT")
         assert json.loads(value) == {"conn_type": "vapi", "host": url, "password": "it's a key"}
         answer = requests.get(f"{url}/call", headers={"Authorization": "Bearer it's a key"}, timeout=20)
         assert answer.json() == []
         process.send_signal(number)
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=60) == ("", "")
         assert process.returncode == 0
     finally:
         process.kill()
 
 
-def test_the_command_line_has_a_stated_key(monkeypatch, capsys):
+def test_command_line_has_a_stated_key(monkeypatch, capsys):
     # Every signal it asks for arrives at once.
     monkeypatch.setattr(signal, "signal", lambda number, handler: handler(number, None))
     command_line.main([])
@@ -234,7 +235,7 @@ def test_the_command_line_has_a_stated_key(monkeypatch, capsys):
     assert "simulator-key, not a secret" in capsys.readouterr().out
 
 
-def test_the_pytest_plugin(pytester):
+def test_pytest_plugin(pytester):
     pytester.makeconftest('pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]')
     pytester.makepyfile(
         """
@@ -259,7 +260,7 @@ def test_the_pytest_plugin(pytester):
     pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
 
 
-def test_the_package_needs_no_airflow():
+def test_package_needs_no_airflow():
     code = (
         "import sys, vapi_provider.simulator, vapi_provider.simulator.__main__\n"
         "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'pytest', 'requests')])\n"

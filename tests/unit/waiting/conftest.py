@@ -3,23 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from waiting_helpers import Airflow, StateStore, TaskInstance
+from task_instances import SENSOR_MODULE, TaskInstance, TaskStateStore, use_worker_clock
+from waiting_helpers import Airflow
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import ManualClock, VapiSimulator
-
-# Its home, and that of the exception, differ between the versions of Airflow.
-SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 
 MOST_PAUSES = 50
 
@@ -29,20 +23,25 @@ class Worker:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
+        self._began_at = datetime.now(timezone.utc)
         self.slept = 0.0
         self.slept_in_process = 0.0
         self.pauses = 0
         self.keeps_state = True
-        self.task_instance = TaskInstance()
-        self.store = StateStore()
+        self.task_instance = TaskInstance(task_id="wait")
+        self.store = TaskStateStore()
         self._then: Iterator[Callable[[], object]] = iter(())
 
     def time(self) -> float:
         # Without a store, what is known of the past comes from Airflow, whose clock stands still here.
-        return time.time() + (self.slept if self.keeps_state else self.slept_in_process)
+        return self.utcnow().timestamp() + (self.slept if self.keeps_state else self.slept_in_process)
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.slept_in_process
+        return self.utcnow().timestamp() + self.slept_in_process
+
+    def utcnow(self) -> datetime:
+        # As in life, a poke takes a moment.
+        return self._began_at + timedelta(milliseconds=self.pauses)
 
     def sleep(self, seconds: float) -> None:
         self.pauses += 1
@@ -61,15 +60,14 @@ class Worker:
         :return: the sensor's result
         """
         self.slept, self.pauses, self._then = 0.0, 0, iter(then)
-        self.task_instance, self.store = TaskInstance(), StateStore()
+        self.task_instance, self.store = TaskInstance(task_id="wait"), TaskStateStore()
         while True:
             # Each poke of a rescheduled sensor is another process.
             self.slept_in_process = 0.0
             sensor = VapiCallSensor(task_id="wait", **arguments)
             if self.pauses:
-                now = datetime.now(timezone.utc)
-                self.task_instance.first_reschedule_date = now - timedelta(seconds=self.slept)
-            context: Any = {"ti": self.task_instance, "task_reschedule_count": self.pauses}
+                self.task_instance.first_reschedule_date = self._began_at - timedelta(seconds=self.slept)
+            context = self.task_instance.context(task_reschedule_count=self.pauses)
             if self.keeps_state:
                 context["task_state_store"] = self.store
             try:
@@ -94,20 +92,16 @@ def clock(request: pytest.FixtureRequest) -> ManualClock:
 
 
 @pytest.fixture
-def simulator(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """A simulator behind ``vapi_default``; requests are not repeated, so that one fault is one failed poke."""
-    with VapiSimulator(clock=clock) as running:
-        connection = {**json.loads(running.connection), "extra": {"max_retries": 0}}
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
-        yield running
+def connection_extra() -> dict[str, Any]:
+    """Requests are not repeated, so that one fault is one failed poke."""
+    return {"max_retries": 0}
 
 
 @pytest.fixture
 def worker(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker(clock)
-    monkeypatch.setattr(SENSOR_MODULE, "time", worker)
-    monkeypatch.setattr("vapi_provider.waiting.wait.time", worker)
-    monkeypatch.setattr("airflow.sdk.bases.operator.ExecutorSafeguard.test_mode", True)
+    use_worker_clock(worker, monkeypatch)
+    monkeypatch.setattr(SENSOR_MODULE, "timezone", worker)
     # Airflow's own logger writes past pytest.
     monkeypatch.setattr(VapiCallSensor, "log", logging.getLogger("task"))
     return worker
@@ -128,25 +122,19 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest) -> StateStore | None:
+def store(request: pytest.FixtureRequest) -> TaskStateStore | None:
     """Airflow's task state store, which older versions do not have."""
-    return StateStore() if getattr(request, "param", True) else None
+    return TaskStateStore() if getattr(request, "param", True) else None
 
 
 @pytest.fixture
 def airflow(
-    worker: Worker, simulator: VapiSimulator, store: StateStore | None, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, simulator: VapiSimulator, store: TaskStateStore | None, monkeypatch: pytest.MonkeyPatch
 ) -> Airflow:
     airflow = Airflow(worker.task_instance, simulator, store)
-    for module in (
-        "operators.call",
-        "placing.placement",
-        "placing.search",
-        "sensors.call",
-        "waiting.mixin",
-        "waiting.wait",
-    ):
-        monkeypatch.setattr(f"vapi_provider.{module}.time", airflow)
+    use_worker_clock(airflow, monkeypatch)
+    # For a test that runs a sensor in this process as well.
+    monkeypatch.setattr(SENSOR_MODULE, "time", worker)
     return airflow
 
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting_helpers import BACKSTOP, RINGS_ON, Airflow, Deferral, event, failure
+from task_instances import BACKSTOP, Deferral, reported
+from waiting_helpers import RINGS_ON, Airflow, failure
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from vapi_provider.exceptions import VapiCallNotFoundError, VapiConfigurationError
@@ -65,11 +66,11 @@ def test_404_after_placing_is_waited_out_when_deferred(airflow: Airflow, simulat
     call_id = the_call(simulator)
     airflow.pass_time(10)
     # The triggerer did not find it, either.
-    again = airflow.resume(deferral, event("error", call_id))
+    again = airflow.resume(deferral, reported("error", call_id))
     assert again.trigger == deferral.trigger
     airflow.pass_time(10)
     simulator.end_call(call_id)
-    assert airflow.resume(again, event("done", call_id))["status"] == "ended"
+    assert airflow.resume(again, reported("done", call_id))["status"] == "ended"
 
 
 @with_and_without_store
@@ -82,9 +83,9 @@ def test_404_is_permanent_from_30_s_after_placing_on(
     hide(simulator)
     call_id = the_call(simulator)
     if passed < READ_LAG_SECONDS:
-        assert isinstance(airflow.resume(deferral, event("done", call_id)), Deferral)
+        assert isinstance(airflow.resume(deferral, reported("done", call_id)), Deferral)
     else:
-        assert type(failure(airflow.resume, deferral, event("done", call_id))) is VapiCallNotFoundError
+        assert type(failure(airflow.resume, deferral, reported("done", call_id))) is VapiCallNotFoundError
 
 
 def test_404_that_lasts_fails_in_poke_mode(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -115,7 +116,7 @@ def test_refusals_of_the_triggerer_count_after_30_s(airflow: Airflow, simulator:
     """The triggerer can read what lags behind while this worker already finds the call."""
     deferral = airflow.deferral()
     call_id = the_call(simulator)
-    refusal = event("error", call_id, "GET /call returned 404.")
+    refusal = reported("error", call_id, "GET /call returned 404.")
     for _ in range(5):
         airflow.pass_time(5)
         deferral = airflow.resume(deferral, refusal)
@@ -134,11 +135,13 @@ def test_refusals_of_the_triggerer_count_after_30_s(airflow: Airflow, simulator:
 
 @pytest.fixture
 def take_20_s_to_place(
-    airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
+    airflow: Airflow,
+    simulator: VapiSimulator,
+    set_connection: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[], None]:
     """Let the next placement be repeated after 20 seconds, as Vapi asks for."""
-    connection = {**json.loads(simulator.connection), "extra": {"max_retries": 1}}
-    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
+    set_connection(simulator, extra={"max_retries": 1})
     monkeypatch.setattr("vapi_provider.client.transport.random.uniform", lambda low, high: low)
 
     def add() -> None:
@@ -159,10 +162,10 @@ def test_execution_timeout_counts_from_the_start_of_the_try(
     assert deferral.timeout == timedelta(seconds=80 + 120)
     call_id = the_call(simulator)
     airflow.pass_time(40)
-    again = airflow.resume(deferral, event("done", call_id), execution_timeout=LIMIT)
+    again = airflow.resume(deferral, reported("done", call_id), execution_timeout=LIMIT)
     assert again.trigger.end_time == began_at + 100
     airflow.pass_time(40)
-    failed = failure(airflow.resume, again, event("timeout", call_id), execution_timeout=LIMIT)
+    failed = failure(airflow.resume, again, reported("timeout", call_id), execution_timeout=LIMIT)
     assert type(failed) is AirflowTaskTimeout
     assert str(failed).startswith(f"Call {call_id} had not ended after 1 min 40 s (execution_timeout=100):")
 

@@ -3,41 +3,73 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting_helpers import REQUEST, Airflow, failure
+from waiting_helpers import Airflow, failure
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import DAG
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.outcome import CallOutcome
-from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.models.outcome import CallOutcome, check_fail_on
+from vapi_provider.models.summary import check_include
+from vapi_provider.waiting.policy import seconds_of
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
 SPAN = "must be a timedelta or a number of seconds from 0; got"
 
-COMMON = [
-    pytest.param({"fail_on": ["gone"]}, r"fail_on must be .*completed.*\['gone'\]", id="unknown-outcome"),
-    pytest.param({"fail_on": "failed"}, r"fail_on must be a list .*'failed'", id="lone-outcome"),
-    pytest.param({"fail_on": CallOutcome.FAILED}, "fail_on must be a list", id="lone-outcome-member"),
-    pytest.param({"fail_on": [None]}, "fail_on must be a list", id="no-outcome"),
-    pytest.param({"fail_on": None}, "fail_on must be a list", id="fail-on-none"),
-    pytest.param({"include": ["recording"]}, "include must be .*transcript.*recording", id="unknown-include"),
-    pytest.param({"include": "transcript"}, "include must be a list .*'transcript'", id="lone-include"),
-    pytest.param({"include": None}, "include must be a list .*None", id="include-none"),
+
+# Each check, once
+
+
+@pytest.mark.parametrize(
+    "fail_on",
+    [
+        pytest.param(["gone"], id="unknown-outcome"),
+        pytest.param("failed", id="lone-outcome"),
+        pytest.param(CallOutcome.FAILED, id="lone-outcome-member"),
+        pytest.param([None], id="no-outcome"),
+        pytest.param(None, id="none"),
+    ],
+)
+def test_fail_on_must_be_a_list_of_outcomes(fail_on: Any) -> None:
+    expected = rf"^fail_on must be a list of .*completed.*{re.escape(repr(fail_on))}"
+    with pytest.raises(VapiConfigurationError, match=expected):
+        check_fail_on(fail_on)
+
+
+@pytest.mark.parametrize("include", [["recording"], "transcript", None], ids=["unknown", "lone", "none"])
+def test_include_must_be_a_list_of_names(include: Any) -> None:
+    expected = rf"^include must be a list of .*transcript.*{re.escape(repr(include))}"
+    with pytest.raises(VapiConfigurationError, match=expected):
+        check_include(include)
+
+
+@pytest.mark.parametrize(
+    "span", [-1, -0.001, timedelta(-1), "60", True, None, math.nan, math.inf, -math.inf], ids=str
+)
+def test_span_must_be_a_number_of_seconds(span: Any) -> None:
+    with pytest.raises(VapiConfigurationError, match=f"^timeout {SPAN} {re.escape(repr(span))}"):
+        seconds_of("timeout", span)
+
+
+def test_only_some_spans_may_be_infinite() -> None:
+    assert seconds_of("analysis_timeout", math.inf, may_be_infinite=True) == math.inf
+
+
+# Each route, with some of them
+
+
+SOME = [
+    pytest.param({"fail_on": ["gone"]}, "fail_on must be", id="unknown-outcome"),
+    pytest.param({"fail_on": "failed"}, "fail_on must be a list", id="lone-outcome"),
+    pytest.param({"include": ["recording"]}, "include must be", id="unknown-include"),
     pytest.param({"analysis_timeout": -1}, f"analysis_timeout {SPAN} -1", id="analysis-negative"),
-    pytest.param(
-        {"analysis_timeout": timedelta(-1)}, f"analysis_timeout {SPAN}", id="analysis-negative-span"
-    ),
-    pytest.param({"analysis_timeout": "60"}, f"analysis_timeout {SPAN} '60'", id="analysis-text"),
-    pytest.param({"analysis_timeout": True}, f"analysis_timeout {SPAN} True", id="analysis-bool"),
-    pytest.param({"analysis_timeout": None}, f"analysis_timeout {SPAN} None", id="analysis-none"),
-    pytest.param({"analysis_timeout": math.nan}, f"analysis_timeout {SPAN} nan", id="analysis-nan"),
 ]
 
 OF_THE_SENSOR = [
@@ -48,18 +80,23 @@ OF_THE_SENSOR = [
 
 OF_THE_OPERATOR = [
     pytest.param({"poll_interval": 0}, "poll_interval must be more than 0 seconds", id="interval-0"),
-    pytest.param({"poll_interval": timedelta(0)}, "poll_interval must be more than 0", id="interval-0-span"),
-    pytest.param({"poll_interval": -5}, f"poll_interval {SPAN} -5", id="interval-negative"),
     pytest.param({"poll_interval": "15"}, f"poll_interval {SPAN} '15'", id="interval-text"),
-    pytest.param({"poll_interval": math.inf}, f"poll_interval {SPAN} inf", id="interval-inf"),
     pytest.param({"timeout": -1}, f"timeout {SPAN} -1", id="timeout-negative"),
     pytest.param({"timeout": math.inf}, f"timeout {SPAN} inf", id="timeout-inf"),
-    pytest.param({"timeout": None}, f"timeout {SPAN} None", id="timeout-none"),
 ]
 
 
-@pytest.mark.parametrize("how", ["poke", "reschedule", "deferrable"])
-@pytest.mark.parametrize(("arguments", "message"), COMMON + OF_THE_SENSOR)
+def in_turn(cases: list[Any], *modes: str) -> list[Any]:
+    """Give each case a mode, one after another."""
+    return [
+        pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
+        for case, mode in zip(cases, itertools.cycle(modes), strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_SENSOR], "poke", "reschedule", "deferrable")
+)
 def test_bad_value_fails_the_sensor_before_any_request(
     simulator: VapiSimulator, worker: Any, arguments: dict[str, Any], message: str, how: str
 ) -> None:
@@ -69,6 +106,7 @@ def test_bad_value_fails_the_sensor_before_any_request(
     failed = worker.failure(**arguments)
     assert type(failed) is VapiConfigurationError
     assert isinstance(failed, ValueError)
+    assert str(failed).endswith(" Nothing was sent.")
     with pytest.raises(VapiConfigurationError, match=message):
         raise failed
     assert simulator.requests == []
@@ -79,12 +117,13 @@ def test_bad_value_fails_the_sensor_before_any_request(
     assert str(skipped) == str(failed)
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
-@pytest.mark.parametrize(("arguments", "message"), COMMON + OF_THE_OPERATOR)
+@pytest.mark.parametrize(
+    ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_OPERATOR], "poke", "deferrable")
+)
 def test_bad_value_fails_the_operator_before_the_call(
-    airflow: Airflow, simulator: VapiSimulator, arguments: dict[str, Any], message: str, deferrable: bool
+    airflow: Airflow, simulator: VapiSimulator, arguments: dict[str, Any], message: str, how: str
 ) -> None:
-    failed = failure(airflow.first, deferrable=deferrable, **arguments)
+    failed = failure(airflow.first, deferrable=how == "deferrable", **arguments)
     assert type(failed) is VapiConfigurationError
     with pytest.raises(VapiConfigurationError, match=message):
         raise failed
@@ -120,59 +159,3 @@ def test_good_value_may_have_any_of_its_forms(
     call_id = simulator.add_call(status="ended", body={"artifact": {"transcript": "User: Yes."}})
     summary = worker.run(call_id=call_id, **arguments)
     assert summary.get("transcript") == ("User: Yes." if "include" in arguments else None)
-
-
-# Arguments without effect
-
-
-def place(**arguments: Any) -> VapiCreateCallOperator:
-    return VapiCreateCallOperator(task_id="call", wait_for_completion=False, **REQUEST, **arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"deferrable": True},
-        {"poll_interval": 5},
-        {"poll_interval": 0},
-        {"timeout": timedelta(hours=1)},
-        {"timeout": timedelta(0)},
-        {"fail_on": ["failed"]},
-        {"wait_for_analysis": True},
-        {"analysis_timeout": 0},
-        {"hang_up_on_timeout": True},
-    ],
-    ids=str,
-)
-def test_argument_without_effect_is_an_error_at_parse_time(arguments: dict[str, Any]) -> None:
-    (name,) = arguments
-    with pytest.raises(
-        VapiConfigurationError, match=f"^Task 'call': {name} has no effect with wait_for_comp"
-    ):
-        place(**arguments)
-    # Unless the DAG has it for all of its tasks.
-    with DAG("calls", schedule=None, default_args=arguments):
-        place()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"deferrable": False},
-        {"poll_interval": 15.0},
-        {"poll_interval": timedelta(seconds=15)},
-        {"timeout": timedelta(hours=12)},
-        {"fail_on": []},
-        {"wait_for_analysis": False},
-        {"analysis_timeout": timedelta(minutes=1)},
-        {"hang_up_on_timeout": False},
-    ],
-    ids=str,
-)
-def test_argument_with_its_default_may_be_spelled_out(arguments: dict[str, Any]) -> None:
-    place(**arguments)
-
-
-def test_default_args_may_give_a_span_in_another_form() -> None:
-    with DAG("calls", schedule=None, default_args={"timeout": timedelta(hours=1)}):
-        place(timeout=3600)

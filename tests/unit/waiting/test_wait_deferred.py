@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from waiting_helpers import BACKSTOP, LINK, TRIGGER_FAILED, Airflow, StateStore, event, failure
+from task_instances import LINK, TaskStateStore, reported
+from waiting_helpers import TRIGGER_FAILED, Airflow, failure
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from vapi_provider.exceptions import (
@@ -78,7 +79,9 @@ def test_mode_does_not_matter_to_a_deferrable_sensor(
     deferral = airflow.deferral(call_id=call_id, mode=mode)
     airflow.pass_time(60)
     simulator.end_call(call_id)
-    assert airflow.resume(deferral, event("done", call_id), call_id=call_id, mode=mode)["status"] == "ended"
+    assert (
+        airflow.resume(deferral, reported("done", call_id), call_id=call_id, mode=mode)["status"] == "ended"
+    )
 
 
 def test_link_is_published_before_the_task_defers(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -138,7 +141,7 @@ def test_endless_analysis_timeout_can_be_stored(
     deferral = airflow.deferral(call_id=call_id, **arguments)
     assert deferral.trigger.analysis_timeout > 1e12
     airflow.pass_time(86_400)
-    again = airflow.resume(deferral, event("done", call_id), call_id=call_id, **arguments)
+    again = airflow.resume(deferral, reported("done", call_id), call_id=call_id, **arguments)
     assert again.trigger == deferral.trigger
 
 
@@ -148,7 +151,7 @@ def test_call_without_status_or_update_time_is_waited_for(airflow: Airflow, simu
     assert deferral.trigger.since is None
     airflow.pass_time(30)
     simulator.end_call(call_id)
-    assert airflow.resume(deferral, event("done", call_id), call_id=call_id)["status"] == "ended"
+    assert airflow.resume(deferral, reported("done", call_id), call_id=call_id)["status"] == "ended"
 
 
 def test_timeout_of_0_fails_at_the_first_poke(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -190,7 +193,7 @@ def lose(simulator: VapiSimulator, call_id: str) -> None:
         pytest.param(lose, {}, VapiCallNotFoundError, id="404"),
     ],
 )
-def test_the_call_decides_whatever_the_event(
+def test_call_decides_and_not_the_event(
     airflow: Airflow,
     simulator: VapiSimulator,
     worker: Any,
@@ -208,14 +211,14 @@ def test_the_call_decides_whatever_the_event(
     happen(simulator, call_id)
 
     if error is None:
-        result = airflow.resume(deferral, event(status, call_id), **arguments)
+        result = airflow.resume(deferral, reported(status, call_id), **arguments)
         assert result == worker.run(**arguments)
         assert (result["outcome"], result.get("transcript")) == (
             "no_answer",
             PERSONAL if "include" in arguments else None,
         )
         return
-    failed = failure(airflow.resume, deferral, event(status, call_id), **arguments)
+    failed = failure(airflow.resume, deferral, reported(status, call_id), **arguments)
     assert type(failed) is (AirflowSkipException if soft_fail else error)
     simulator.set_status(call_id, "ringing")
     expected = worker.failure(**arguments, then=[lambda: happen(simulator, call_id)])
@@ -249,7 +252,7 @@ def test_transient_error_on_resume_defers_again_with_the_state(
     airflow.pass_time(60)
     simulator.faults.add(fault)
     kept = airflow.kept()
-    again = airflow.resume(deferral, event(status, call_id), **arguments)
+    again = airflow.resume(deferral, reported(status, call_id), **arguments)
     assert again.trigger == deferral.trigger
     assert airflow.kept() == kept
     assert again.timeout == timedelta(seconds=660)
@@ -266,7 +269,7 @@ def test_live_call_on_resume_is_deferred_with_its_new_state(
     for status in ("in-progress", "forwarding"):
         airflow.pass_time(100)
         simulator.set_status(call_id, status)
-        again = airflow.resume(deferral, event("done", call_id), **arguments)
+        again = airflow.resume(deferral, reported("done", call_id), **arguments)
         assert again.trigger.end_time == deferral.trigger.end_time
         assert again.trigger.since > deferral.trigger.since
         deferral = again
@@ -275,7 +278,7 @@ def test_live_call_on_resume_is_deferred_with_its_new_state(
     airflow.pass_time(400)
     simulator.faults.add(Fault(status=503))
     with pytest.raises(AirflowSensorTimeout, match="its last status was 'forwarding'"):
-        airflow.resume(deferral, event("timeout", call_id), **arguments)
+        airflow.resume(deferral, reported("timeout", call_id), **arguments)
 
 
 @with_and_without_store
@@ -283,12 +286,12 @@ def test_missing_analysis_on_resume_is_waited_for(
     airflow: Airflow, simulator: VapiSimulator, warnings: Callable[[], list[str]]
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
-    arguments = {"call_id": call_id, "wait_for_analysis": True, "analysis_timeout": 60}
+    arguments = {"call_id": call_id, "wait_for_analysis": True, "include": ["analysis"]}
     deferral = airflow.deferral(**arguments)
     airflow.pass_time(30)
-    deferral = airflow.resume(deferral, event("done", call_id), **arguments)
+    deferral = airflow.resume(deferral, reported("done", call_id), **arguments)
     airflow.pass_time(60)
-    assert airflow.resume(deferral, event("done", call_id), **arguments)["status"] == "ended"
+    assert airflow.resume(deferral, reported("done", call_id), **arguments)["status"] == "ended"
     assert [f"analysis of call {call_id} did not arrive" in warning for warning in warnings()] == [True]
 
 
@@ -297,7 +300,7 @@ def test_timeout_event_before_the_analysis_is_success(airflow: Airflow, simulato
     arguments = {"call_id": call_id, "wait_for_analysis": True, "analysis_timeout": 600, "timeout": 60}
     deferral = airflow.deferral(**arguments)
     airflow.pass_time(60)
-    assert airflow.resume(deferral, event("timeout", call_id), **arguments)["status"] == "ended"
+    assert airflow.resume(deferral, reported("timeout", call_id), **arguments)["status"] == "ended"
 
 
 # Unknown events
@@ -312,12 +315,11 @@ def test_timeout_event_before_the_analysis_is_success(airflow: Airflow, simulato
         pytest.param(lambda call_id: ["done", call_id], id="list"),
         pytest.param(lambda call_id: {}, id="empty"),
         pytest.param(lambda call_id: {"call_id": call_id, "event": "done"}, id="no-status"),
-        pytest.param(lambda call_id: event("transferred", call_id, PERSONAL), id="unknown-status"),
-        pytest.param(lambda call_id: event("DONE", call_id, PERSONAL), id="another-case"),
+        pytest.param(lambda call_id: reported("transferred", call_id, PERSONAL), id="unknown-status"),
+        pytest.param(lambda call_id: reported("DONE", call_id, PERSONAL), id="another-case"),
         pytest.param(lambda call_id: {"status": ["done"], "call_id": call_id}, id="status-in-a-list"),
-        pytest.param(lambda call_id: {"status": "done", "message": PERSONAL}, id="no-call"),
-        pytest.param(lambda call_id: event("done", OTHER_ID, PERSONAL), id="another-call"),
-        pytest.param(lambda call_id: event("error", OTHER_ID, PERSONAL), id="error-of-another-call"),
+        pytest.param(lambda call_id: reported("done", OTHER_ID, PERSONAL), id="another-call"),
+        pytest.param(lambda call_id: reported("error", OTHER_ID, PERSONAL), id="error-of-another-call"),
     ],
 )
 def test_unknown_event_fails_the_task_and_sends_nothing(
@@ -345,11 +347,11 @@ def test_second_refusal_of_only_the_triggerer_fails_the_task(
 ) -> None:
     """Once may have been a key that was just being replaced."""
     call_id = simulator.add_call(status="ringing")
-    refusal = event("error", call_id, "Airflow finds no connection 'vapi_default'.")
+    refusal = reported("error", call_id, "Airflow finds no connection 'vapi_default'.")
     deferral = airflow.deferral(call_id=call_id)
     for _ in range(2):
         # One that could wait for a while makes it a first time again.
-        deferral = airflow.resume(deferral, event("done", call_id), call_id=call_id)
+        deferral = airflow.resume(deferral, reported("done", call_id), call_id=call_id)
         airflow.pass_time(10)
         deferral = airflow.resume(deferral, refusal, call_id=call_id)
     airflow.pass_time(10)
@@ -376,10 +378,10 @@ def test_connection_that_is_lost_later_is_waited_out(
     airflow.pass_time(60)
     with monkeypatch.context() as patch:
         patch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
-        again = airflow.resume(deferral, event("error", call_id), call_id=call_id)
+        again = airflow.resume(deferral, reported("error", call_id), call_id=call_id)
     assert again.trigger == deferral.trigger
     simulator.end_call(call_id)
-    assert airflow.resume(again, event("done", call_id), call_id=call_id)["status"] == "ended"
+    assert airflow.resume(again, reported("done", call_id), call_id=call_id)["status"] == "ended"
 
 
 def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -388,7 +390,7 @@ def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator:
     deferral = airflow.deferral(call_id=call_id, timeout=60)
     airflow.pass_time(70)
     simulator.faults.add(Fault(status=503))
-    failed = failure(airflow.resume, deferral, event("error", call_id), call_id=call_id, timeout=60)
+    failed = failure(airflow.resume, deferral, reported("error", call_id), call_id=call_id, timeout=60)
     assert type(failed) is AirflowSensorTimeout
     assert "its last status was 'ringing'. The last error was: GET" in str(failed)
 
@@ -399,9 +401,9 @@ def test_wait_without_its_state_begins_anew(airflow: Airflow, simulator: VapiSim
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=600)
     airflow.task_instance.xcoms.clear()
-    airflow.store = airflow.store and StateStore()
+    airflow.store = airflow.store and TaskStateStore()
     airflow.pass_time(60)
-    again = airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=600)
+    again = airflow.resume(deferral, reported("done", call_id), call_id=call_id, timeout=600)
     assert again.trigger.end_time == airflow.now + 600
 
 
@@ -437,19 +439,3 @@ def test_bad_call_id_is_not_deferred(airflow: Airflow, simulator: VapiSimulator)
     assert airflow.kept() == json.dumps([{}, airflow.store and {}])
     assert LINK not in airflow.task_instance.xcoms
     assert simulator.requests == []
-
-
-@pytest.mark.parametrize("soft_fail", [False, True])
-@pytest.mark.parametrize("by", ["event", "backstop"])
-def test_call_id_that_turns_bad_while_deferred_is_an_error(
-    airflow: Airflow, simulator: VapiSimulator, by: str, soft_fail: bool
-) -> None:
-    """Templates are rendered anew in every process."""
-    call_id = simulator.add_call(status="ringing")
-    deferral = airflow.deferral(call_id=call_id)
-    asked = len(simulator.requests)
-    method, kwargs = BACKSTOP if by == "backstop" else (deferral.method, deferral.kwargs)
-    failed = failure(airflow.resume_with, method, {**kwargs}, call_id="None", soft_fail=soft_fail)
-    assert type(failed) is (AirflowSkipException if soft_fail else VapiConfigurationError)
-    assert "call_id is empty (got 'None' (str))" in str(failed)
-    assert len(simulator.requests) == asked

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from waiting_helpers import BACKSTOP, Airflow, event, failure
+from task_instances import BACKSTOP, reported
+from waiting_helpers import Airflow, failure
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -16,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
 )
 from vapi_provider.exceptions import VapiAuthenticationError
-from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 
 with_and_without_store = pytest.mark.parametrize(
     "store", [False, True], ids=["before-3.3", "from-3.3"], indirect=True
@@ -26,7 +27,7 @@ with_and_without_store = pytest.mark.parametrize(
 @pytest.mark.parametrize("by", ["trigger", "task", "backstop"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
-def test_timeout_has_one_message_whatever_notices_it(
+def test_timeout_has_one_message_from_every_source(
     airflow: Airflow, simulator: VapiSimulator, worker: Any, soft_fail: bool, by: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -37,7 +38,7 @@ def test_timeout_has_one_message_whatever_notices_it(
         failed = failure(airflow.resume_with, *BACKSTOP, **arguments)
     else:
         status = "timeout" if by == "trigger" else "done"
-        failed = failure(airflow.resume, deferral, event(status, call_id), **arguments)
+        failed = failure(airflow.resume, deferral, reported(status, call_id), **arguments)
     assert type(failed) is (AirflowSkipException if soft_fail else AirflowSensorTimeout)
     assert str(failed) == (
         f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
@@ -101,11 +102,36 @@ def test_tighter_execution_timeout_ends_the_wait(
         failed = failure(airflow.resume_with, *BACKSTOP, **arguments)
     else:
         status = "timeout" if by == "trigger" else "done"
-        failed = failure(airflow.resume, deferral, event(status, call_id), **arguments)
+        failed = failure(airflow.resume, deferral, reported(status, call_id), **arguments)
     assert type(failed) is AirflowTaskTimeout
     assert str(failed) == (
         f"Call {call_id} had not ended after 40 s (execution_timeout=40): its last status was 'ringing'. "
         f"See {simulator.url}/calls/{call_id}, or raise the execution_timeout."
+    )
+
+
+@pytest.mark.parametrize("by", ["trigger", "backstop"])
+@pytest.mark.parametrize("soft_fail", [False, True])
+@with_and_without_store
+def test_execution_timeout_ends_a_wait_for_the_analysis(
+    airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
+) -> None:
+    """As Airflow does in the other modes; only ``timeout`` lets the task succeed without the analysis."""
+    call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
+    limits = {"timeout": 600, "execution_timeout": timedelta(seconds=40)}
+    arguments = {"call_id": call_id, "soft_fail": soft_fail, **limits}
+    arguments.update(wait_for_analysis=True, include=["analysis"], analysis_timeout=900)
+    deferral = airflow.deferral(**arguments)
+    airflow.pass_time(30)
+    deferral = airflow.resume(deferral, reported("done", call_id), **arguments)
+    airflow.pass_time(10 if by == "trigger" else 130)
+    method, kwargs = BACKSTOP
+    if by == "trigger":
+        method, kwargs = deferral.method, {"event": reported("timeout", call_id)}
+    failed = failure(airflow.resume_with, method, kwargs, **arguments)
+    assert type(failed) is AirflowTaskTimeout
+    assert str(failed).startswith(
+        f"The analysis of call {call_id} had not arrived after 40 s (execution_timeout=40): its last status was 'ended'."
     )
 
 
@@ -116,7 +142,7 @@ def test_longer_execution_timeout_changes_nothing(airflow: Airflow, simulator: V
     assert deferral.trigger.end_time == airflow.now + 30
     airflow.pass_time(30)
     with pytest.raises(AirflowSensorTimeout, match=r"\(timeout=30\).* raise the timeout\."):
-        airflow.resume(deferral, event("timeout", call_id), **arguments)
+        airflow.resume(deferral, reported("timeout", call_id), **arguments)
 
 
 @with_and_without_store
@@ -141,7 +167,7 @@ def test_clock_that_is_set_back_gives_no_negative_wait(
     airflow.now -= 3600
     simulator.end_call(call_id)
     caplog.set_level("INFO", logger="task")
-    airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=600)
+    airflow.resume(deferral, reported("done", call_id), call_id=call_id, timeout=600)
     assert re.search(rf"Waited \d\.\d s for call {call_id}\.", caplog.text)
 
 
@@ -154,7 +180,7 @@ def test_endless_timeout_can_be_deferred(
     deferral = airflow.deferral(call_id=call_id, timeout=timeout)
     assert datetime.now(timezone.utc) + deferral.timeout > datetime(3000, 1, 1, tzinfo=timezone.utc)
     simulator.end_call(call_id)
-    assert airflow.resume(deferral, event("done", call_id), call_id=call_id, timeout=timeout)
+    assert airflow.resume(deferral, reported("done", call_id), call_id=call_id, timeout=timeout)
 
 
 @pytest.mark.parametrize("by", ["trigger", "backstop"])
@@ -167,7 +193,9 @@ def test_timeout_without_a_connection_names_no_page(
     deferral = airflow.deferral(call_id=call_id, timeout=30)
     airflow.pass_time(150 if by == "backstop" else 30)
     monkeypatch.delenv("AIRFLOW_CONN_VAPI_DEFAULT")
-    method, kwargs = BACKSTOP if by == "backstop" else (deferral.method, {"event": event("timeout", call_id)})
+    method, kwargs = (
+        BACKSTOP if by == "backstop" else (deferral.method, {"event": reported("timeout", call_id)})
+    )
     failed = failure(airflow.resume_with, method, kwargs, call_id=call_id, timeout=30)
     assert type(failed) is AirflowSensorTimeout
     assert str(failed).startswith(

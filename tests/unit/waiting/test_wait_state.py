@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting_helpers import RINGS_ON, Airflow, event, failure
+from task_instances import reported
+from waiting_helpers import RINGS_ON, Airflow, failure
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 from vapi_provider.waiting.wait import WaitState
@@ -84,11 +85,11 @@ def test_deferred_wait_resumes_with_state_of_another_version(
     deferral = airflow.deferral(**arguments)
     airflow.change_state(change)
     airflow.pass_time(100)
-    again = airflow.resume(deferral, event("done", call_id), **arguments)
+    again = airflow.resume(deferral, reported("done", call_id), **arguments)
     assert again.trigger.end_time == deferral.trigger.end_time
     airflow.change_state(change)
     simulator.end_call(call_id)
-    assert airflow.resume(again, event("done", call_id), **arguments)["id"] == call_id
+    assert airflow.resume(again, reported("done", call_id), **arguments)["id"] == call_id
 
 
 @with_and_without_store
@@ -97,7 +98,7 @@ def test_deferred_wait_without_its_start_begins_anew(airflow: Airflow, call_id: 
     deferral = airflow.deferral(**arguments)
     airflow.change_state(drop(*FIELDS))
     airflow.pass_time(100)
-    again = airflow.resume(deferral, event("done", call_id), **arguments)
+    again = airflow.resume(deferral, reported("done", call_id), **arguments)
     assert again.trigger.end_time == airflow.now + 600
 
 
@@ -112,10 +113,12 @@ def test_waiting_operator_resumes_with_state_of_another_version(
     airflow.change_state(drop("try_started_at", "placed_at", "limits"))
     airflow.change_state(add_unknown)
     airflow.pass_time(100)
-    again = airflow.resume(deferral, event("done", deferral.trigger.call_id), execution_timeout=limit)
+    again = airflow.resume(deferral, reported("done", deferral.trigger.call_id), execution_timeout=limit)
     assert again.trigger.end_time == deferral.trigger.end_time
     airflow.pass_time(500)
-    failed = failure(airflow.resume, again, event("timeout", again.trigger.call_id), execution_timeout=limit)
+    failed = failure(
+        airflow.resume, again, reported("timeout", again.trigger.call_id), execution_timeout=limit
+    )
     assert type(failed) is AirflowTaskTimeout
     assert len(simulator.calls) == 1
 

@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow keeps of a waiting task between its processes, and the processes of a deferred one."""
+"""The processes of a task that waits for its call in the triggerer."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from task_instances import LINK, Deferral, Run, TaskInstance, TaskStateStore, stored
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Timeline
-from vapi_provider.triggers.call import VapiCallTrigger
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
-LINK = "_link_VapiCallLink"
-
-BACKSTOP = "__fail__", {"error": "Trigger timeout"}
 TRIGGER_FAILED = "__fail__", {"error": "Trigger failure", "traceback": ["Traceback: ...", "boom"]}
 
 RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
@@ -34,58 +30,11 @@ REQUEST = {
 }
 
 
-class StateStore:
-    """Keeps what a task leaves for its next process, as Airflow does from 3.3 on."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, str] = {}
-
-    def set(self, key: str, value: Any) -> None:
-        self.stored[key] = json.dumps(value, allow_nan=False)
-
-    def get(self, key: str) -> Any:
-        return json.loads(self.stored.get(key, "null"))
-
-
-class TaskInstance:
-    """What of a task instance a waiting task uses."""
-
-    dag_id = "calls"
-    run_id = "manual__2026-11-23"
-    task_id = "wait"
-    map_index = -1
-    try_number = 1
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {}
-        self.first_reschedule_date: datetime | None = None
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
-
-    def get_first_reschedule_date(self, context: Any) -> datetime | None:
-        return self.first_reschedule_date
-
-
-@dataclass
-class Deferral:
-    """What Airflow stores of a deferred task."""
-
-    trigger: VapiCallTrigger
-    method: str
-    kwargs: dict[str, Any]
-    timeout: timedelta
-
-
 class Airflow:
     """Runs each process of a deferrable task with an operator of its own, as Airflow's workers do."""
 
     def __init__(
-        self, task_instance: TaskInstance, simulator: VapiSimulator, store: StateStore | None
+        self, task_instance: TaskInstance, simulator: VapiSimulator, store: TaskStateStore | None
     ) -> None:
         self.simulator = simulator
         self.task_instance = task_instance
@@ -142,35 +91,15 @@ class Airflow:
         kind: Any = VapiCallSensor if "call_id" in arguments else VapiCreateCallOperator
         usual = {} if "call_id" in arguments else REQUEST
         task = kind(**{"task_id": "wait", "deferrable": True, **usual, **arguments})
-        run = SimpleNamespace(clear_number=0, run_after=datetime.fromtimestamp(self.now, timezone.utc))
-        context: Any = {"ti": self.task_instance, "dag_run": run}
+        run = Run(datetime.fromtimestamp(self.now, timezone.utc))
+        context: Any = self.task_instance.context(dag_run=run)
         if self.store is not None:
             context["task_state_store"] = self.store
         try:
             return process(task, context)
         except TaskDeferred as deferred:
             deferral = deferred
-        return _store(deferral)
-
-
-def _store(deferred: TaskDeferred) -> Deferral:
-    """Take a deferral through Airflow's database: all of it is plain JSON, with nothing but finite numbers in it."""
-    path, stored = deferred.trigger.serialize()
-    assert path == "vapi_provider.triggers.call.VapiCallTrigger"
-    assert isinstance(deferred.timeout, timedelta)
-    trigger = VapiCallTrigger(**_stored(stored))
-    assert trigger == deferred.trigger
-    return Deferral(trigger, deferred.method_name, _stored(deferred.kwargs or {}), deferred.timeout)
-
-
-def _stored(value: dict[str, Any]) -> dict[str, Any]:
-    restored: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-    assert restored == value
-    return restored
-
-
-def event(status: str, call_id: str, message: str = "So it is.") -> dict[str, Any]:
-    return {"status": status, "call_id": call_id, "message": message}
+        return stored(deferral)
 
 
 def failure(run: Callable[..., Any], *args: Any, **arguments: Any) -> BaseException:

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the Markdown of README and documentation: its blocks of code, its tables and the code in its text."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+"""All pages but the README, which has tests of its own."""
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    info: str
+    text: str
+
+    @property
+    def language(self) -> str:
+        return self.info.partition(" ")[0]
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block is, where its first line says so."""
+        named = re.match(r"# ([\w/]+\.py)\n", self.text)
+        return named[1] if named else None
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def path_of(page: str) -> Path:
+    """Return the path of a page by its name: one of ``docs``, or one at the top."""
+    return DOCS / page if (DOCS / page).exists() else ROOT / page
+
+
+@cache
+def blocks_of(page: Path) -> tuple[Block, ...]:
+    text, blocks = read(page), []
+    for found in re.finditer(r"^( *)(```+)([^`\n]*)\n(.*?)^\1\2 *$", text, re.DOTALL | re.MULTILINE):
+        indent, _, language, body = found.groups()
+        line = text.count("\n", 0, found.start()) + 1
+        blocks.append(
+            Block(page, line, language.strip(), re.sub(rf"^{indent}", "", body, flags=re.MULTILINE))
+        )
+    return tuple(blocks)
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def label(where: Block | Path) -> str:
+    """Name a page, or a block by its page and line, as the id of a test or in a message."""
+    return where.name if isinstance(where, Path) else f"{where.page.name}:{where.line}"
+
+
+def blocks_in(*languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+def block_with(page: str, text: str) -> str:
+    """Return the one block of a page that contains a text."""
+    found = [block for block in blocks_of(path_of(page)) if text in block.text]
+    assert len(found) == 1, f"{len(found)} blocks of {page} contain {text!r}: {[*map(label, found)]}"
+    return found[0].text
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """Return the cells of a table's rows, below the heading row that begins with the given text."""
+    found = re.findall(
+        rf"^{re.escape(header)}.*\n\|[-|]+\|\n((?:\|.*\n)+)", read(path_of(page)), re.MULTILINE
+    )
+    assert len(found) == 1, f"{len(found)} tables of {page} begin with {header!r}"
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[0].splitlines()]
+
+
+def sentence(page: str, pattern: str) -> str:
+    """Return the group of a pattern that a page has once, with each line break as a space."""
+    found = re.findall(pattern, " ".join(read(path_of(page)).split()))
+    assert len(found) == 1, f"{page} has {len(found)} times {pattern!r}"
+    return str(found[0])
+
+
+def code_in(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors that the troubleshooting page lists are raised, word for word."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from markdown_pages import README, read, table
+from task_instances import TaskInstance, TaskStateStore
+
+from airflow.providers.common.compat.sdk import Connection
+from vapi_provider.client.client import VapiClient
+from vapi_provider.connection import read_settings
+from vapi_provider.exceptions import VapiError
+from vapi_provider.hooks.vapi import VapiHook
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.simulator import Fault, VapiSimulator
+
+pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
+
+CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
+
+
+def of_connection(**fields: Any) -> Callable[[VapiSimulator], Any]:
+    def connect(simulator: VapiSimulator) -> Any:
+        base = {"conn_id": "vapi_default", "conn_type": "vapi", "password": "key"}
+        client = VapiClient(read_settings(Connection(**{**base, **fields})), logging.getLogger(__name__))
+        return client.get_call(CALL_ID)
+
+    return connect
+
+
+def of_response(extra: dict[str, Any], **fault: Any) -> Callable[[VapiSimulator], Any]:
+    def request(simulator: VapiSimulator) -> Any:
+        simulator.faults.add(Fault(times=None, **fault))
+        fields = {**json.loads(simulator.connection), "extra": json.dumps({"max_retries": 0, **extra})}
+        return of_connection(**fields)(simulator)
+
+    return request
+
+
+def with_path_in_host(simulator: VapiSimulator) -> Any:
+    return of_connection(host=f"{simulator.url}/v1", password=simulator.api_key)(simulator)
+
+
+def with_variable(value: str) -> Callable[[VapiSimulator], Any]:
+    def connect(simulator: VapiSimulator) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", value)
+            return VapiHook().get_call(CALL_ID)
+
+    return connect
+
+
+def without_bundle(simulator: VapiSimulator) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/certificates.pem")
+        return of_connection(host="https://127.0.0.1:1")(simulator)
+
+
+def wait_for_erased(simulator: VapiSimulator) -> Any:
+    call_id = simulator.add_call(status="not-found")
+    return VapiCallSensor(task_id="wait", call_id=call_id).poke({})
+
+
+def sensor_with(**arguments: Any) -> Callable[[VapiSimulator], Any]:
+    return lambda simulator: VapiCallSensor(task_id="wait", call_id=CALL_ID, **arguments).poke({})
+
+
+CALL = {"assistant_id": "x", "phone_number_id": "y", "customer": {"number": "+12025550143"}}
+
+
+def operator_with(**arguments: Any) -> VapiCreateCallOperator:
+    return VapiCreateCallOperator(task_id="call", **{**CALL, **arguments})
+
+
+def place_to_unusable_number(simulator: VapiSimulator) -> Any:
+    return operator_with(customer={"number": "0151"}).execute({})
+
+
+def place_without_writing(simulator: VapiSimulator) -> Any:
+    def refuse(point: str) -> None:
+        if point == "store.set":
+            raise ConnectionError
+
+    context = TaskInstance().context(task_state_store=TaskStateStore(at=refuse))
+    return operator_with().execute(context)
+
+
+def lose_response_to_run(simulator: VapiSimulator) -> Any:
+    simulator.faults.add(Fault(method="POST", path="/assistant", status=502))
+    return VapiHook().run("POST", "/assistant", json={"name": "Ada"})
+
+
+def lose_response_to_delete(simulator: VapiSimulator) -> Any:
+    simulator.faults.add(Fault(method="DELETE", status=502, effect=True))
+    return VapiHook().delete_call(simulator.add_call(status="scheduled"))
+
+
+# Raised by a constructor, which Airflow runs when it parses the DAG.
+IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
+    "exactly one of assistant_id, squad_id and assistant is required": lambda _: operator_with(squad_id="z"),
+    "has no effect with wait_for_completion=False": lambda _: operator_with(wait_for_completion=False, timeout=5),
+    "does not take exponential_backoff": lambda _: VapiCallSensor(
+        task_id="wait", call_id=CALL_ID, exponential_backoff=True
+    ),
+}  # fmt: skip
+
+MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
+    **IMPORT_ERRORS,
+    'starts with "Bearer"': of_connection(password="Bearer key"),
+    "has unknown fields": of_connection(extra='{"timeot": 5}'),
+    "must be a number from 1 to 75": of_connection(extra='{"timeout": 86400}'),
+    "must be a host name or a URL such as": of_connection(host="https://"),
+    "should have no path such as /v1": with_path_in_host,
+    "There is no such endpoint": lambda simulator: VapiHook().run("GET", "/asistant"),
+    "is not valid JSON": with_variable('{"password": '),
+    "neither to a JSON object nor to a valid URI": with_variable("vapi://:key@api.vapi.ai:https"),
+    "call_id is the text of a mapping": lambda simulator: VapiHook().get_call("{'id': 'x'}"),
+    "call_id must be the id of a call, a UUID": lambda simulator: VapiHook().get_call("+12025550117"),
+    "A later try may succeed": of_response({}, status=503),
+    "the connection was refused": of_connection(host="http://127.0.0.1:1", extra='{"max_retries": 0}'),
+    "no complete response within": of_response({"timeout": 1}, delay=60),
+    "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist": without_bundle,
+    "it never took place or was erased, and will not end": wait_for_erased,
+    "is not in E.164": place_to_unusable_number,
+    "Could not write the task's state": place_without_writing,
+    "The request may have taken effect": lose_response_to_run,
+    "delete it again to erase its data": lose_response_to_delete,
+    "must be a datetime with a time zone": lambda simulator: VapiHook().list_calls(created_at_ge="yesterday"),
+    "fail_on must be a list of outcomes among": sensor_with(fail_on="failed"),
+    "include must be a list of names among": sensor_with(include=["recording"]),
+}  # fmt: skip
+
+
+def test_troubleshooting_lists_exactly_the_tested_messages() -> None:
+    listed = [row[0].strip("`") for row in table("troubleshooting.md", "| message |")]
+    front = re.search(r"^\| message \|.*\n((?:\|.*\n)+)", read(README), re.MULTILINE)
+    assert front is not None
+    # test_readme.py sees to these.
+    readme = re.findall(r"^\| `([^`]+)` \|", front[1], re.MULTILINE)
+    assert sorted(listed) == sorted([*readme, *MESSAGES])
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_message_is_raised(message: str, vapi_simulator: VapiSimulator) -> None:
+    with pytest.raises(VapiError, match=re.escape(message)):
+        MESSAGES[message](vapi_simulator)
+
+
+def test_page_marks_the_import_errors() -> None:
+    rows = table("troubleshooting.md", "| message |")
+    assert {row[0].strip("`") for row in rows if "does not import" in row[1]} == IMPORT_ERRORS.keys()
