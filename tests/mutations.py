@@ -14,6 +14,7 @@ A break that only ``make test-deep`` catches is marked ``is_deep``, and runs wit
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import itertools
 import json
@@ -200,6 +201,15 @@ def do_nothing_in_the_loop(_original: Any) -> Any:
         await asyncio.sleep(0)
 
     return nothing
+
+
+def forget_what_the_wait_began_with(original: Any) -> Any:
+    """Let a wait resume with what its templates render."""
+
+    def load(self: Any, context: Any) -> Any:
+        return dataclasses.replace(original(self, context), call_id=None, vapi_conn_id=None)
+
+    return load
 
 
 BREAKS: dict[str, Break] = {}
@@ -617,6 +627,58 @@ BREAKS.update(
         ),
         "outage_has_no_backoff": Break(
             "polling.poller:CallPoller._back_off", always(None), ("unit/polling/test_poller_outages.py",)
+        ),
+        "undialled_call_is_not_read_again": Break(
+            "placing.dialling:PAUSES", constant(()), ("unit/placing/test_create_call_limit.py",)
+        ),
+        "doubt_holds_a_worker_slot": Break(
+            "placing.placement:_SHORT_SECONDS",
+            constant(math.inf),
+            ("unit/placing/test_placing_deferred.py",),
+        ),
+        "deferred_doubt_is_forgotten": Break(
+            "placing.deferral:DefersPlacing._go_on_placing",
+            lambda _original: lambda self, context, _state: self._begin_anew(context),
+            ("unit/placing/test_placing_deferred.py",),
+        ),
+        "deferred_wait_follows_its_templates": Break(
+            "waiting.mixin:WaitsForCall._load_state", forget_what_the_wait_began_with, ("unit/waiting",)
+        ),
+        "state_of_another_version_is_an_error": Break(
+            "waiting.wait:WaitState.of",
+            lambda _original: classmethod(lambda kind, stored: kind(**stored)),
+            ("unit/placing/test_state_of_0_1_0.py",),
+        ),
+        "execution_timeout_spares_missing_results": Break(
+            "waiting.wait:CallWait._execution_ends_at", prop(math.inf), ("unit/waiting/test_wait_limits.py",)
+        ),
+        "sigterm_leaves_a_trigger_in_the_process": Break(
+            "waiting.mixin:WaitsForCall.on_kill", always(None), ("unit/waiting/test_wait_stopped.py",)
+        ),
+        "new_call_is_not_found_and_goes_on": Break(
+            "client.hang_up:hang_up",
+            lambda original: lambda client, call_id, **_: original(client, call_id),
+            ("unit/client/test_hang_up.py",),
+        ),
+        "remembered_connection_is_not_used": Break(
+            "hooks.vapi:remembered_connection",
+            always(None),
+            ("unit/polling/test_poller_lost_connection.py",),
+        ),
+        "deleted_connection_is_used_for_ever": Break(
+            "polling.connection:MISSING_SECONDS",
+            constant(math.inf),
+            ("unit/polling/test_poller_lost_connection.py",),
+        ),
+        "deleted_connection_is_waited_for": Break(
+            "waiting.wait:CallWait._is_connection_gone",
+            always(False),
+            ("unit/waiting/test_wait_lost_connection.py",),
+        ),
+        "broken_backend_ends_the_try": Break(
+            "hooks.vapi:VapiHook._look_up",
+            lambda _original: lambda self, conn_id: self.get_connection(conn_id),
+            ("unit/waiting/test_wait_lost_connection.py",),
         ),
         "missing_connection_is_believed": Break(
             "polling.connection:MISSING_SECONDS", constant(0.0), ("unit/polling/test_poller_connection.py",)

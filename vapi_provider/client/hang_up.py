@@ -12,7 +12,9 @@ import dataclasses
 import logging
 import re
 import threading
+import time
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,7 +22,7 @@ from vapi_provider.client.arguments import check_call_id
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
-from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
+from vapi_provider.exceptions import VapiCallNotFoundError, VapiError, VapiPermanentError, VapiTransientError
 
 if TYPE_CHECKING:
     from vapi_provider.connection import VapiSettings
@@ -33,6 +35,7 @@ HANG_UP_REQUEST_SECONDS = 1.3
 """The time limit of each request where ending a call, which takes two of them, must be done within 3 seconds."""
 
 _TRIES = 2
+_NOT_FOUND_PAUSE_SECONDS = 0.5
 _VAPI = "vapi.ai"
 _TARGET = "its control URL"
 
@@ -68,12 +71,20 @@ def end_call(client: VapiClient, call_id: str) -> str:
     raise failure
 
 
-def hang_up(client: VapiClient, call_id: str) -> str:
-    """End a call and raise nothing, for callers that have something more important to raise."""
-    try:
-        return end_call(client, call_id)
-    except VapiError as error:
-        return f"{_NOT_ENDED.format(call_id)} {error}"
+def hang_up(client: VapiClient, call_id: str, *, patience: float = 0.0) -> str:
+    """
+    End a call and raise nothing, for callers that have something more important to raise.
+
+    :param patience: for how many seconds to read a call again that is not found
+    """
+    gives_up_at = time.monotonic() + patience
+    while True:
+        try:
+            return end_call(client, call_id)
+        except VapiError as error:
+            if not isinstance(error, VapiCallNotFoundError) or time.monotonic() >= gives_up_at:
+                return f"{_NOT_ENDED.format(call_id)} {error}"
+        time.sleep(_NOT_FOUND_PAUSE_SECONDS)
 
 
 def hang_up_soon(client: VapiClient, call_id: str) -> str:
@@ -81,7 +92,9 @@ def hang_up_soon(client: VapiClient, call_id: str) -> str:
     own = VapiClient(client.settings.limited(timeout=HANG_UP_REQUEST_SECONDS, max_retries=0), client.log)
     done: list[str] = []
     # A thread that is left behind goes on for as long as the process does.
-    thread = threading.Thread(target=lambda: done.append(hang_up(own, call_id)), daemon=True)
+    # The call may have been placed moments ago, so that a read does not find it yet.
+    end = partial(hang_up, own, call_id, patience=HANG_UP_SECONDS)
+    thread = threading.Thread(target=lambda: done.append(end()), daemon=True)
     thread.start()
     thread.join(HANG_UP_SECONDS)
     return done[0] if done else f"{_NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."

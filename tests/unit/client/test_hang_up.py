@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from vapi_provider.client.client import VapiClient
 
 TOKEN = "8c1e-the-capability-of-this-call"
+UNKNOWN_ID = "019a7c2e-5f00-7000-8000-0000000000bb"
+NOT_FOUND = '{"message": "Call not found", "error": "Not Found", "statusCode": 404}'
 HTML = "<html><head><title>Something in between</title></head></html>"
 
 
@@ -360,6 +362,22 @@ def test_hang_up_soon_reports_that_it_ran_out_of_time(
     # The thread goes on for as long as the process does, so that the call may still be ended.
     held_responses.let_all_go()
     wait_until(lambda: simulator.get_call(call_id)["status"] == "ended", "the call is ended")
+
+
+def test_hang_up_soon_reads_a_call_again_that_is_not_found_yet(simulator: VapiSimulator) -> None:
+    """Vapi may return 404 for a call that was placed moments ago."""
+    call_id = simulator.add_call(status="in-progress")
+    simulator.faults.add(Fault(method="GET", status=404, body=NOT_FOUND, times=2))
+    assert hang_up_soon(client_of(simulator), call_id) == f"Call {call_id} was ended."
+    assert sent(simulator) == ["GET", "GET", "GET", "POST"]
+
+
+def test_hang_up_soon_gives_up_on_a_call_that_is_not_found(
+    simulator: VapiSimulator, set_limits: Callable[..., None]
+) -> None:
+    set_limits(all_in_all=0.6)
+    done = hang_up_soon(client_of(simulator), UNKNOWN_ID)
+    assert done.startswith(f"Call {UNKNOWN_ID} could not be ended and may go on.")
 
 
 @pytest.mark.parametrize(

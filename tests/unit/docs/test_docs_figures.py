@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from vapi_provider.client import hang_up, responses, transport
 from vapi_provider.connection import CONN_FIELDS, DEFAULT_TIMEOUT
 from vapi_provider.models import call
-from vapi_provider.placing import placement, search
+from vapi_provider.placing import dialling, placement, search
 from vapi_provider.placing.request import MAX_NAME_LENGTH
 from vapi_provider.polling import changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
@@ -31,7 +31,7 @@ from vapi_provider.waiting import mixin, wait
         ("waiting", "never less than 5 seconds", poller.MIN_INTERVAL_SECONDS, 5),
         ("waiting", "reads the connection once a minute", connection.CONNECTION_SECONDS, 60),
         ("waiting", "as long as Vapi asks (up to an hour)", poller.MAX_RETRY_AFTER_SECONDS, 3600),
-        ("waiting", "ends them after five minutes", connection.MISSING_SECONDS, 300),
+        ("waiting", "A connection that is deleted ends its waits after five minutes", connection.MISSING_SECONDS, 300),
         ("waiting", "some two minutes later", mixin.BACKSTOP_SECONDS, 120),
         ("waiting", "every 15 seconds, the default interval", VapiCallSensor(task_id="wait", call_id="x").poke_interval, 15),
         ("connection", "All tries of a request end within 75 seconds", transport.ALL_TRIES_SECONDS, 75),
@@ -55,6 +55,7 @@ from vapi_provider.waiting import mixin, wait
         ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS, 3),
         ("placing", "in the first 30 seconds after its placement", wait.READ_LAG_SECONDS, 30),
         ("placing", "if its last search is more than 5 seconds old", placement.FRESH_SECONDS, 5),
+        ("placing", "until it is dialled, for up to 14 seconds", sum(dialling.PAUSES), 14),
         ("placing", "The default of 12 hours", mixin.DEFAULT_TIMEOUT, 12 * 3600),
         ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", mixin.DEFAULT_TIMEOUT, 12 * 3600),
         ("testing", "for 5 seconds at least", trigger.SETTLE_SECONDS, 5),

@@ -13,7 +13,7 @@ import pytest
 from markdown_pages import README, read, table
 from task_instances import TaskInstance, TaskStateStore
 
-from airflow.providers.common.compat.sdk import Connection
+from airflow.providers.common.compat.sdk import BaseHook, Connection
 from vapi_provider.client.client import VapiClient
 from vapi_provider.connection import read_settings
 from vapi_provider.exceptions import VapiError
@@ -73,6 +73,15 @@ def sensor_with(**arguments: Any) -> Callable[[VapiSimulator], Any]:
     return lambda simulator: VapiCallSensor(task_id="wait", call_id=CALL_ID, **arguments).poke({})
 
 
+def without_connections(simulator: VapiSimulator) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a secrets backend is down")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseHook, "get_connection", fail)
+        return VapiHook().get_call(CALL_ID)
+
+
 CALL = {"assistant_id": "x", "phone_number_id": "y", "customer": {"number": "+12025550143"}}
 
 
@@ -130,6 +139,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist": without_bundle,
     "it never took place or was erased, and will not end": wait_for_erased,
     "is not in E.164": place_to_unusable_number,
+    "Airflow could not read connection": without_connections,
     "Could not write the task's state": place_without_writing,
     "The request may have taken effect": lose_response_to_run,
     "delete it again to erase its data": lose_response_to_delete,
