@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+_LONGEST_SECONDS = 600
+"""How long the tests of one break may take."""
 
 
 @dataclass(frozen=True)
@@ -755,14 +757,11 @@ def run(name: str) -> tuple[bool, float, str]:
     command = [sys.executable, "-m", "pytest", "-p", "tests.mutations", "--break", name, "-x", "-q", *tests]
     if broken.is_deep:
         command += ["-m", "deep or searches"]
-    done = subprocess.run(
-        [*command, "-p", "no:cacheprovider", "--no-header", "--tb=no"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TEST_DEEP": "1" if broken.is_deep else "0"},
-    )
+    try:
+        done = _run_tests(command, is_deep=broken.is_deep)
+    except subprocess.TimeoutExpired:
+        # A wait that never ends is noticed, too.
+        return True, time.monotonic() - began_at, f"ERROR still running after {_LONGEST_SECONDS} s"
     lines = done.stdout.splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), "\n".join(lines[-5:]))
     # 1 means that a test failed; anything else that none ran as it should.
@@ -770,6 +769,18 @@ def run(name: str) -> tuple[bool, float, str]:
         done.returncode == 1 and failed.startswith(("FAILED", "ERROR")),
         time.monotonic() - began_at,
         failed,
+    )
+
+
+def _run_tests(command: list[str], *, is_deep: bool) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", "--no-header", "--tb=no"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_LONGEST_SECONDS,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TEST_DEEP": "1" if is_deep else "0"},
     )
 
 

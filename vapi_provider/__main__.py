@@ -41,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     except VapiError as error:
         print(error, file=sys.stderr)
         return _FAILED
+    except Exception as error:
+        # Its text may hold anything, and "no call found" it does not mean.
+        print(f"The calls could not be read ({type(error).__name__}).", file=sys.stderr)
+        return _FAILED
     count = "1 call" if found == 1 else f"{found or 'No'} calls"
     print(f"{count} with token {options.token} created since {since.isoformat(timespec='minutes')}.")
     return _FOUND if found else _NONE

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,25 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from airflow.providers.common.compat.sdk import Context
+
+
+_TEXT_FILTERS = (
+    *(
+        "capitalize",
+        "center",
+        "e",
+        "escape",
+        "forceescape",
+        "indent",
+        "lower",
+        "pprint",
+        "replace",
+        "safe",
+        "string",
+    ),
+    *("striptags", "title", "tojson", "trim", "truncate", "upper", "urlencode", "urlize", "wordwrap"),
+)
+"""The filters of jinja that make the text None of a None."""
 
 
 class MissingText(str):
@@ -68,7 +88,10 @@ class RendersFields(BaseOperator):
 
     def _fields_of_the_dag_file(self, template_fields: Iterable[str], mapped: Any) -> list[str]:
         """Leave out the fields whose values come from upstream."""
-        literals = {**self._default_args, **mapped.partial_kwargs}
+        # The default_args that this operator got may come from upstream, too.
+        group = mapped.partial_kwargs.get("task_group")
+        defaults = {**mapped.dag.default_args, **(group.default_args if group else {})}
+        literals = {**defaults, **mapped.partial_kwargs}
         return [
             name for name in template_fields if name in literals and getattr(self, name) in (literals[name],)
         ]
@@ -105,7 +128,8 @@ class RendersFields(BaseOperator):
             return "" if isinstance(value, Undefined) else value
 
         # A DAG with a finalize function of its own decides itself what becomes of None.
-        environment = jinja_env if jinja_env.finalize else jinja_env.overlay(finalize=check)
+        environment = jinja_env.overlay() if jinja_env.finalize else jinja_env.overlay(finalize=check)
+        environment.filters = {**jinja_env.filters, **_checking_filters(jinja_env, check)}
         try:
             rendered = super().render_template(content, context, environment, seen_oids)
         except UndefinedError:
@@ -134,6 +158,23 @@ class RendersFields(BaseOperator):
 def _is_literal(kwargs: Any, context: Context) -> bool:
     """Check whether this instance's keyword arguments are written in the DAG file, as Airflow does."""
     return isinstance(kwargs, Sized) and isinstance(kwargs[context["ti"].map_index], Mapping)  # type: ignore[index]
+
+
+def _checking_filters(jinja_env: Environment, check: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
+    """Return the filters that make text of anything, with a check of what they get."""
+
+    def checking(convert: Callable[..., Any]) -> Callable[..., Any]:
+        # Those that jinja passes the context or itself get that first.
+        position = 1 if hasattr(convert, "jinja_pass_arg") else 0
+
+        @functools.wraps(convert)
+        def converted(*args: Any, **kwargs: Any) -> Any:
+            check(args[position])
+            return convert(*args, **kwargs)
+
+        return converted
+
+    return {name: checking(jinja_env.filters[name]) for name in _TEXT_FILTERS if name in jinja_env.filters}
 
 
 def _has_template(text: str, jinja_env: Environment) -> bool:

@@ -92,9 +92,11 @@ def test_literals_beside_data_still_render(
 def test_data_that_overrides_a_literal_is_data(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
-    returned += [{**EXPANDED[0], "name": "{{ 1 + 1 }}"}, EXPANDED[1]]
+    # default_args of one record are data, too.
+    sneaky = {**EXPANDED[2], "name": "{{ 2 + 2 }}", "default_args": {"name": "{{ 2 + 2 }}"}}
+    returned += [{**EXPANDED[0], "name": "{{ 1 + 1 }}"}, EXPANDED[1], sneaky]
     assert run("overrides_literals").state == "success"
-    assert call_names(simulator) == ["Reminder", "{{ 1 + 1 }}"]
+    assert call_names(simulator) == ["Reminder", "{{ 1 + 1 }}", "{{ 2 + 2 }}"]
 
 
 def test_literal_of_expand_renders(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:

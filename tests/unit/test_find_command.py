@@ -132,3 +132,11 @@ def test_help_needs_no_airflow() -> None:
     program = "import sys; sys.modules['airflow'] = None; from vapi_provider.__main__ import main; main(['find', '-h'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--conn-id" in done.stdout
+
+
+def test_failure_is_not_taken_for_no_call(
+    simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("requests.Session.send", lambda *_, **__: 1 / 0)
+    assert main(["find", TOKEN]) == 2
+    assert capsys.readouterr().err.strip() == "The calls could not be read (ZeroDivisionError)."

@@ -198,6 +198,9 @@ NO_VALUE = {
     "undefined in a text": "Hello {{ nobody }}!",
     "attribute of undefined": "Hello {{ nobody.name }}!",
     "text of None": "{{ name | string }}",
+    "filtered None in a text": "Hello {{ name | title }}!",
+    "filtered undefined in a text": "Hello {{ nobody | upper }}!",
+    "None as JSON": "{{ name | tojson }}",
     "empty": "{{ '' }}",
     "blank": "{% if name %}{{ name }}{% endif %} ",
 }

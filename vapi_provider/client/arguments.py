@@ -127,9 +127,14 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
     if parsed is None or parsed.tzinfo is None:
         raise VapiConfigurationError(
             f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got "
-            f"{_shown(instant)}. Nothing was sent."
+            f"{_shown(instant) if _looks_like_a_date(instant) else show_kind(instant)}. Nothing was sent."
         )
     return parsed.isoformat()
+
+
+def _looks_like_a_date(value: Any) -> bool:
+    """Return whether a value may be shown: an argument in the wrong place can be a person's number."""
+    return not isinstance(value, str) or re.match(r"\d{4}-\d\d-\d\d", value) is not None
 
 
 def check_page_size(page_size: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from vapi_provider.client.personal import personal_texts
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
@@ -73,10 +74,7 @@ class ApiRequest:
     @property
     def personal(self) -> set[str]:
         """The texts of the body that no error may show, even when Vapi echoes them."""
-        body = self.json if isinstance(self.json, dict) else {}
-        overrides = (body.get(name) for name in ("assistantOverrides", "squadOverrides"))
-        values = [each.get("variableValues") for each in overrides if isinstance(each, dict)]
-        return {text for text in _texts([body.get("customer"), body.get("name"), values]) if len(text) > 3}
+        return {text for text in personal_texts(self.json) if len(text) > 3}
 
 
 @dataclass(frozen=True)
@@ -287,14 +285,6 @@ class ApiResponse:
             return text
         title = re.search(r"<title[^>]*>(.*?)</title", text[:_MAX_HEAD], re.IGNORECASE | re.DOTALL)
         return title[1] if title else ""
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, (dict, list)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
 
 
 def _one_line(text: str | None) -> str:

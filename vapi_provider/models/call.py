@@ -14,7 +14,14 @@ from pydantic.alias_generators import to_camel
 from vapi_provider.models.cleaning import clean_line, finite_number
 from vapi_provider.models.fields import Instant, List, Number, Object, Text, only, within
 from vapi_provider.models.outcome import CallOutcome, had_conversation, outcome_of
-from vapi_provider.models.results import ANALYSIS, OUTPUTS, Results, analysis_progress, outputs_progress
+from vapi_provider.models.results import (
+    ANALYSIS,
+    OUTPUTS,
+    Results,
+    analysis_progress,
+    outputs_progress,
+    overridden,
+)
 from vapi_provider.models.summary import CallSummary, summarize
 
 
@@ -66,10 +73,12 @@ class CallStatusView(BaseModel):
     started_at: Instant = None
     ended_at: Instant = None
     analysis: Object = None
-    structured_outputs: Object = within(("artifact", "structuredOutputs"))
-    skipped_structured_outputs: Object = within(("artifact", "skippedStructuredOutputs"))
-    analysis_plan: Object = within(("assistantOverrides", "analysisPlan"), ("assistant", "analysisPlan"))
-    artifact_plan: Object = within(("assistantOverrides", "artifactPlan"), ("assistant", "artifactPlan"))
+    structured_outputs: Object = within("artifact", "structuredOutputs")
+    skipped_structured_outputs: Object = within("artifact", "skippedStructuredOutputs")
+    analysis_plan: Object = within("assistant", "analysisPlan")
+    analysis_plan_override: Object = within("assistantOverrides", "analysisPlan")
+    artifact_plan: Object = within("assistant", "artifactPlan")
+    artifact_plan_override: Object = within("assistantOverrides", "artifactPlan")
 
     _responded_at: datetime | None = PrivateAttr(default=None)
 
@@ -144,9 +153,13 @@ class CallStatusView(BaseModel):
         :param wanted: which ones; none of them for whichever comes first
         """
         kinds = {
-            ANALYSIS: lambda: analysis_progress(self.analysis, self.analysis_plan),
+            ANALYSIS: lambda: analysis_progress(
+                self.analysis, overridden(self.analysis_plan, self.analysis_plan_override)
+            ),
             OUTPUTS: lambda: outputs_progress(
-                self.structured_outputs, self.skipped_structured_outputs, self.artifact_plan
+                self.structured_outputs,
+                self.skipped_structured_outputs,
+                overridden(self.artifact_plan, self.artifact_plan_override),
             ),
         }
         return Results(tuple(kinds[name]() for name in wanted or kinds), is_one_enough=not wanted)

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from pydantic import (
-    AliasChoices,
     AliasPath,
     Field,
     PlainSerializer,
@@ -54,8 +53,6 @@ Instant = Annotated[
 ]
 
 
-def within(*paths: tuple[str, str]) -> Any:
-    """Declare a field that is part of another property; the first path that leads somewhere counts."""
-    return Field(
-        default=None, validation_alias=AliasChoices(*(AliasPath(*path) for path in paths)), exclude=True
-    )
+def within(*path: str) -> Any:
+    """Declare a field that is part of another property."""
+    return Field(default=None, validation_alias=AliasPath(*path), exclude=True)

@@ -97,6 +97,12 @@ class Results:
         return " and ".join(words for kind in self.kinds if (words := kind.missing_words))
 
 
+def overridden(plan: Any, override: Any) -> dict[str, Any]:
+    """Return the plan of a call: what its overrides do not say is as the assistant has it; each may be anything."""
+    said = {name: value for name, value in _mapping(override).items() if value is not None}
+    return {**_mapping(plan), **said}
+
+
 def analysis_progress(analysis: Any, plan: Any) -> Progress:
     """Compare an analysis with the plan for it; each may be anything."""
     parts = {name for name, value in _mapping(analysis).items() if value not in (None, "", {}, [])}

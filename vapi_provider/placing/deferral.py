@@ -82,6 +82,9 @@ class DefersPlacing(WaitsForCall):
             vapi_conn_id=self.vapi_conn_id,
             sent_at=placement.sent_at,
             has_sent=placement.has_sent,
+            token=placement.state.token,
+            assistant_id=placement.state.assistant_id,
+            phone_number_id=placement.state.phone_number_id,
         )
         self._save_state(context, state)
         self.defer(

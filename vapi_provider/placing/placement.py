@@ -18,8 +18,7 @@ from vapi_provider.exceptions import (
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
 from vapi_provider.placing.doubt import how_found, how_to_find, try_later, undecided
 from vapi_provider.placing.search import CallSearch, SearchResult, never_rang, read_placed
-from vapi_provider.placing.state import PlacementState, PlacementStore
-from vapi_provider.placing.tokens import fingerprint_person, make_token
+from vapi_provider.placing.state import PlacementState, PlacementStore, blank_state
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -55,7 +54,7 @@ class CallPlacement:
         self.limits: dict[str, Any] | None = None
         """The organization's limits, from the response to the placement."""
         self.placed_at: float | None = None
-        """When this try has placed the call, in seconds since 1970."""
+        """When this try has placed or found the call, in seconds since 1970."""
         self._context = context
         self._request = request
         self._client = client
@@ -88,7 +87,7 @@ class CallPlacement:
     def state(self) -> PlacementState:
         """What is recorded about the call; it is read when it is first needed."""
         if self._state is None:
-            self._state = self._store.read(self._blank_state())
+            self._state = self._store.read(blank_state(self._context, self._request, self._resumed))
             self._known = dataclasses.replace(self._known, recorded=self._state.state)
             known = self._state.at or (self._resumed.sent_at if self._resumed else None)
             # Without a record, an earlier try may have sent its request up to now.
@@ -118,6 +117,8 @@ class CallPlacement:
             recorded = self.state
             step = decide(self._known).step
             if step is Step.ADOPT:
+                # From here a read may lag behind the list, whenever the request was sent.
+                self.placed_at = self.placed_at or time.time()
                 self._record_placed(recorded)
                 return None
             if step is Step.READ:
@@ -145,29 +146,18 @@ class CallPlacement:
                     "Vapi accepted call %s, over the organization's concurrency limit.", self.call_id
                 )
             return self._placed
-        call = read_placed(self._client, str(self.call_id), self.state.at)
+        call = read_placed(self._client, str(self.call_id), self.placed_at or self.state.at)
         if self._known.found is Found.CALL or not never_rang(call):
             self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call
         self.call_id = None
         if self.state.clear_number == self._clear_number:
-            self._learn(SearchResult(Found.NEVER_RANG))
+            self._learn(SearchResult(Found.NEVER_RANG), is_settled=True)
         else:
             # Another task instance may have called this person since.
             self._state = dataclasses.replace(self.state, state=Recorded.NOTHING)
             self._learn(SearchResult(Found.NOT_SEARCHED))
         return None
-
-    def _blank_state(self) -> PlacementState:
-        return PlacementState(
-            token=make_token(self._context, self._request),
-            at=None,
-            state=Recorded.NOTHING,
-            person=fingerprint_person(self._context, self._request),
-            clear_number=self._clear_number,
-            assistant_id=self._request.assistant_id,
-            phone_number_id=self._request.phone_number_id,
-        )
 
     def _place(self) -> None:
         self._repeats = repeats = self._repeats or RepeatBudget(self._client.settings)

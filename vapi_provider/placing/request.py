@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from vapi_provider.client.arguments import check_instant
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.placing.masking import mask_ending
+from vapi_provider.placing.masking import MASK, mask_ending
 
 MAX_NAME_LENGTH = 30
 """The longest name in characters; Vapi accepts 40, and the token's suffix takes the rest."""
@@ -299,7 +299,13 @@ def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
 
 
 def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Mapping[str, Any]) -> None:
-    unknown = sorted(str(name)[:40] for name in given if name not in known)
+    # A key that is no word may be a person's number.
+    names = (
+        str(name) if re.fullmatch(r"[A-Za-z_]{1,40}", str(name)) else MASK
+        for name in given
+        if name not in known
+    )
+    unknown = sorted(names)
     if unknown:
         raise _refuse(f"{parameter} has unknown keys {unknown}; the known ones are {', '.join(known)}")
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.placing.decision import Recorded
+from vapi_provider.placing.tokens import fingerprint_person, make_token
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from vapi_provider.placing.request import CallRequest
+    from vapi_provider.waiting.wait import WaitState
 
 _KEY = "placing"
 
@@ -39,6 +42,32 @@ class PlacementState:
     assistant_id: str | None
     phone_number_id: str | None
     call_id: str | None = None
+
+
+def blank_state(context: Context, request: CallRequest, resumed: WaitState | None) -> PlacementState:
+    """
+    Return the state of a call about which nothing is recorded.
+
+    :param resumed: what the same try has left when it was deferred; its request was another where a template has rendered
+        anew since
+    """
+    blank = PlacementState(
+        token=make_token(context, request),
+        at=None,
+        state=Recorded.NOTHING,
+        person=fingerprint_person(context, request),
+        clear_number=getattr(context.get("dag_run"), "clear_number", None) or 0,
+        assistant_id=request.assistant_id,
+        phone_number_id=request.phone_number_id,
+    )
+    if resumed is None or resumed.token is None:
+        return blank
+    return dataclasses.replace(
+        blank,
+        token=resumed.token,
+        assistant_id=resumed.assistant_id,
+        phone_number_id=resumed.phone_number_id,
+    )
 
 
 class PlacementStore:

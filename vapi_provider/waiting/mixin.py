@@ -81,6 +81,7 @@ class WaitsForCall(RendersFields):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`; what Airflow 3.0 takes for that in a retry begins anew."""
         begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
+        # In what version 0.1.0 has kept of a sensor there is no try.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
         try:

@@ -56,6 +56,9 @@ class WaitState:
     :param sent_at: the last instant at which a request for a call may have been sent, while it is unknown whether there
         is one, in seconds since 1970
     :param has_sent: whether it was this try that sent it
+    :param token: the token of that request
+    :param assistant_id: its assistant, to search the call by
+    :param phone_number_id: its phone number, to search the call by
     :param missing_since: since when Airflow has not found the connection, in seconds since 1970
     """
 
@@ -74,6 +77,9 @@ class WaitState:
     sent_at: float | None = None
     # If that was lost, this try sends nothing more.
     has_sent: bool = True
+    token: str | None = None
+    assistant_id: str | None = None
+    phone_number_id: str | None = None
     missing_since: float | None = None
 
     @classmethod

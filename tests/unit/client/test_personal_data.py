@@ -69,3 +69,20 @@ def test_returned_call_keeps_its_own_words() -> None:
         api.post(f"{API}/call", status_code=201, json=body)
         call = make_client().create_call(REQUEST)
     assert (call.customer, call.name) == (REQUEST["customer"], REQUEST["name"])
+
+
+def test_people_of_any_request_are_masked_at_any_depth() -> None:
+    body = {
+        "customers": [{"number": "+12025550171", "name": "Augusta"}],
+        "assistant": {"variableValues": {"street": "Main Street"}},
+        "phoneNumber": {"twilioAuthToken": "0123456789abcdef"},
+    }
+    with requests_mock.Mocker() as api:
+        api.post(f"{API}/campaign", status_code=400, text=echo(f"cannot use {json.dumps(body)}"))
+        with pytest.raises(VapiPermanentError) as caught:
+            make_client().run("POST", "/campaign", json=body)
+    shown = str(caught.value)
+    assert not [
+        word for word in ("2025550171", "Augusta", "Main Street", "0123456789abcdef") if word in shown
+    ]
+    assert "cannot use" in shown

@@ -206,3 +206,22 @@ def test_view_keeps_nothing_but_the_results() -> None:
     view = CallStatusView.model_validate_json(json.dumps(body))
     assert "Hello" not in str(view.__dict__)
     assert view.structured_outputs == BOOKED
+
+
+@pytest.mark.parametrize("override", [None, {}, {"recordingEnabled": True}, {"structuredOutputIds": None}])
+def test_override_that_names_no_outputs_hides_none(override: Any) -> None:
+    fields = {
+        "assistant": {"artifactPlan": TWO},
+        "assistantOverrides": {"artifactPlan": override},
+        "artifact": artifact(BOOKED),
+    }
+    assert results_of(OUTPUTS, **fields).missing == "structured outputs (so-2)"
+
+
+def test_override_that_names_outputs_replaces_them() -> None:
+    fields = {
+        "assistant": {"artifactPlan": TWO},
+        "assistantOverrides": {"artifactPlan": {"structuredOutputIds": ["so-1"]}},
+        "artifact": artifact(BOOKED),
+    }
+    assert results_of(OUTPUTS, **fields).have_arrived(None)

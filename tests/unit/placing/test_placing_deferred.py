@@ -145,6 +145,36 @@ def test_call_whose_response_was_lost_is_adopted(model: AirflowModel) -> None:
     model.assert_rang_once(slot)
 
 
+def test_doubt_goes_on_with_the_request_that_was_sent(model: AirflowModel) -> None:
+    slot = lose_response(model, effect=True)
+    deferred = placing(slot)
+    # What the templates render now is another callee, called over another number.
+    changed = {
+        "customer": {"number": "+12025550199"},
+        "phone_number_id": "0198a3f0-0000-7000-8000-00000000000f",
+    }
+    again = go_on(slot, deferred, **changed)
+    assert again.trigger.call_id == next(iter(model.simulator.calls))
+    assert model.posts() == 1
+    assert model.rings() == {NUMBER: 1}
+
+
+def test_not_found_after_a_late_search_is_read_again(model: AirflowModel) -> None:
+    slot = lose_response(model, effect=True)
+    deferred = placing(slot)
+    (call_id,) = model.simulator.calls
+    message = '{"message": "Call not found", "error": "Not Found", "statusCode": 404}'
+    fault = Fault(
+        method="GET", path=f"/call/{call_id}", status=404, body=message, content_type="application/json"
+    )
+    model.simulator.faults.add(fault)
+    with pytest.raises(VapiTransientError, match="placed moments ago"):
+        go_on(slot, deferred)
+    assert until_placed(slot).trigger.call_id == call_id
+    assert model.posts() == 1
+    model.assert_rang_once(slot)
+
+
 # What is left of a try
 
 

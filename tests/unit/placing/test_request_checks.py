@@ -258,3 +258,18 @@ def test_wrong_argument_is_refused_and_not_shown(arguments: dict[str, Any], mess
 
 def test_base_of_these_cases_is_accepted() -> None:
     assert build_request(BASE).body["customer"] == PERSON
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [
+        pytest.param({"customer": {"+12025550171": "Augusta"}}, ("0171", "Augusta"), id="number-as-a-key"),
+        pytest.param(
+            {"schedule_plan": {"earliest_at": "+12025550171"}}, ("0171",), id="number-as-an-instant"
+        ),
+    ],
+)
+def test_misplaced_number_is_not_shown(arguments: dict[str, Any], hidden: tuple[str, ...]) -> None:
+    with pytest.raises(VapiConfigurationError) as refusal:
+        build_request({**BASE, **arguments})
+    assert not [word for word in hidden if word in str(refusal.value)]

@@ -49,7 +49,7 @@ def pass_on() -> None:
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_deleted_connection_ends_a_rescheduled_wait_after_five_minutes(
+def test_deleted_connection_ends_a_rescheduled_wait(
     worker: Any, call_id: str, delete: Callable[[], None], soft_fail: bool
 ) -> None:
     failed = worker.failure(
