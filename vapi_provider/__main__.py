@@ -93,7 +93,7 @@ def _connect(conn_id: str) -> VapiClient:
         conn = None
     if conn is None:
         raise missing_connection(conn_id)
-    return VapiClient(read_settings(conn), logging.getLogger(__name__))
+    return VapiClient(read_settings(conn, conn_id), logging.getLogger(__name__))
 
 
 def _find(client: VapiClient, token: str, since: datetime, *, shows_people: bool) -> Iterator[str]:

@@ -112,15 +112,17 @@ def _keys_page(base_url: str) -> str:
     return f"{_dashboard(base_url)}/org/api-keys"
 
 
-def read_settings(conn: Connection) -> VapiSettings:
+def read_settings(conn: Connection, conn_id: str | None = None) -> VapiSettings:
     """
     Read a connection of type ``vapi``.
 
     It uses nothing but the object and does not call Airflow, so it is safe in any thread.
 
+    :param conn_id: the id that it was looked up by, where that is known: Airflow 3.0 drops one with a space
     :raises VapiConfigurationError: naming the connection and the field that is missing or unusable
     """
     parser = _ConnectionParser(conn)
+    parser.conn_id = conn_id or parser.conn_id
     return VapiSettings(
         conn_id=parser.conn_id,
         label=f"connection {parser.conn_id!r}",

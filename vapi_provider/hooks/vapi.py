@@ -115,7 +115,7 @@ class VapiHook(BaseHook):
             raise VapiConfigurationError(
                 f"vapi_conn_id must be the id of a connection; got {show_kind(conn_id)}. Nothing was sent."
             )
-        return VapiClient(read_settings(self._look_up(conn_id)), self.log)
+        return VapiClient(read_settings(self._look_up(conn_id), conn_id), self.log)
 
     def _look_up(self, conn_id: str) -> Connection:
         problem = None
