@@ -75,16 +75,15 @@ def the_variables_have_no_token(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_empty_store_is_trusted(patch: pytest.MonkeyPatch) -> None:
-    read = PlacementStore.read
-    learn = CallPlacement._blank_state
+    read: Any = vars(CallPlacement)["state"]
 
     def trust(placement: CallPlacement) -> PlacementState:
-        blank = learn(placement)
-        if read(placement._store, blank).state is Recorded.NOTHING:
+        recorded: PlacementState = read.fget(placement)
+        if recorded.state is Recorded.NOTHING:
             placement._known = dataclasses.replace(placement._known, is_first_try=True)
-        return blank
+        return recorded
 
-    patch.setattr(CallPlacement, "_blank_state", trust)
+    patch.setattr(CallPlacement, "state", property(trust))
 
 
 def a_deferral_is_forgotten(patch: pytest.MonkeyPatch) -> None:
