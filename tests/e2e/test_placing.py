@@ -64,6 +64,20 @@ class Placing:
             lambda: self.states()[state] == count, within, f"all {count} tasks are {state}"
         )
 
+    def wait_until_called(self, within: float) -> float:
+        """Wait until each task has its call; one that does not know whether it has is deferred as well."""
+        count = len(self.people)
+        return self.airflow.wait_until(
+            lambda: self.states()["deferred"] == self.published() == count, within, f"all {count} are called"
+        )
+
+    def published(self) -> int:
+        ((count,),) = self.airflow.postgres.query(
+            "select count(*) from xcom where dag_id = %s and run_id = %s and key = 'call_id'",
+            (DAG_ID, self.run_id),
+        )
+        return int(count)
+
     def posts(self) -> int:
         return sum(request.method == "POST" for request in list(self.vapi.requests))
 
@@ -121,7 +135,7 @@ def campaign(running_airflow: AirflowServices, vapi: VapiSimulator) -> Placing:
         # Those of the last round leave nobody behind who could tell Airflow.
         killed = placing.unanswered()
         kill_tasks(placing.airflow, DAG_ID, placing.run_id, "call", whole=killed >= hung)
-    took = placing.wait_for("deferred", 180)
+    took = placing.wait_until_called(180)
     placing.took[f"until {len(PEOPLE)} people are called, {hung} of them after a killed worker"] = took
     for call_id in placing.call_ids().values():
         vapi.end_call(call_id)

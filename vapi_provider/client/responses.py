@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from vapi_provider.client.personal import personal_texts
 from vapi_provider.exceptions import (
     VapiAuthenticationError,
     VapiCallNotFoundError,
@@ -70,11 +69,6 @@ class ApiRequest:
     json: Any = field(default=None, repr=False)
     parses: bool = True
     may_be_empty: bool = False
-
-    @property
-    def personal(self) -> set[str]:
-        """The texts of the body that no error may show, even when Vapi echoes them."""
-        return {text for text in personal_texts(self.json) if len(text) > 3}
 
 
 @dataclass(frozen=True)

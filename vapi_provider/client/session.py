@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +13,7 @@ from requests.auth import AuthBase
 
 from vapi_provider import __version__
 from vapi_provider.client.deadline import DeadlineAdapter
+from vapi_provider.client.personal import personal_texts
 
 if TYPE_CHECKING:
     from vapi_provider.connection import VapiSettings
@@ -92,22 +93,30 @@ def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.S
 
 
 class KeyMask:
-    """Removes the API key from what a server sent."""
+    """
+    Removes the API key from what a server sent, and from errors also what is personal in the request.
 
-    def __init__(self, api_key: str, personal: Iterable[str] = ()) -> None:
+    :param api_key: the key
+    :param body: the body of the request; None without one
+    """
+
+    def __init__(self, api_key: str, body: Any = None) -> None:
         spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
         self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
         # Real keys are longer, and a key such as "test" would garble what people said.
         self._is_plausible = len(api_key) >= _SHORTEST_KEY
-
-        # The longest first, so that no rest of one stays.
-        words = sorted(personal, key=len, reverse=True)
-        self._personal = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
+        self._body = body
 
     def in_error(self, text: str) -> str:
         """Return a text with ``***`` in place of the key, and of what is personal in the request."""
         text = self.in_text(text)
-        return self._personal.sub(_MASK, text) if self._personal else text
+        return self._people.sub(_MASK, text) if self._people else text
+
+    @cached_property
+    def _people(self) -> re.Pattern[str] | None:
+        # The longest first, so that no rest of one stays; three letters could be a part of any word.
+        words = sorted({text for text in personal_texts(self._body) if len(text) > 3}, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
 
     def in_text(self, text: str) -> str:
         """Return a text with ``***`` in place of the key."""

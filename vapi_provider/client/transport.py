@@ -84,7 +84,7 @@ class VapiTransport:
         return response
 
     def _exchange(self, request: ApiRequest, ends_at: float) -> ApiResponse:
-        mask = KeyMask(self._settings.api_key, request.personal)
+        mask = KeyMask(self._settings.api_key, request.json)
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: VapiTransientError
         # Python links what is raised here to what the caller is handling, which is not a cause.
