@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import AliasGenerator, BaseModel, ConfigDict, PrivateAttr, model_validator
 from pydantic.alias_generators import to_camel
 
-from vapi_provider.models.cleaning import clean_line, finite_number
-from vapi_provider.models.fields import Instant, List, Number, Object, Text, only, within
+from vapi_provider.models.cleaning import clean_line, finite_number, only
+from vapi_provider.models.fields import Instant, List, Number, Object, Text, within
 from vapi_provider.models.outcome import CallOutcome, had_conversation, outcome_of
 from vapi_provider.models.results import (
     ANALYSIS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
@@ -49,3 +49,8 @@ def finite_number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def only(kind: type) -> Callable[[Any], Any]:
+    """Return a function that keeps a value of a kind, and makes None of any other."""
+    return lambda value: value if isinstance(value, kind) else None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from vapi_provider.models.cleaning import finite_number
+from vapi_provider.models.cleaning import finite_number, only
 
 _validate_instant = TypeAdapter(datetime).validate_strings
 
@@ -36,10 +35,6 @@ def read_instant(value: Any) -> datetime | None:
     """Read an instant as Vapi writes it, with a time zone; None for anything but ISO 8601."""
     instant = parse_instant(value)
     return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=timezone.utc)
-
-
-def only(kind: type) -> Callable[[Any], Any]:
-    return lambda value: value if isinstance(value, kind) else None
 
 
 Text = Annotated[str | None, PlainValidator(only(str))]

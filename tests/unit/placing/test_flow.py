@@ -18,7 +18,7 @@ from vapi_provider.operators.call import VapiCreateCallOperator
 if TYPE_CHECKING:
     from airflow_model import AirflowModel, Slot
 
-MOST_FILES = 17
+MOST_FILES = 16
 
 ROOMS = (
     {"operators", "sensors"},
