@@ -66,18 +66,31 @@ class RendersFields(BaseOperator):
         jinja_env: Environment,
         seen_oids: set[int],
     ) -> None:
+        template_fields = list(template_fields)
         if parent is self and (mapped := self._mapped_over_kwargs()) is not None:
             if _is_literal(mapped.expand_input.value, context):
                 # Airflow counts the XComArgs in it as resolved, which they are not.
                 seen_oids = set()
             else:
                 template_fields = self._fields_of_the_dag_file(template_fields, mapped)
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         if parent is not self:
+            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
             return
+        # Airflow logs the whole field when a template in it fails, and in these it is personal.
+        for name in [name for name in template_fields if name in self.shown_fields]:
+            self._render_field(name, context, jinja_env, seen_oids)
+        others = [name for name in template_fields if name not in self.shown_fields]
+        super()._do_render_template_fields(self, others, context, jinja_env, seen_oids)
         self.rendered_fields = {name: getattr(self, name) for name in self.shown_fields}
         for name, show in self.shown_fields.items():
             setattr(self, name, show(self.rendered_fields[name]))
+
+    def _render_field(self, name: str, context: Context, jinja_env: Environment, seen_oids: set[int]) -> None:
+        value = getattr(self, name)
+        if callable(value):
+            setattr(self, name, value(context=context, jinja_env=jinja_env))
+        elif value:
+            setattr(self, name, self.render_template(value, context, jinja_env, seen_oids))
 
     def _mapped_over_kwargs(self) -> Any:
         """Return the operator of the DAG file where it is mapped with ``expand_kwargs``; else None."""

@@ -267,3 +267,11 @@ def test_missing_part_with_a_default_is_rendered() -> None:
     task = render(place(**says("Hello {{ name or 'there' }}{{ title or '' }}")), name=None, title=None)
     assert task.rendered_fields["assistant_overrides"] == says("Hello there")["assistant_overrides"]
     task.refuse_missing("assistant_overrides")
+
+
+def test_field_with_a_failing_template_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    person = {"number": "+12025550172", "name": "Augusta {{ 1 / 0 }}"}
+    with pytest.raises(ZeroDivisionError):
+        render(place(customer=person))
+    output = capfd.readouterr()
+    assert not [word for word in ("0172", "Augusta") if word in output.out + output.err]
