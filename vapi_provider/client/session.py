@@ -115,7 +115,9 @@ class KeyMask:
     @cached_property
     def _people(self) -> re.Pattern[str] | None:
         # The longest first, so that no rest of one stays; three letters could be a part of any word.
-        words = sorted({text for text in personal_texts(self._body) if len(text) > 3}, key=len, reverse=True)
+        texts = [text for text in personal_texts(self._body) if len(text) > 3]
+        spellings = {form for text in texts for form in (text, quote(text, safe=""), text.removeprefix("+"))}
+        words = sorted(spellings, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
 
     def in_text(self, text: str) -> str:

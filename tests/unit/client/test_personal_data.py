@@ -86,3 +86,10 @@ def test_people_of_any_request_are_masked_at_any_depth() -> None:
         word for word in ("2025550171", "Augusta", "Main Street", "0123456789abcdef") if word in shown
     ]
     assert "cannot use" in shown
+
+
+@pytest.mark.parametrize("spelling", ["12025550143", "%2B12025550143", "Ada%20Lovelace"])
+def test_other_spellings_of_a_person_are_masked(spelling: str) -> None:
+    error = failure_of(REQUEST, status_code=400, text=echo(f"cannot call {spelling} now"))
+    assert spelling not in str(error)
+    assert "cannot call *** now" in str(error)
