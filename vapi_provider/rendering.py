@@ -15,21 +15,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-_TEXT_FILTERS = (
-    *(
-        "capitalize",
-        "center",
-        "e",
-        "escape",
-        "forceescape",
-        "indent",
-        "lower",
-        "pprint",
-        "replace",
-        "safe",
-        "string",
-    ),
-    *("striptags", "title", "tojson", "trim", "truncate", "upper", "urlencode", "urlize", "wordwrap"),
+_TEXT_FILTERS = frozenset(
+    "capitalize center e escape forceescape indent lower pprint replace safe string striptags title tojson trim truncate "
+    "upper urlencode urlize wordwrap".split()
 )
 """The filters of jinja that make the text None of a None."""
 
@@ -53,11 +41,6 @@ class RendersFields(BaseOperator):
     rendered_fields: Mapping[str, Any] = {}
     """The values of those fields, once they are rendered."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # Airflow passes the merged default_args of the DAG and its task groups.
-        self._default_args = kwargs.get("default_args") or {}
-
     def _do_render_template_fields(
         self,
         parent: Any,
@@ -66,20 +49,22 @@ class RendersFields(BaseOperator):
         jinja_env: Environment,
         seen_oids: set[int],
     ) -> None:
-        template_fields = list(template_fields)
-        if parent is self and (mapped := self._mapped_over_kwargs()) is not None:
+        if parent is not self:
+            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+            return
+        if (mapped := self._mapped_over_kwargs()) is not None:
             if _is_literal(mapped.expand_input.value, context):
                 # Airflow counts the XComArgs in it as resolved, which they are not.
                 seen_oids = set()
             else:
                 template_fields = self._fields_of_the_dag_file(template_fields, mapped)
-        if parent is not self:
-            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
-            return
-        # Airflow logs the whole field when a template in it fails, and in these it is personal.
-        for name in [name for name in template_fields if name in self.shown_fields]:
-            self._render_field(name, context, jinja_env, seen_oids)
-        others = [name for name in template_fields if name not in self.shown_fields]
+        others = []
+        for name in template_fields:
+            if name in self.shown_fields:
+                # Airflow logs the whole field when a template in it fails, and in these it is personal.
+                self._render_field(name, context, jinja_env, seen_oids)
+            else:
+                others.append(name)
         super()._do_render_template_fields(self, others, context, jinja_env, seen_oids)
         self.rendered_fields = {name: getattr(self, name) for name in self.shown_fields}
         for name, show in self.shown_fields.items():

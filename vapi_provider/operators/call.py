@@ -188,19 +188,20 @@ class VapiCreateCallOperator(DefersPlacing):
         self.include = as_given(include)
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
-        self._refuse_misuse()
+        # Airflow passes the merged default_args of the DAG and its task groups.
+        self._refuse_misuse(kwargs.get("default_args") or {})
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self._stop = StopFlag()
         self._wait_call_id: str | None = None
         self._placement: CallPlacement | None = None
 
-    def _refuse_misuse(self) -> None:
+    def _refuse_misuse(self, default_args: Mapping[str, Any]) -> None:
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.placing.request import find_misuse
 
         misuse = find_misuse(vars(self))
-        useless = [] if self.wait_for_completion else useless_without_wait(self, self._default_args)
+        useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
         if misuse is None and useless:
             verb = "has" if len(useless) == 1 else "have"
             misuse = f"{' and '.join(useless)} {verb} no effect with wait_for_completion=False"
