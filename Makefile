@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 #   make demo       the main example, with real Airflow and a simulated Vapi
+#   make play       a whole Airflow to click through, against a simulated Vapi
 #   make test       tests/unit and tests/dag
 #   make test-deep  the tests that search: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
 #   make mutations  break the package in about a hundred ways, and check that the tests notice each (15 minutes)
@@ -9,6 +10,7 @@
 #   make e2e        tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
+#   make compare    how often a phone rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
 #   make bench      what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
 #
 # Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
@@ -28,13 +30,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deep mutations e2e versions lint wheel docs bench clean
+.PHONY: help demo play test test-deep mutations e2e versions lint wheel docs compare bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(VENV)/.installed
 	@$(BIN)/python example_dags/demo.py
+
+play: $(VENV)/.installed
+	@exec $(BIN)/python example_dags/play.py
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
@@ -78,7 +83,11 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 	$(BIN)/python -m pytest tests/docs
 
-# In an environment of its own: the tests are to run without the packages that we compare ourselves with.
+# The tests run without the packages that we compare ourselves with, so those are in an environment of their own.
+compare:
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
+	@PYTHONPATH=example_dags $(VENV)-bench/bin/python -m benchmarks.compare
+
 bench:
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
 	$(VENV)-bench/bin/python -m benchmarks.import_time
