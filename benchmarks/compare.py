@@ -25,9 +25,9 @@ from local_airflow import LocalAirflow, ServiceError, stopped_at_the_end
 from vapi_provider.simulator import Fault, VapiSimulator
 
 WAYS = {
-    "vapi_provider": "VapiCreateCallOperator",
-    "http_operator": "HttpOperator",
-    "vapi_sdk": "vapi-server-sdk in a task",
+    "vapi_provider": "this package",
+    "http_operator": "`HttpOperator`",
+    "vapi_sdk": "Vapi's Python SDK",
 }
 PATIENCE_SECONDS = 240
 OPTIONS = {
@@ -98,9 +98,9 @@ class Trial:
 
 
 FAULTS: dict[str, Callable[[Trial], None]] = {
-    "The response to POST /call is lost": Trial.lose_response,
-    "The worker is killed during POST /call": Trial.kill_worker,
-    "The task is cleared after its success": Trial.clear_task,
+    "the response to `POST /call` is lost": Trial.lose_response,
+    "the worker is killed during `POST /call`": Trial.kill_worker,
+    "the task is cleared after its success": Trial.clear_task,
 }
 
 
@@ -117,7 +117,7 @@ def run_all(airflow: LocalAirflow, simulator: VapiSimulator) -> dict[str, list[i
 
 
 def print_table(results: dict[str, list[int]]) -> None:
-    print("| Calls to one person, who should get one | " + " | ".join(WAYS.values()) + " |")
+    print("| calls to one person | " + " | ".join(WAYS.values()) + " |")
     print("|---" * (len(WAYS) + 1) + "|")
     for fault, calls in results.items():
         print(f"| {fault} | " + " | ".join(map(str, calls)) + " |")

@@ -17,7 +17,7 @@ from local_airflow import HOST, LocalAirflow, ServiceError, free_port, stopped_a
 
 from vapi_provider.simulator.server import DEFAULT_API_KEY
 
-FIRST_DAG = "example_vapi_appointment_reminders"
+FIRST_DAG = "example_vapi_place_and_label"
 # Calls that take a minute in the simulator's time, of which some are not answered.
 SIMULATOR_OPTIONS: tuple[str, ...] = ()
 READY = """

@@ -215,24 +215,26 @@ class DagPages:
         self._page = window.page
         self._dag_id = dag_id
 
-    def trigger(self, call_id: str) -> None:
-        """Trigger the DAG from its page, as somebody who has just got it."""
+    def trigger(self, call_id: str | None = None) -> None:
+        """Trigger the paused DAG from its page, like a new user; with a call id if it has that param."""
         self._page.goto(f"/dags/{self._dag_id}")
         self._page.get_by_role("button", name="Trigger Dag").click()
         form = self._page.get_by_role("dialog")
         expect(form.get_by_role("checkbox", name=f"Unpause {self._dag_id} on trigger")).to_be_checked()
-        field = form.get_by_role("group").filter(has_text="call_id")
-        expect(field).to_contain_text("The id of a call")
-        field.get_by_role("textbox").fill(call_id)
+        if call_id is not None:
+            field = form.get_by_role("group").filter(has_text="call_id")
+            expect(field).to_contain_text("The id of a call")
+            field.get_by_role("textbox").fill(call_id)
         form.get_by_role("button", name="Trigger", exact=True).click()
         expect(self._page).to_have_url(re.compile(rf"/dags/{self._dag_id}/runs/manual__"))
 
     def open_run(self, run_id: str) -> None:
         self._page.goto(f"/dags/{self._dag_id}/runs/{run_id}")
 
-    def open_task(self, run_id: str, task_id: str, *tabs: str) -> None:
-        """Open the page of a task, and its tabs one after another, up to the one that is wanted."""
-        self._page.goto(f"/dags/{self._dag_id}/runs/{run_id}/tasks/{task_id}")
+    def open_task(self, run_id: str, task_id: str, *tabs: str, map_index: int | None = None) -> None:
+        """Open the page of a task or of one of its mapped instances, and then its tabs in this order."""
+        path = f"/dags/{self._dag_id}/runs/{run_id}/tasks/{task_id}"
+        self._page.goto(path if map_index is None else f"{path}/mapped/{map_index}")
         for tab in tabs:
             self.open_tab(tab)
 

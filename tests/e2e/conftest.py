@@ -9,16 +9,20 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_services import AirflowServices
+from browser import INSTALL as INSTALL_CHROMIUM, find_chromium, start_chromium
 from campaign import Campaign
 from leaks import CommandLines, find_in_all, log_files
 from planted import Planted
 from postgres import INSTALL, Postgres, find_programs
 
 from vapi_provider.simulator import VapiSimulator
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LINES_SHOWN = 40
 TAKE_LONGEST = ("test_many_sensors", "test_placing", "test_lost_vapi", "test_lost_triggerer", "test_browser")
@@ -54,6 +58,21 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("how long it took")
         for test, what, seconds in timings:
             terminalreporter.write_line(f"{seconds:7.1f} s  {test}: {what}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    program = find_chromium()
+    if program is None:
+        pytest.fail(f"Chromium is missing: {INSTALL_CHROMIUM}", pytrace=False)
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with start_chromium(chromium) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

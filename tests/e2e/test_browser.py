@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import (
     HEIGHT,
-    INSTALL,
     MENU_WIDTH,
     WIDTH,
     ConnectionsPage,
     DagPages,
     Window,
-    find_chromium,
-    start_chromium,
 )
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect
@@ -35,22 +32,11 @@ if TYPE_CHECKING:
 AIRFLOW = tuple(int(part) for part in version("apache-airflow-core").split(".")[:3])
 EXAMPLE = "example_vapi_rename_call"
 
-pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="earlier Airflows have other pages")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def chromium() -> str:
-    """The browser's program; looked for before Airflow is started."""
-    program = find_chromium()
-    if program is None:
-        pytest.fail(f"Chromium is missing: {INSTALL}", pytrace=False)
-    return program
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with start_chromium(chromium) as running:
-        yield running
+pytestmark = [
+    pytest.mark.skipif(AIRFLOW < (3, 3), reason="earlier Airflows have other pages"),
+    # A missing browser is reported before Airflow is started.
+    pytest.mark.usefixtures("chromium"),
+]
 
 
 @pytest.fixture
