@@ -245,7 +245,7 @@ ROWS: dict[str, Row] = {
     ),
     "no such connection": fails(
         VapiConfigurationError,
-        "Airflow finds no connection 'nowhere'",
+        "Airflow found no connection 'nowhere'",
         ENDED,
         vapi_conn_id="nowhere",
     ),

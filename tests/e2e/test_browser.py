@@ -120,8 +120,8 @@ def test_form_has_only_the_fields_of_vapi(window: Window) -> None:
     extra = page.open_part("Extra Fields")
     expect(page.timeout).to_be_visible()
     expect(page.retries).to_be_visible()
-    expect(extra).to_contain_text("Time limit of one request; 30 when empty.")
-    expect(extra).to_contain_text("4 when empty.")
+    expect(extra).to_contain_text("Time limit per request; 30 if empty.")
+    expect(extra).to_contain_text("4 if empty.")
     assert window.outside == []
 
 

@@ -118,8 +118,8 @@ def test_what_cannot_be_verified_is_not_a_miss(
     [
         ([], "required: find"),
         (["find"], "required: token"),
-        (["find", "12025550143"], "a token is 8 letters and digits"),
-        (["find", TOKEN, "--since", "yesterday"], "an instant is written as 2026-11-22"),
+        (["find", "12025550143"], "must be 8 letters and digits"),
+        (["find", TOKEN, "--since", "yesterday"], "must look like 2026-11-22"),
     ],
 )
 def test_usage_is_explained(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,4 +139,7 @@ def test_failure_is_not_taken_for_no_call(
 ) -> None:
     monkeypatch.setattr("requests.Session.send", lambda *_, **__: 1 / 0)
     assert main(["find", TOKEN]) == 2
-    assert capsys.readouterr().err.strip() == "The calls could not be read (ZeroDivisionError)."
+    assert (
+        capsys.readouterr().err.strip()
+        == "The search failed (ZeroDivisionError). The call may exist; check the Vapi dashboard."
+    )

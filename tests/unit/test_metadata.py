@@ -112,4 +112,4 @@ def test_fields_of_the_form_may_be_empty_and_have_bounds(
     field = connection_type["conn-fields"][name]
     assert "null" in field["schema"]["type"]
     assert (field["schema"]["minimum"], field["schema"]["maximum"]) == (low, high)
-    assert f"{default} when empty" in field["description"]
+    assert f"{default} if empty" in field["description"]

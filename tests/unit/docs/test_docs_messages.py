@@ -130,7 +130,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "should have no path such as /v1": with_path_in_host,
     "There is no such endpoint": lambda simulator: VapiHook().run("GET", "/asistant"),
     "is not valid JSON": with_variable('{"password": '),
-    "neither to a JSON object nor to a valid URI": with_variable("vapi://:key@api.vapi.ai:https"),
+    "neither a JSON object nor a valid URI": with_variable("vapi://:key@api.vapi.ai:https"),
     "call_id is the text of a mapping": lambda simulator: VapiHook().get_call("{'id': 'x'}"),
     "call_id must be the id of a call, a UUID": lambda simulator: VapiHook().get_call("+12025550117"),
     "A later try may succeed": of_response({}, status=503),

@@ -347,7 +347,7 @@ def test_second_refusal_of_only_the_triggerer_fails_the_task(
 ) -> None:
     """Once may have been a key that was just being replaced."""
     call_id = simulator.add_call(status="ringing")
-    refusal = reported("error", call_id, "Airflow finds no connection 'vapi_default'.")
+    refusal = reported("error", call_id, "Airflow found no connection 'vapi_default'.")
     deferral = airflow.deferral(call_id=call_id)
     for _ in range(2):
         # One that could wait for a while makes it a first time again.
@@ -359,7 +359,7 @@ def test_second_refusal_of_only_the_triggerer_fails_the_task(
     failed = failure(airflow.resume, deferral, refusal, call_id=call_id)
     assert type(failed) is VapiConfigurationError
     assert str(failed) == (
-        f"The triggerer cannot read call {call_id} but this worker can: Airflow finds no connection 'vapi_default'. "
+        f"The triggerer cannot read call {call_id} but this worker can: Airflow found no connection 'vapi_default'. "
         "Compare their environment variables, secrets backend and network."
     )
 

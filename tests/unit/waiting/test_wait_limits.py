@@ -200,6 +200,6 @@ def test_timeout_without_a_connection_names_no_page(
     assert type(failed) is AirflowSensorTimeout
     assert str(failed).startswith(
         f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
-        "The last error was: Airflow finds no connection 'vapi_default'."
+        "The last error was: Airflow found no connection 'vapi_default'."
     )
     assert str(failed).endswith(" Raise the timeout.")

@@ -60,7 +60,7 @@ def test_deleted_connection_ends_a_rescheduled_wait(
         then=[pass_on, delete],
     )
     assert type(failed) is (AirflowSkipException if soft_fail else VapiConnectionNotFoundError)
-    assert "Airflow finds no connection 'vapi_default'" in str(failed)
+    assert "Airflow found no connection 'vapi_default'" in str(failed)
     # It is first missed at the poke of its deletion.
     assert worker.slept == 200 + 300
 
