@@ -116,6 +116,6 @@ def test_sigterm_ends_a_command_that_runs_a_trigger(simulator: VapiSimulator) ->
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGTERM, output
-    assert "The task was stopped, and with it the trigger in this process." in output
+    assert "The task was stopped; also stopping the trigger that runs in this process." in output
     (call,) = simulator.calls.values()
     assert call["endedReason"] == "manually-canceled"

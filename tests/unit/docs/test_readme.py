@@ -168,7 +168,7 @@ ELSEWHERE = {
     "had not ended after",
     "which is in fail_on",
     "The triggerer cannot read call",
-    "that this task does not know",
+    "does not understand the triggerer's event",
     "cannot continue",
 }
 

@@ -214,7 +214,7 @@ def test_dumped_call_has_its_outputs_once() -> None:
 @pytest.mark.parametrize("include", [["secrets"], "analysis", ["analysis", "artifact"]])
 def test_unknown_include_is_refused(include: Any) -> None:
     with pytest.raises(
-        VapiConfigurationError, match="include must be a list of names among analysis"
+        VapiConfigurationError, match=r"include must be a list of known names \(analysis"
     ) as error:
         call_of().summary(include=include)
     # The call has been read.

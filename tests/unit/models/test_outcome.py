@@ -189,7 +189,7 @@ def test_fail_on_takes_outcomes_and_their_values(given: Any, outcomes: tuple[Cal
 )
 def test_other_values_of_fail_on_are_refused(given: Any) -> None:
     with pytest.raises(
-        VapiConfigurationError, match="fail_on must be a list of outcomes among completed, "
+        VapiConfigurationError, match=r"fail_on must be a list of known outcomes \(completed, "
     ) as caught:
         check_fail_on(given)
     assert str(caught.value).endswith(f"; got {given!r}. Nothing was sent.")

@@ -29,7 +29,9 @@ def sensor(**arguments: Any) -> VapiCallSensor:
     ],
 )
 def test_refused_argument_is_an_error_at_parse_time(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"^Task 'wait': VapiCallSensor does not take {message}") as failure:
+    with pytest.raises(
+        ValueError, match=rf"^Task 'wait': VapiCallSensor does not support {message}"
+    ) as failure:
         sensor(**arguments)
     assert type(failure.value) is VapiConfigurationError
     assert "Nothing was sent" not in str(failure.value)
@@ -44,7 +46,7 @@ def test_error_at_parse_time_names_the_task_in_its_group() -> None:
 @pytest.mark.parametrize("argument", ["exponential_backoff", "never_fail", "silent_fail"])
 def test_refused_argument_in_default_args_is_an_error(argument: str) -> None:
     with DAG("waiting", schedule=None, default_args={argument: True}):
-        with pytest.raises(VapiConfigurationError, match=f"VapiCallSensor does not take {argument}"):
+        with pytest.raises(VapiConfigurationError, match=f"VapiCallSensor does not support {argument}"):
             sensor()
 
 

@@ -21,7 +21,7 @@ from vapi_provider.waiting.policy import seconds_of
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
-SPAN = "must be a timedelta or a number of seconds from 0; got"
+SPAN = "must be a timedelta or a non-negative number of seconds; got"
 
 
 # Each check, once

@@ -256,7 +256,7 @@ def test_transient_error_on_resume_defers_again_with_the_state(
     assert again.trigger == deferral.trigger
     assert airflow.kept() == kept
     assert again.timeout == timedelta(seconds=660)
-    assert [" Still waiting, after 1 min 0 s." in warning for warning in warnings()] == [True]
+    assert [" Still waiting after 1 min 0 s." in warning for warning in warnings()] == [True]
 
 
 @with_and_without_store
@@ -331,7 +331,7 @@ def test_unknown_event_fails_the_task_and_sends_nothing(
     simulator.end_call(call_id)
     failed = failure(airflow.resume, deferral, make(call_id), call_id=call_id, soft_fail=soft_fail)
     assert type(failed) is VapiConfigurationError
-    assert str(failed).startswith(f"Call {call_id}: the triggerer sent ")
+    assert str(failed).startswith(f"Call {call_id}: this worker does not understand the triggerer's event (")
     assert "airflow-provider-vapi" in str(failed)
     assert PERSONAL not in str(failed)
     assert OTHER_ID not in str(failed)

@@ -78,7 +78,7 @@ def test_transient_errors_are_logged_with_the_time_waited(
     worker.run(
         call_id=call_id, mode=mode, poke_interval=20, then=[fail, fail, lambda: simulator.end_call(call_id)]
     )
-    error = r"GET /call/{id} returned 503: .* Still waiting, after %s s\."
+    error = r"GET /call/{id} returned 503: .* Still waiting after %s s\."
     assert_log(caplog, call_id, [r"Call {id} is ringing.*", error % 20, error % 40, *END])
 
 

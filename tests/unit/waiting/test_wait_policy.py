@@ -287,7 +287,7 @@ def test_later_transient_error_is_waited_out_with_a_warning(
     logged = warnings()
     assert len(logged) == 3
     assert [
-        warning for warning in logged if not re.search(rf"({message}).*Still waiting, after", warning)
+        warning for warning in logged if not re.search(rf"({message}).*Still waiting after", warning)
     ] == []
 
 

@@ -119,7 +119,7 @@ def test_warning_names_the_missing_results(
     call_id = simulator.add_call(timeline=ends_at_20(*outputs), body=body)
     assert wait(call_id, **arguments, analysis_timeout=30)["status"] == "ended"
     assert round(worker.slept) == 50
-    assert warnings() == [f"Vapi's {missing} of call {call_id} did not arrive in time, and may never come."]
+    assert warnings() == [f"The {missing} of call {call_id} did not arrive in time and may never come."]
 
 
 @pytest.mark.parametrize(
