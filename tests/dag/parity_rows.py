@@ -198,7 +198,7 @@ OUTPUTS = {"wait_for_analysis": True, "include": ["structured_outputs"]}
 NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See {url}"
 MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
-NO_ANALYSIS = "Vapi's analysis of call {id} did not arrive in time"
+NO_ANALYSIS = "The analysis of call {id} did not arrive in time"
 REFUSED = "GET /call/{id} returned"
 FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): no poke returned a status. The last error was: {REFUSED} 503"
 SEE = "See {url}, or raise the timeout."
@@ -303,7 +303,7 @@ ROWS: dict[str, Row] = {
         ONE_OUTPUT,
         replace(ONE_OUTPUT, at=61),
         **OUTPUTS,
-        warns="Vapi's structured outputs (so-2) of call {id} did not arrive in time",
+        warns="The structured outputs (so-2) of call {id} did not arrive in time",
     ),
     "no results without a conversation": succeeds(
         RINGING, ended("customer-busy"), says="Call {id} ended (customer-busy): no_answer.", **OUTPUTS

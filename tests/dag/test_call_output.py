@@ -56,7 +56,7 @@ def rendered(left: dict[str, str], call_id: str) -> int:
     return left["rendered_task_instance_fields"].count(json.dumps(call_id))
 
 
-def test_upstream_summary_serves_as_call_id(
+def test_upstream_summary_works_as_call_id(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],
@@ -77,7 +77,7 @@ def test_upstream_summary_serves_as_call_id(
     assert call_id in left["stdout"]
 
 
-def test_mapped_summaries_serve_as_call_ids(
+def test_mapped_summaries_work_as_call_ids(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],
@@ -96,7 +96,7 @@ def test_mapped_summaries_serve_as_call_ids(
     assert [rendered(left, call_id) for call_id in call_ids] == [len(TASKS)] * 2
 
 
-def test_output_of_placed_calls_serves_as_call_ids(
+def test_output_of_placed_calls_works_as_call_ids(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, said: str, left_behind: LeftBehind
 ) -> None:
     simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0, transcript=f"User: {said}")

@@ -160,7 +160,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ROWS)
-def test_wait_ends_alike_in_every_mode(
+def test_wait_ends_the_same_in_every_mode(
     run_all: Callable[[str, bool], Run], name: str, mode: str, soft_fail: bool
 ) -> None:
     row, run = ROWS[name], run_all(mode, soft_fail)

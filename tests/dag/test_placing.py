@@ -189,7 +189,7 @@ def test_lost_response_places_no_second_call(
     assert run.call_ids("call") == [called[ADA], called[GRACE]]
 
 
-def test_stopped_task_finds_its_call_in_the_next_try(
+def test_next_try_of_a_stopped_task_finds_its_call(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.timeline = RINGS_ON

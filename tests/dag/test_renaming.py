@@ -61,9 +61,7 @@ def test_each_call_of_a_list_is_renamed_and_linked(simulator: VapiSimulator, run
 
 
 @pytest.mark.parametrize("kind", ["text", "native"])
-def test_template_that_renders_to_nothing_sends_nothing(
-    simulator: VapiSimulator, run_dag: RunDag, kind: str
-) -> None:
+def test_empty_template_sends_nothing(simulator: VapiSimulator, run_dag: RunDag, kind: str) -> None:
     # All digits: natively rendered, it must not become a sum.
     call_id = simulator.add_call(body={"id": "12345678-1234-4123-8123-123456789012"})
     run = run_dag(f"empty_templates_{kind}", call_id=call_id, name="Reminder")

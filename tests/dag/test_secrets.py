@@ -216,7 +216,7 @@ def places(marks: Marks, left: dict[str, str]) -> dict[str, list[str]]:
     return {where: found for where, text in left.items() if (found := marks.hidden_in(text))}
 
 
-def test_success_stores_what_is_included_and_nothing_secret(
+def test_success_stores_included_content_and_no_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="ended", body=planted_call(marks))
@@ -242,7 +242,7 @@ def test_success_stores_what_is_included_and_nothing_secret(
     assert call_id in left["stdout"]
 
 
-def test_failure_shows_nothing_secret(
+def test_failure_of_a_run_shows_no_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="not-found", body=planted_call(marks))
@@ -255,7 +255,7 @@ def test_failure_shows_nothing_secret(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
-def test_no_kind_of_failure_shows_anything_secret(
+def test_no_failure_shows_a_secret(
     simulator: VapiSimulator,
     run_dag: RunDag,
     marks: Marks,

@@ -58,7 +58,7 @@ EXACTLY = list(zip(NUMBERS, NAMES, strict=True))
 
 
 @pytest.mark.parametrize("dag", ["expand_kwargs", "expand"])
-def test_callees_are_called_by_the_names_they_have(
+def test_callees_keep_their_names(
     simulator: VapiSimulator, run: RunDag, returned: list[Any], left_behind: Any, dag: str
 ) -> None:
     returned += EXPANDED
@@ -99,7 +99,7 @@ def test_data_that_overrides_a_literal_is_data(
     assert call_names(simulator) == ["Reminder", "{{ 1 + 1 }}", "{{ 2 + 2 }}"]
 
 
-def test_literal_of_expand_renders(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_literal_in_expand_renders(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     returned += EXPANDED
     assert run("expand").state == "success"
     assert call_names(simulator) == ["Reminder"] * len(NAMES)
@@ -124,7 +124,7 @@ def test_data_inside_a_literal_mapping_is_data(
     assert call_names(simulator) == ["Reminder"]
 
 
-def test_what_a_template_returns_is_not_rendered(
+def test_rendered_values_are_not_rendered_again(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
     returned += EXPANDED[:1]
@@ -132,7 +132,7 @@ def test_what_a_template_returns_is_not_rendered(
     assert placed(simulator) == EXACTLY[:1]
 
 
-def test_task_group_passes_data_as_it_is(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_task_group_passes_data_unchanged(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     returned += [{**expanded, "name": name} for expanded, name in zip(EXPANDED, NAMES, strict=True)]
     assert run("in_task_group").state == "success"
     assert placed(simulator) == EXACTLY
@@ -143,7 +143,7 @@ def test_task_group_passes_data_as_it_is(simulator: VapiSimulator, run: RunDag, 
     ]
 
 
-def test_update_takes_data_as_the_name(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_update_does_not_render_data(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     call_ids = [simulator.add_call(status="ended") for _ in NAMES]
     returned += [{"call_id": id_, "name": name} for id_, name in zip(call_ids, NAMES, strict=True)]
     assert run("update").state == "success"

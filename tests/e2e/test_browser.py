@@ -166,7 +166,7 @@ def test_saved_key_is_masked_and_survives_an_edit(
     assert window.outside == []
 
 
-def test_button_test_recognises_a_wrong_key(
+def test_button_test_reports_a_wrong_key(
     window: Window, stored: Stored, simulator: VapiSimulator, planted: Planted
 ) -> None:
     # The host names its own port. Without one, Test of Airflow 3.3.0 to 3.3.2 does not get as far as this package.
@@ -273,7 +273,7 @@ def finished(running_airflow: AirflowServices, simulator: VapiSimulator, planted
     return Run(run_id, call_id)
 
 
-def test_vapi_call_button_is_there_while_the_task_waits(
+def test_vapi_call_button_works_while_the_task_waits(
     window: Window, airflow: AirflowServices, simulator: VapiSimulator, planted: Planted
 ) -> None:
     airflow.client.ask("PATCH", f"/api/v2/dags/{EXAMPLE}", json={"is_paused": False})
@@ -290,7 +290,7 @@ def test_vapi_call_button_is_there_while_the_task_waits(
 
 
 @pytest.mark.parametrize("task_id", ["wait_for_call", "rename_call"])
-def test_vapi_call_button_opens_the_page_of_the_call(
+def test_vapi_call_button_opens_the_calls_page(
     window: Window, simulator: VapiSimulator, finished: Run, task_id: str
 ) -> None:
     url = f"{simulator.url}/calls/{finished.call_id}"

@@ -92,7 +92,7 @@ def test_every_room_has_a_row() -> None:
     assert {room(module) for module in FILES} == ALLOWED.keys()
 
 
-def test_arrows_of_the_table_run_down() -> None:
+def test_table_allows_only_downward_imports() -> None:
     rows = list(ALLOWED)
     for above, row in enumerate(rows):
         upwards = [below for below in ALLOWED[row].split() if rows.index(below) <= above]
@@ -105,7 +105,7 @@ def test_module_imports_allowed_rooms_only(module: str) -> None:
     assert {imported for imported in IMPORTS[module] if room(imported) not in allowed} == set()
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_files_have_no_circular_imports() -> None:
     graph = {module: imports - {module, "__init__"} for module, imports in IMPORTS.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()

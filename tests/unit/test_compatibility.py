@@ -81,7 +81,7 @@ def test_every_allowed_minor_is_tested() -> None:
     assert minors == [Version(f"{oldest.major}.{minor}") for minor in range(oldest.minor, len(minors))]
 
 
-def test_only_pythons_that_are_tested_are_claimed() -> None:
+def test_only_tested_pythons_are_claimed() -> None:
     tested = {version for row in TESTED for version in row[2].split(", ")}
     assert sorted(tested, key=Version) == pythons()
     # Newer ones are named as not tested, and claimed only once they are.
@@ -90,12 +90,12 @@ def test_only_pythons_that_are_tested_are_claimed() -> None:
     assert pythons()[0] == lowest(SpecifierSet(project()["project"]["requires-python"]))
 
 
-def test_readme_names_the_pythons_that_are_claimed() -> None:
+def test_readme_names_the_claimed_pythons() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"on Python ([\d.]+) to ([\d.]+)\.\s", text) == [(pythons()[0], pythons()[-1])]
 
 
-def test_page_names_the_requirements_of_the_package() -> None:
+def test_page_lists_the_packages_requirements() -> None:
     stated = {name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package")}
     assert stated.pop("Python") == lowest(SpecifierSet(project()["project"]["requires-python"]))
     assert stated == {name: lowest(specifiers) for name, specifiers in needed().items()}
@@ -119,7 +119,7 @@ def test_constraints_hold_only_pinned_versions(path: Path) -> None:
     assert len(pinned(path)) == len(lines)
 
 
-def test_oldest_compat_that_is_allowed_is_tested() -> None:
+def test_oldest_allowed_compat_is_tested() -> None:
     assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
 
 

@@ -110,7 +110,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("fields", "where", "says"), UNUSABLE.values(), ids=UNUSABLE.keys())
-def test_unusable_connection_is_named_with_its_field(fields: dict[str, Any], where: str, says: str) -> None:
+def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where: str, says: str) -> None:
     conn = make_connection()
     for name, value in fields.items():
         setattr(conn, name, value)
@@ -142,7 +142,7 @@ def test_connection_of_another_type_is_refused() -> None:
         ('{"timeout": 1, "max_retries": "1e1"}', 1, 10),
     ],
 )
-def test_extra_may_be_empty_and_numbers_may_be_text(
+def test_extra_may_be_empty_and_numbers_may_be_strings(
     extra: str | None, timeout: float, max_retries: int
 ) -> None:
     settings = settings_of(extra=extra)
@@ -151,7 +151,7 @@ def test_extra_may_be_empty_and_numbers_may_be_text(
 
 
 @pytest.mark.parametrize("name", CONN_FIELDS)
-def test_bounds_of_the_parser_are_those_of_the_form(name: str) -> None:
+def test_parser_and_form_have_the_same_bounds(name: str) -> None:
     schema = CONN_FIELDS[name]["schema"]
     low, high = schema["minimum"], schema["maximum"]
     for value in (low, high):
@@ -211,7 +211,7 @@ def test_host_is_the_base_url(host: str | None, base_url: str) -> None:
         ("http://127.0.0.1", 8080, "http://127.0.0.1:8080"),
     ],
 )
-def test_port_counts_where_the_host_names_none(host: str | None, port: int | None, base_url: str) -> None:
+def test_port_applies_if_the_host_has_none(host: str | None, port: int | None, base_url: str) -> None:
     assert settings_of(host=host, port=port).base_url == base_url
 
 
@@ -242,7 +242,7 @@ def test_dashboard_url_follows_the_base_url(host: str | None, url: str) -> None:
 # The rest.
 
 
-def test_white_space_around_the_key_is_removed() -> None:
+def test_whitespace_around_the_key_is_removed() -> None:
     assert settings_of(password=f" {KEY}\n").api_key == KEY
 
 

@@ -101,7 +101,7 @@ def test_other_connections_are_used(
     ],
 )
 @pytest.mark.parametrize("connection_extra", [{"max_retries": 0}], ids=["no-retries"])
-def test_what_cannot_be_verified_is_not_a_miss(
+def test_failed_search_is_not_a_miss(
     simulator: VapiSimulator, fault: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_call(simulator)
@@ -134,7 +134,7 @@ def test_help_needs_no_airflow() -> None:
     assert "--conn-id" in done.stdout
 
 
-def test_failure_is_not_taken_for_no_call(
+def test_unexpected_error_is_not_a_miss(
     simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("requests.Session.send", lambda *_, **__: 1 / 0)

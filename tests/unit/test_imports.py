@@ -69,13 +69,13 @@ def type_checking_imports() -> dict[str, str]:
     }
 
 
-def test_dag_file_loads_neither_http_nor_models_nor_triggers() -> None:
+def test_dag_file_loads_no_http_models_or_triggers() -> None:
     loaded = loaded_by(DAG_FILE)
     assert "vapi_provider.sensors.call" in loaded
     assert [name for name in loaded if name.startswith(HEAVY) or name in AT_RUN_TIME] == []
 
 
-def test_making_tasks_loads_only_the_checks_of_arguments() -> None:
+def test_making_tasks_loads_only_argument_checks() -> None:
     loaded = loaded_by(DAG_FILE.replace("print(", f"{TASKS}print("))
     heavy = {name for name in loaded if name.startswith(HEAVY) or name in AT_RUN_TIME}
     # Airflow 3.0 loads some of its own when it makes a task.
@@ -83,11 +83,11 @@ def test_making_tasks_loads_only_the_checks_of_arguments() -> None:
     assert ours == {"vapi_provider.client", "vapi_provider.client.arguments"}
 
 
-def test_root_loads_none_of_its_modules_and_no_airflow() -> None:
+def test_root_loads_neither_its_modules_nor_airflow() -> None:
     assert loaded_by(ROOT) == ["vapi_provider"]
 
 
-def test_exports_are_those_of_type_checkers() -> None:
+def test_exports_match_those_for_type_checkers() -> None:
     assert type_checking_imports() == vapi_provider._EXPORTS
 
 

@@ -31,16 +31,16 @@ def run(program: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def test_metadata_is_what_airflow_expects() -> None:
+def test_metadata_matches_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_connection_type_is_what_the_provider_yaml_allows() -> None:
+def test_connection_type_matches_the_provider_yaml_schema() -> None:
     connection_types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
     jsonschema.validate(get_provider_info()["connection-types"], connection_types)
 
 
-def test_everything_that_the_metadata_names_exists() -> None:
+def test_everything_in_the_metadata_exists() -> None:
     info = get_provider_info()
     for kind in ("operators", "sensors", "triggers", "hooks"):
         for entry in info[kind]:
@@ -57,7 +57,7 @@ def test_link_is_registered() -> None:
     assert get_provider_info()["extra-links"] == ["vapi_provider.links.call.VapiCallLink"]
 
 
-def test_distribution_has_the_name_and_version_of_the_metadata() -> None:
+def test_distribution_matches_the_metadata() -> None:
     info = get_provider_info()
     assert info["package-name"] == "airflow-provider-vapi"
     assert info["versions"] == [__version__]
@@ -105,9 +105,7 @@ def test_form_shows_key_and_url_and_hides_the_rest() -> None:
 @pytest.mark.parametrize(
     ("name", "low", "high", "default"), [("timeout", 1, 75, "30"), ("max_retries", 0, 10, "4")]
 )
-def test_fields_of_the_form_may_be_empty_and_have_bounds(
-    name: str, low: int, high: int, default: str
-) -> None:
+def test_form_fields_may_be_empty_and_have_bounds(name: str, low: int, high: int, default: str) -> None:
     [connection_type] = get_provider_info()["connection-types"]
     field = connection_type["conn-fields"][name]
     assert "null" in field["schema"]["type"]

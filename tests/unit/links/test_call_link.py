@@ -103,7 +103,7 @@ def test_link_is_published_before_the_first_request(
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_link_to_the_simulator_opens_a_page_of_the_call(kind: str, simulator: VapiSimulator) -> None:
+def test_link_to_the_simulator_opens_the_calls_page(kind: str, simulator: VapiSimulator) -> None:
     task_instance = TaskInstance()
     simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0)
     simulator.add_call(status="ended", body={"id": CALL_ID})
@@ -121,7 +121,7 @@ def test_no_link_without_a_usable_connection(kind: str, monkeypatch: pytest.Monk
     assert task_instance.xcoms == {}
 
 
-def test_button_opens_what_the_task_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_opens_the_published_link(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     def get_value(**where: Any) -> Any:
@@ -134,13 +134,13 @@ def test_button_opens_what_the_task_published(monkeypatch: pytest.MonkeyPatch) -
     assert asked == {"key": LINK, "ti_key": key}
 
 
-def test_button_is_empty_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_is_empty_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow.providers.common.compat.sdk.XCom.get_value", lambda **where: None)
     key: Any = SimpleNamespace(dag_id="calls")
     assert VapiCallLink().get_link(wait(), ti_key=key) == ""
 
 
-def test_task_that_is_run_by_hand_publishes_no_link() -> None:
+def test_task_run_by_hand_publishes_no_link() -> None:
     VapiCallLink().persist({}, "https://dashboard.vapi.ai/calls/1")
 
 

@@ -64,7 +64,7 @@ def test_reasons_without_a_family_are_unknown(reason: str | None) -> None:
     assert outcome_of(reason) is CallOutcome.UNKNOWN
 
 
-def test_case_and_white_space_of_a_reason_do_not_matter() -> None:
+def test_reason_ignores_case_and_whitespace() -> None:
     assert outcome_of(" Customer-Busy\n") is CallOutcome.NO_ANSWER
 
 
@@ -180,7 +180,7 @@ def test_reason_shows_that_a_call_was_over_the_limit(ended_reason: str | None, o
         (list(CallOutcome), tuple(CallOutcome)),
     ],
 )
-def test_fail_on_takes_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
+def test_fail_on_accepts_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
     assert check_fail_on(given) == outcomes
 
 

@@ -75,7 +75,7 @@ def test_404_after_placing_is_waited_out_when_deferred(airflow: Airflow, simulat
 
 @with_and_without_store
 @pytest.mark.parametrize("passed", [READ_LAG_SECONDS - 1, READ_LAG_SECONDS], ids=["within-30-s", "at-30-s"])
-def test_404_is_permanent_from_30_s_after_placing_on(
+def test_404_is_permanent_30_s_after_placing(
     airflow: Airflow, simulator: VapiSimulator, passed: float
 ) -> None:
     deferral = airflow.deferral()
@@ -151,7 +151,7 @@ def take_20_s_to_place(
 
 
 @with_and_without_store
-def test_execution_timeout_counts_from_the_start_of_the_try(
+def test_execution_timeout_counts_from_start_of_the_try(
     airflow: Airflow, simulator: VapiSimulator, take_20_s_to_place: Callable[[], None]
 ) -> None:
     take_20_s_to_place()
@@ -191,7 +191,7 @@ def test_backstop_keeps_the_execution_timeout_of_the_try(
     assert type(failed) is AirflowTaskTimeout
 
 
-def test_execution_timeout_of_a_retry_counts_from_the_retry(
+def test_execution_timeout_restarts_with_each_retry(
     airflow: Airflow, simulator: VapiSimulator, take_20_s_to_place: Callable[[], None]
 ) -> None:
     take_20_s_to_place()

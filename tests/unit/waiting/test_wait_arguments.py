@@ -131,7 +131,9 @@ def test_bad_value_fails_the_operator_before_the_call(
     assert airflow.task_instance.xcoms == {}
 
 
-def test_value_that_turns_bad_while_deferred_is_an_error(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_value_that_turns_invalid_while_deferred_is_refused(
+    airflow: Airflow, simulator: VapiSimulator
+) -> None:
     """The DAG file can change, and the process that resumes reads the new one."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
@@ -153,7 +155,7 @@ def test_value_that_turns_bad_while_deferred_is_an_error(airflow: Airflow, simul
     ],
     ids=str,
 )
-def test_good_value_may_have_any_of_its_forms(
+def test_valid_values_are_accepted_in_every_form(
     simulator: VapiSimulator, worker: Any, arguments: dict[str, Any]
 ) -> None:
     call_id = simulator.add_call(status="ended", body={"artifact": {"transcript": "User: Yes."}})

@@ -72,9 +72,7 @@ def test_transient_error_is_not_deferred(airflow: Airflow, simulator: VapiSimula
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @with_and_without_store
-def test_mode_does_not_matter_to_a_deferrable_sensor(
-    airflow: Airflow, simulator: VapiSimulator, mode: str
-) -> None:
+def test_deferrable_sensor_ignores_the_mode(airflow: Airflow, simulator: VapiSimulator, mode: str) -> None:
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, mode=mode)
     airflow.pass_time(60)
@@ -114,14 +112,14 @@ def test_trigger_gets_what_it_needs(airflow: Airflow, simulator: VapiSimulator) 
     assert deferral.method == "execute_complete"
 
 
-def test_backstop_comes_two_minutes_after_the_end_time(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_backstop_fires_two_minutes_after_the_end_time(airflow: Airflow, simulator: VapiSimulator) -> None:
     deferral = airflow.deferral(call_id=simulator.add_call(), timeout=600)
     assert deferral.trigger.end_time == airflow.now + 600
     assert deferral.timeout == timedelta(seconds=720)
 
 
 @with_and_without_store
-def test_no_secret_and_no_content_of_the_call_is_stored(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_no_secret_or_call_content_is_stored(airflow: Airflow, simulator: VapiSimulator) -> None:
     body = {"transcript": PERSONAL, "name": "Ada's reminder", "customer": {"number": "+12025550123"}}
     deferral = airflow.deferral(call_id=simulator.add_call(status="in-progress", body=body))
     stored = json.dumps([deferral.trigger.serialize(), deferral.kwargs, airflow.kept()])
@@ -133,7 +131,7 @@ def test_no_secret_and_no_content_of_the_call_is_stored(airflow: Airflow, simula
 @pytest.mark.parametrize(
     "endless", [math.inf, timedelta.max, 1e300], ids=["infinity", "longest-span", "huge-number"]
 )
-def test_endless_analysis_timeout_can_be_stored(
+def test_infinite_analysis_timeout_can_be_stored(
     airflow: Airflow, simulator: VapiSimulator, endless: Any
 ) -> None:
     arguments = {"wait_for_analysis": True, "analysis_timeout": endless}
@@ -193,7 +191,7 @@ def lose(simulator: VapiSimulator, call_id: str) -> None:
         pytest.param(lose, {}, VapiCallNotFoundError, id="404"),
     ],
 )
-def test_call_decides_and_not_the_event(
+def test_call_decides_instead_of_the_event(
     airflow: Airflow,
     simulator: VapiSimulator,
     worker: Any,
@@ -238,7 +236,7 @@ def test_call_decides_and_not_the_event(
 @pytest.mark.parametrize("status", ["done", "error"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
-def test_transient_error_on_resume_defers_again_with_the_state(
+def test_transient_error_on_resume_defers_again(
     airflow: Airflow,
     simulator: VapiSimulator,
     fault: Fault,
@@ -260,9 +258,7 @@ def test_transient_error_on_resume_defers_again_with_the_state(
 
 
 @with_and_without_store
-def test_live_call_on_resume_is_deferred_with_its_new_state(
-    airflow: Airflow, simulator: VapiSimulator
-) -> None:
+def test_live_call_on_resume_is_deferred_again(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="ringing")
     arguments = {"call_id": call_id, "timeout": 600}
     deferral = airflow.deferral(**arguments)
@@ -295,7 +291,7 @@ def test_missing_analysis_on_resume_is_waited_for(
     assert [f"analysis of call {call_id} did not arrive" in warning for warning in warnings()] == [True]
 
 
-def test_timeout_event_before_the_analysis_is_success(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_timeout_event_before_analysis_is_success(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
     arguments = {"call_id": call_id, "wait_for_analysis": True, "analysis_timeout": 600, "timeout": 60}
     deferral = airflow.deferral(**arguments)
@@ -342,7 +338,7 @@ def test_unknown_event_fails_the_task_and_sends_nothing(
 
 
 @with_and_without_store
-def test_second_refusal_of_only_the_triggerer_fails_the_task(
+def test_second_error_in_the_triggerer_only_fails_the_task(
     airflow: Airflow, simulator: VapiSimulator
 ) -> None:
     """Once may have been a key that was just being replaced."""
@@ -396,7 +392,7 @@ def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator:
 
 
 @with_and_without_store
-def test_wait_without_its_state_begins_anew(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_wait_without_state_starts_over(airflow: Airflow, simulator: VapiSimulator) -> None:
     """A user can delete an XCom at any time."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=600)
@@ -408,7 +404,7 @@ def test_wait_without_its_state_begins_anew(airflow: Airflow, simulator: VapiSim
 
 
 @with_and_without_store
-def test_retry_begins_its_wait_anew(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_retry_starts_a_new_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
     """What is kept can outlive a try."""
     call_id = simulator.add_call(status="ringing")
     airflow.deferral(call_id=call_id, timeout=600)

@@ -27,7 +27,7 @@ with_and_without_store = pytest.mark.parametrize(
 @pytest.mark.parametrize("by", ["trigger", "task", "backstop"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
-def test_timeout_has_one_message_from_every_source(
+def test_timeout_message_is_the_same_from_every_source(
     airflow: Airflow, simulator: VapiSimulator, worker: Any, soft_fail: bool, by: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -159,7 +159,7 @@ def test_log_shows_the_time_waited_after_the_backstop(
     assert f"Waited 2 min 40 s for call {call_id}." in caplog.text
 
 
-def test_clock_that_is_set_back_gives_no_negative_wait(
+def test_clock_set_back_never_shows_a_negative_wait(
     airflow: Airflow, simulator: VapiSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -172,7 +172,7 @@ def test_clock_that_is_set_back_gives_no_negative_wait(
 
 
 @pytest.mark.parametrize("timeout", [timedelta.max, timedelta(days=365 * 9000)], ids=["longest", "very-long"])
-def test_endless_timeout_can_be_deferred(
+def test_very_long_timeout_can_be_deferred(
     airflow: Airflow, simulator: VapiSimulator, timeout: timedelta
 ) -> None:
     """Airflow adds the limit to the time of day; there is no year 10,000."""
@@ -185,7 +185,7 @@ def test_endless_timeout_can_be_deferred(
 
 @pytest.mark.parametrize("by", ["trigger", "backstop"])
 @with_and_without_store
-def test_timeout_without_a_connection_names_no_page(
+def test_timeout_without_a_connection_names_no_url(
     airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """The page of a call is known only with the connection, which Airflow may not find at that moment."""

@@ -114,7 +114,7 @@ def test_outcome_is_logged_at_the_end(
     assert f"Call {call_id} ended {logged}" in caplog.messages
 
 
-def test_log_does_not_take_the_analysis_for_the_end(
+def test_log_distinguishes_the_end_from_the_analysis(
     simulator: VapiSimulator, worker: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ended")

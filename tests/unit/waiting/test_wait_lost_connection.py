@@ -65,7 +65,7 @@ def test_deleted_connection_ends_a_rescheduled_wait(
     assert worker.slept == 200 + 300
 
 
-def test_connection_that_comes_back_ends_no_rescheduled_wait(
+def test_restored_connection_keeps_a_rescheduled_wait(
     worker: Any,
     simulator: VapiSimulator,
     call_id: str,
@@ -78,7 +78,7 @@ def test_connection_that_comes_back_ends_no_rescheduled_wait(
     assert result["status"] == "ended"
 
 
-def test_one_process_uses_the_connection_that_it_looked_up(
+def test_one_process_looks_up_its_connection_once(
     worker: Any, simulator: VapiSimulator, call_id: str, delete: Callable[[], None]
 ) -> None:
     then = [delete, *[pass_on] * 5, lambda: simulator.end_call(call_id)]
@@ -131,7 +131,7 @@ def test_broken_backend_is_waited_out_on_resume(
     assert airflow.resume(deferral, reported("done", polled), **arguments)["id"] == polled
 
 
-def test_broken_backend_at_the_first_poke_is_left_to_retries(
+def test_broken_backend_at_first_poke_fails_the_try(
     airflow: Airflow, call_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_backend(monkeypatch)

@@ -77,7 +77,7 @@ def wait(worker: Any, mode: str) -> Callable[..., Any]:
         ),
     ],
 )
-def test_results_are_waited_for_as_included(
+def test_included_results_are_waited_for(
     simulator: VapiSimulator,
     worker: Any,
     wait: Any,
@@ -148,7 +148,7 @@ def test_results_are_not_awaited_without_a_conversation(
     assert len(warnings()) == (slept > 20)
 
 
-def test_reschedule_before_3_3_waits_unless_a_plan_is_met(simulator: VapiSimulator, worker: Any) -> None:
+def test_reschedule_before_3_3_waits_unless_plan_is_met(simulator: VapiSimulator, worker: Any) -> None:
     """It remembers nothing, so only the plan or the time shows that no more results come."""
     worker.keeps_state = False
     arguments = {"mode": "reschedule", "poke_interval": 5, **OUTPUTS, "analysis_timeout": 40}
@@ -193,7 +193,7 @@ def test_end_without_a_reason_is_unknown_after_15_seconds(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_timeout_before_the_reason_judges_the_end(
+def test_timeout_before_the_reason_checks_the_end(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool
 ) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(ended_reason=""))
@@ -241,7 +241,7 @@ def test_trigger_gets_the_results_to_wait_for(airflow: Airflow, simulator: VapiS
 
 
 @with_and_without_store
-def test_results_that_the_trigger_saw_settle_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_results_that_the_trigger_saw_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(BOOKED))
     arguments = {"call_id": call_id, **OUTPUTS}
     deferral = airflow.deferral(**arguments)
@@ -251,9 +251,7 @@ def test_results_that_the_trigger_saw_settle_end_the_wait(airflow: Airflow, simu
 
 
 @with_and_without_store
-def test_results_that_two_processes_see_unchanged_end_the_wait(
-    airflow: Airflow, simulator: VapiSimulator
-) -> None:
+def test_results_unchanged_between_processes_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
     """Such as with a triggerer of another version, whose messages mean nothing here."""
     call_id = simulator.add_call(timeline=ends_at_20(BOOKED))
     arguments = {"call_id": call_id, **OUTPUTS}
@@ -265,7 +263,7 @@ def test_results_that_two_processes_see_unchanged_end_the_wait(
     assert summary["structured_outputs"] == {"Booked": True}
 
 
-def test_end_in_fail_on_comes_before_the_results(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_fail_on_is_checked_before_the_results(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(ended_reason="", analysis=None))
     arguments = {"call_id": call_id, **OUTPUTS, "fail_on": ["unknown"]}
     deferral = airflow.deferral(**arguments)

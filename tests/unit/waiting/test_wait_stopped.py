@@ -43,6 +43,6 @@ def test_stopped_task_ends_a_process_that_runs_a_trigger(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", TASKS)
-def test_stopped_task_in_a_worker_goes_on(make: Any) -> None:
+def test_stopped_task_in_a_worker_continues(make: Any) -> None:
     """Airflow ends the process itself."""
     make().on_kill()
