@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection: what is accepted, what each field means, and errors that name the field and no secret."""
+"""The connection: accepted values, the meaning of each field, and errors that name the field but no secret."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ UNUSABLE = {
     "a scheme without a host name": ({"host": "https://"}, HOST_FIELD, API),
     "no scheme and no host name": ({"host": "://"}, HOST_FIELD, API),
     "a path alone": ({"host": "/call"}, HOST_FIELD, API),
-    "a port that is none": ({"host": "https://api.vapi.ai:99999"}, HOST_FIELD, API),
-    "a port of a bare host that is none": ({"host": "api.vapi.ai:port"}, HOST_FIELD, API),
+    "an invalid port": ({"host": "https://api.vapi.ai:99999"}, HOST_FIELD, API),
+    "an invalid port of a bare host": ({"host": "api.vapi.ai:port"}, HOST_FIELD, API),
     "an unfinished IPv6 address": ({"host": "https://[::1"}, HOST_FIELD, API),
     "a user and password": ({"host": f"https://user:{SECRET}@api.vapi.ai"}, HOST_FIELD, "user name"),
     "a user": ({"host": f"https://{SECRET}@api.vapi.ai"}, HOST_FIELD, "user name"),
@@ -61,10 +61,10 @@ UNUSABLE = {
     "a fragment": ({"host": f"{API}#{SECRET}"}, HOST_FIELD, API),
     "an empty fragment": ({"host": f"{API}#"}, HOST_FIELD, API),
     "a space in the host": ({"host": "https://api.vapi.ai /call"}, HOST_FIELD, API),
-    "a host name that cannot be one": ({"host": "https://api..vapi.ai"}, HOST_FIELD, API),
-    "a bare host name that cannot be one": ({"host": "api..vapi.ai"}, HOST_FIELD, API),
+    "an invalid host name": ({"host": "https://api..vapi.ai"}, HOST_FIELD, API),
+    "an invalid bare host name": ({"host": "api..vapi.ai"}, HOST_FIELD, API),
     "a label that is too long": ({"host": f"https://{'a' * 64}.example.org"}, HOST_FIELD, API),
-    # The library that sends would ask another host, or send no key.
+    # With these, requests would contact another host or send no key.
     "a letter with an umlaut": ({"host": "https://bücher.example"}, HOST_FIELD, API),
     "a capital with an umlaut": ({"host": "https://BÜCHER.example/vapi/"}, HOST_FIELD, API),
     "a bare host with an umlaut": ({"host": "bücher.example"}, HOST_FIELD, API),
@@ -119,7 +119,7 @@ def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where:
     assert says in str(error)
     assert str(error).endswith("Nothing was sent.")
     assert (error.method, error.path, error.status_code) == (None, None, None)
-    # As the design says, wherever a ValueError is expected.
+    # VapiConfigurationError is a ValueError, too.
     assert isinstance(error, ValueError)
 
 
@@ -182,7 +182,7 @@ def test_parser_and_form_have_the_same_bounds(name: str) -> None:
         ("gateway.example.org/vapi", f"{GATEWAY}/vapi"),
         ("https://a_b-c.example.org", "https://a_b-c.example.org"),
         ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
-        # No scheme means https, for this machine too.
+        # No scheme means https, even for this machine.
         ("localhost:8080", "https://localhost:8080"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://127.1.2.3", "http://127.1.2.3"),
@@ -204,7 +204,7 @@ def test_host_is_the_base_url(host: str | None, base_url: str) -> None:
         ("api.eu.vapi.ai", 8443, f"{EU}:8443"),
         (f"{GATEWAY}/vapi", 8443, f"{GATEWAY}:8443/vapi"),
         ("gateway.example.org:", 8443, f"{GATEWAY}:8443"),
-        # The host names one.
+        # The host has a port.
         (f"{GATEWAY}:9443", 8443, f"{GATEWAY}:9443"),
         ("gateway.example.org:9443", 8443, f"{GATEWAY}:9443"),
         ("http://[::1]", 8080, "http://[::1]:8080"),
@@ -223,7 +223,7 @@ def test_port_applies_if_the_host_has_none(host: str | None, port: int | None, b
         ("https://api.vapi.ai:443/v1", "https://dashboard.vapi.ai/calls/{}"),
         ("api.eu.vapi.ai", "https://dashboard.eu.vapi.ai/calls/{}"),
         ("https://api.eu.vapi.ai/", "https://dashboard.eu.vapi.ai/calls/{}"),
-        # A proxy does not say which region is behind it.
+        # A proxy's host name does not reveal the region.
         (f"{GATEWAY}:8443/vapi", "https://dashboard.vapi.ai/calls/{}"),
         ("https://api.example.org", "https://dashboard.vapi.ai/calls/{}"),
         ("https://api.eu.vapi.ai.example.org", "https://dashboard.vapi.ai/calls/{}"),
@@ -251,7 +251,7 @@ def test_key_is_in_no_repr() -> None:
 
 
 def test_settings_are_read_without_airflow() -> None:
-    """In a thread of a triggerer, Airflow may not be called: on 3.0 and 3.1 that is an error."""
+    """On Airflow 3.0 and 3.1, calling Airflow from a triggerer's thread is an error."""
 
     class Guarded(Connection):
         @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m vapi_provider find``: finds the calls with a token, and shows nobody unless it is asked to."""
+"""``python -m vapi_provider find`` finds calls by token, and shows personal data only on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEOPLE = ("Ada", "+12025550143", "Reminder", "A-1")
 
 @pytest.fixture
 def clock() -> ManualClock:
-    # The command takes the real time for its default.
+    # The command's default depends on the real time.
     return ManualClock(datetime.now(timezone.utc))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metadata that Airflow reads."""
+"""The provider metadata that Airflow reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def run(program: str) -> str:
-    """Run a program in a fresh process; return its last line."""
+    """Run a program in a new process, and return its last line."""
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -74,7 +74,7 @@ def test_airflow_finds_provider_connection_type_and_link() -> None:
 
 
 def test_metadata_is_read_without_importing_airflow() -> None:
-    # Airflow reads it while it is itself being imported.
+    # Airflow reads the metadata while Airflow itself is being imported.
     imported = run(
         "import sys\n"
         "from vapi_provider.get_provider_info import get_provider_info\n"
@@ -89,7 +89,7 @@ def test_metadata_is_read_without_importing_airflow() -> None:
     ["exceptions", "client.client", "models.outcome", "hooks.vapi", "operators.call", "triggers.call"],
 )
 def test_any_module_can_be_imported_first(module: str) -> None:
-    # Importing Airflow makes it read this provider's metadata, while the module is half imported.
+    # Importing Airflow reads this provider's metadata while the module is only half imported.
     assert run(f"import vapi_provider.{module}\nprint('imported')") == "imported"
 
 

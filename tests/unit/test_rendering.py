@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow stores and shows of an operator's template fields once they are rendered."""
+"""What Airflow stores and shows of an operator's rendered template fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMMARY = {"id": CALL_ID, "status": "ended", "transcript": SAID, "messages": [{"
 
 
 class Later:
-    """A value that is known only when the task runs, as what another task returns."""
+    """A value known only when the task runs, like another task's result."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -32,7 +32,7 @@ class Later:
 
 
 class OpenMapping(Mapping[str, Any]):
-    """A mapping that is not a dict, and shows its content in its repr."""
+    """A mapping that is not a dict and shows its content in its repr."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self._content = content
@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 
 
 def render(make: Callable[[], Any], *, native: bool = False, **variables: Any) -> Any:
-    """Render the templates of a task as a worker does, and return what it would run."""
+    """Render a task's templates as a worker does, and return the task."""
     with DAG("rendering", schedule=None, render_template_as_native_obj=native) as dag:
         task = make()
     running = task.prepare_for_execution()
@@ -67,7 +67,7 @@ def render(make: Callable[[], Any], *, native: bool = False, **variables: Any) -
 
 
 def shown(task: Any) -> str:
-    """Return all that Airflow stores and shows of a task's template fields."""
+    """Return everything that Airflow stores and shows of a task's template fields."""
     return repr([getattr(task, name) for name in task.template_fields])
 
 
@@ -167,7 +167,7 @@ def test_all_operators_show_fields_by_the_same_rule(kind: Any) -> None:
 
 
 def test_each_try_renders_the_task_again() -> None:
-    """The parsed task keeps its own value, and what a try renders is in its copy."""
+    """Each try renders a copy; the parsed task keeps its own value."""
     with DAG("rendering", schedule=None) as dag:
         parsed = KINDS["sensor"](Later(SUMMARY))
     for _ in range(2):
@@ -195,12 +195,12 @@ def says(text: Any) -> dict[str, Any]:
 NO_VALUE = {
     "None": "{{ name }}",
     "None in a text": "Hello {{ name }}!",
-    "undefined": "{{ nobody }}",
-    "undefined in a text": "Hello {{ nobody }}!",
-    "attribute of undefined": "Hello {{ nobody.name }}!",
+    "undefined": "{{ missing }}",
+    "undefined in a text": "Hello {{ missing }}!",
+    "attribute of undefined": "Hello {{ missing.name }}!",
     "text of None": "{{ name | string }}",
     "filtered None in a text": "Hello {{ name | title }}!",
-    "filtered undefined in a text": "Hello {{ nobody | upper }}!",
+    "filtered undefined in a text": "Hello {{ missing | upper }}!",
     "None as JSON": "{{ name | tojson }}",
     "empty": "{{ '' }}",
     "blank": "{% if name %}{{ name }}{% endif %} ",
@@ -249,18 +249,18 @@ def test_update_refuses_a_missing_name() -> None:
 
 @pytest.mark.parametrize("name", ["None", "{{ name }}", "{brace}", "100 %", " "])
 def test_data_is_kept_unchanged(name: str) -> None:
-    person = {"number": "+12025550143", "name": name}
-    task = render(place(customer=Later(person), **says(Later(name))))
-    assert task.rendered_fields["customer"] == person
+    customer = {"number": "+12025550143", "name": name}
+    task = render(place(customer=Later(customer), **says(Later(name))))
+    assert task.rendered_fields["customer"] == customer
     assert task.rendered_fields["assistant_overrides"] == says(name)["assistant_overrides"]
     task.refuse_missing("customer", "assistant_overrides")
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 def test_literals_without_templates_stay_strings(native: bool) -> None:
-    person = {"number": "+12025550143", "name": "None", "external_id": "007"}
-    task = render(place(customer=person), native=native)
-    assert task.rendered_fields["customer"] == person
+    customer = {"number": "+12025550143", "name": "None", "external_id": "007"}
+    task = render(place(customer=customer), native=native)
+    assert task.rendered_fields["customer"] == customer
     task.refuse_missing("customer")
 
 
@@ -273,11 +273,11 @@ def test_default_replaces_a_missing_value() -> None:
 def test_field_with_a_failing_template_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Where Airflow logs a field that cannot be rendered.
+    # Airflow's logger for fields that cannot be rendered.
     monkeypatch.setattr("airflow.sdk.definitions._internal.templater.log", logging.getLogger("templater"))
-    person = {"number": "+12025550172", "name": "Augusta {{ 1 / 0 }}"}
+    customer = {"number": "+12025550172", "name": "Augusta {{ 1 / 0 }}"}
     with pytest.raises(ZeroDivisionError):
-        render(place(customer=person))
+        render(place(customer=customer))
     output = capfd.readouterr()
     shown = output.out + output.err + caplog.text
     assert not [word for word in ("0172", "Augusta") if word in shown]

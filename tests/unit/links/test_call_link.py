@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The button "Vapi Call": where it leads, and that it works before a task's first request about its call."""
+"""The *Vapi Call* button: its URL, and that it works before a task's first request about its call."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class StopError(Exception):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Run a task up to its first request about its call; return the XComs that were there by then."""
+    """Run a task up to its first request about its call, and return its XComs by then."""
 
     def run(kind: str, host: str, base_url: str) -> list[dict[str, Any]]:
         connection = {"conn_type": "vapi", "password": "the-key", "host": host}
         monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
         task_instance, published = TaskInstance(), []
 
-        def look_on(request: Any, context: Any) -> Any:
+        def record_and_stop(request: Any, context: Any) -> Any:
             published.append(dict(task_instance.xcoms))
             raise StopError
 
         with requests_mock.Mocker() as vapi:
             vapi.post(f"{base_url}/call", json={"id": CALL_ID, "status": "queued"}, status_code=201)
             for method in ("GET", "PATCH"):
-                vapi.register_uri(method, f"{base_url}/call/{CALL_ID}", json=look_on)
+                vapi.register_uri(method, f"{base_url}/call/{CALL_ID}", json=record_and_stop)
             with pytest.raises(StopError):
                 TASKS[kind]().execute(task_instance.context(task_reschedule_count=0))
         return published

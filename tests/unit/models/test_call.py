@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call: whatever Vapi sends is read, and what leaves the task is safe."""
+"""Call: any response of Vapi is parsed, and its summary is safe to store."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_unknown_include_is_refused(include: Any) -> None:
         VapiConfigurationError, match=r"include must be a list of known names \(analysis"
     ) as error:
         call_of().summary(include=include)
-    # The call has been read.
+    # The call was read, so "Nothing was sent." would be wrong.
     assert "sent" not in str(error.value)
 
 

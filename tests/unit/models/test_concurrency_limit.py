@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The organization's concurrency limit, as Vapi reports it in the response to a placement."""
+"""The organization's concurrency limit, as reported in the response to a placement."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means, read from Vapi's ``endedReason``."""
+"""The outcome of a call, derived from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_only_calls_that_failed_at_the_start_never_rang(ended_reason: str | None
 def test_known_reasons_that_never_rang() -> None:
     reasons = [reason for reason, _ in known_reasons()]
     silent = [reason for reason in reasons if was_never_dialled(reason)]
-    # One is of an older style.
+    # This one has the older spelling.
     assert "call-start-error-neither-assistant-nor-server-set" in silent
     assert {reason.replace("-", ".", 2).split(".")[1] for reason in silent} == {"start"}
     assert len(silent) == 21

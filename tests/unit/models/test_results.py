@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the results of a call are: what is there, what is missing, and when nothing more is waited for."""
+"""The progress of a call's results: what has arrived, what is missing, and when to stop waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWO = {"structuredOutputIds": ["so-1", "so-2"]}
 
 
 def results_of(wanted: tuple[str, ...], **fields: Any) -> Results:
-    """Read results from the status view and from the whole call, which must agree."""
+    """Return the results of the status view, which must equal those of the whole call."""
     body = {"id": "1", "status": "ended", **fields}
     view = CallStatusView.model_validate_json(json.dumps(body))
     results = view.results(wanted)
@@ -140,7 +140,7 @@ def plan_of(**plans: Any) -> dict[str, Any]:
     ],
 )
 def test_analysis_has_arrived_when_its_plan_is_met(plan: dict[str, Any], missing: str) -> None:
-    """The success evaluation comes first."""
+    """The success evaluation arrives first."""
     results = results_of(ANALYSIS, analysis={"successEvaluation": "true"}, **plan_of(**plan))
     assert results.have_arrived(None) is results.have_arrived(1) is (not missing)
     assert results.missing == (f"analysis ({missing})" if missing else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which arguments VapiCallSensor takes is checked when the DAG is parsed; their values are not."""
+"""VapiCallSensor checks at DAG parse time which arguments are given, but not their values."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the analysis, which arrives some time after the end or never, by Vapi's clock."""
+"""Waiting for the analysis, which arrives after the end or never, by Vapi's clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_late_analysis_is_waited_for(
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45, summary="Confirmed."))
     assert wait(call_id)["analysis"]["summary"] == "Confirmed."
-    # There at 50 s, and unchanged at the next poke.
+    # It arrives at 50 s and is unchanged at the next poke.
     assert worker.slept == 60
     assert warnings() == []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of a wait's arguments are checked when the task runs, once, before any request."""
+"""Argument values of a wait are checked once, when the task runs, before any request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SPAN = "must be a timedelta or a non-negative number of seconds; got"
 
 
-# Each check, once
+# Each check once
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_only_some_spans_may_be_infinite() -> None:
     assert seconds_of("analysis_timeout", math.inf, may_be_infinite=True) == math.inf
 
 
-# Each route, with some of them
+# Each route with some of the checks
 
 
 SOME = [
@@ -73,7 +73,7 @@ SOME = [
 ]
 
 OF_THE_SENSOR = [
-    # Airflow itself refuses the rest when the DAG is parsed.
+    # Airflow itself refuses other values at DAG parse time.
     pytest.param({"poke_interval": 0}, "poke_interval must be more than 0 seconds", id="interval-0"),
     pytest.param({"poke_interval": timedelta(0)}, "poke_interval must be more than 0", id="interval-0-span"),
 ]
@@ -87,7 +87,7 @@ OF_THE_OPERATOR = [
 
 
 def in_turn(cases: list[Any], *modes: str) -> list[Any]:
-    """Give each case a mode, one after another."""
+    """Assign the modes to the cases in turn."""
     return [
         pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
         for case, mode in zip(cases, itertools.cycle(modes), strict=False)
@@ -134,7 +134,7 @@ def test_bad_value_fails_the_operator_before_the_call(
 def test_value_that_turns_invalid_while_deferred_is_refused(
     airflow: Airflow, simulator: VapiSimulator
 ) -> None:
-    """The DAG file can change, and the process that resumes reads the new one."""
+    """The DAG file may have changed by the time the task resumes."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
     sent = len(simulator.requests)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deferred wait, process by process: what it leaves to the triggerer, and what it makes of the event."""
+"""A deferred wait, process by process: the trigger's arguments, and the handling of its event."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with_and_without_store = pytest.mark.parametrize(
 )
 
 
-# Whether it defers
+# When it defers
 
 
 @pytest.mark.parametrize(("default", "deferrable"), [("True", True), ("False", False), (None, False)])
@@ -45,7 +45,7 @@ def test_deferrable_defaults_to_airflows_setting(
 ) -> None:
     if default is not None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
-    # A second copy: the default is read when the module is imported, and others use the first.
+    # A second copy, because the default is read at import and other tests use the first.
     spec = importlib.util.find_spec("vapi_provider.sensors.call")
     assert spec is not None
     assert spec.loader is not None
@@ -88,7 +88,7 @@ def test_link_is_published_before_the_task_defers(airflow: Airflow, simulator: V
     assert airflow.task_instance.xcoms[LINK] == f"{simulator.url}/calls/{call_id}"
 
 
-# What it leaves to the triggerer
+# What it passes to the triggerer
 
 
 def test_trigger_gets_what_it_needs(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -158,7 +158,7 @@ def test_timeout_of_0_fails_at_the_first_poke(airflow: Airflow, simulator: VapiS
         airflow.first(call_id=call_id, timeout=0)
 
 
-# What it makes of the event: the same as without the triggerer
+# How it handles the event: the same as without a triggerer
 
 
 def end(simulator: VapiSimulator, call_id: str) -> None:
@@ -201,7 +201,7 @@ def test_call_decides_instead_of_the_event(
     status: str,
     soft_fail: bool,
 ) -> None:
-    """Its state, its XCom and its message are those of a sensor that pokes."""
+    """State, XCom and message are the same as in poke mode."""
     call_id = simulator.add_call(status="ringing")
     arguments = {"call_id": call_id, "soft_fail": soft_fail, **arguments}
     deferral = airflow.deferral(**arguments)
@@ -270,7 +270,7 @@ def test_live_call_on_resume_is_deferred_again(airflow: Airflow, simulator: Vapi
         assert again.trigger.since > deferral.trigger.since
         deferral = again
     assert deferral.timeout == timedelta(seconds=400 + 120)
-    # A later process that reads nothing reports what an earlier one has read.
+    # A later process that cannot read the call reports the last known status.
     airflow.pass_time(400)
     simulator.faults.add(Fault(status=503))
     with pytest.raises(AirflowSensorTimeout, match="its last status was 'forwarding'"):
@@ -334,19 +334,19 @@ def test_unknown_event_fails_the_task_and_sends_nothing(
     assert len(simulator.requests) == asked
 
 
-# The trigger cannot go on
+# Errors of the trigger
 
 
 @with_and_without_store
 def test_second_error_in_the_triggerer_only_fails_the_task(
     airflow: Airflow, simulator: VapiSimulator
 ) -> None:
-    """Once may have been a key that was just being replaced."""
+    """The first time, the key may just have been replaced."""
     call_id = simulator.add_call(status="ringing")
     refusal = reported("error", call_id, "Airflow found no connection 'vapi_default'.")
     deferral = airflow.deferral(call_id=call_id)
     for _ in range(2):
-        # One that could wait for a while makes it a first time again.
+        # A trigger that worked in between resets the count.
         deferral = airflow.resume(deferral, reported("done", call_id), call_id=call_id)
         airflow.pass_time(10)
         deferral = airflow.resume(deferral, refusal, call_id=call_id)
@@ -368,7 +368,7 @@ def test_second_error_in_the_triggerer_only_fails_the_task(
 def test_connection_that_is_lost_later_is_waited_out(
     airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was there at the first poke; Airflow says the same while it cannot reach its database."""
+    """Airflow raises the same error while it cannot reach its database."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
     airflow.pass_time(60)
@@ -381,7 +381,7 @@ def test_connection_that_is_lost_later_is_waited_out(
 
 
 def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """In an outage the task cannot know whether the triggerer was right."""
+    """In an outage, the task cannot verify the triggerer's error."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=60)
     airflow.pass_time(70)
@@ -405,7 +405,7 @@ def test_wait_without_state_starts_over(airflow: Airflow, simulator: VapiSimulat
 
 @with_and_without_store
 def test_retry_starts_a_new_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """What is kept can outlive a try."""
+    """Stored state can outlive a try."""
     call_id = simulator.add_call(status="ringing")
     airflow.deferral(call_id=call_id, timeout=600)
     airflow.pass_time(500)
@@ -416,7 +416,7 @@ def test_retry_starts_a_new_wait(airflow: Airflow, simulator: VapiSimulator) -> 
 def test_broken_trigger_is_airflows_own_error(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool
 ) -> None:
-    """That is a defect, and no verdict on the call; Airflow's retries apply."""
+    """It indicates a defect and says nothing about the call, so Airflow's retries apply."""
     call_id = simulator.add_call(status="ringing")
     asked = len(simulator.requests)
     failed = failure(airflow.resume_with, *TRIGGER_FAILED, call_id=call_id, soft_fail=soft_fail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a deferred wait: its timeout, the backstop behind it, and the execution_timeout."""
+"""The limits of a deferred wait: timeout, backstop and execution_timeout."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_backstop_reports_a_refusal(airflow: Airflow, simulator: VapiSimulator, 
 def test_tighter_execution_timeout_ends_the_wait(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
 ) -> None:
-    """Airflow itself forgets it while a task is deferred; as in other modes it fails the task, come what may."""
+    """Airflow does not enforce it while a task is deferred; as in other modes, it always fails the task."""
     call_id = simulator.add_call(status="ringing")
     limit = timedelta(seconds=40)
     arguments = {"call_id": call_id, "timeout": 600, "execution_timeout": limit, "soft_fail": soft_fail}
@@ -116,7 +116,7 @@ def test_tighter_execution_timeout_ends_the_wait(
 def test_execution_timeout_ends_a_wait_for_the_analysis(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
 ) -> None:
-    """As Airflow does in the other modes; only ``timeout`` lets the task succeed without the analysis."""
+    """Unlike ``timeout``, which lets the task succeed without the analysis."""
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
     limits = {"timeout": 600, "execution_timeout": timedelta(seconds=40)}
     arguments = {"call_id": call_id, "soft_fail": soft_fail, **limits}
@@ -175,7 +175,7 @@ def test_clock_set_back_never_shows_a_negative_wait(
 def test_very_long_timeout_can_be_deferred(
     airflow: Airflow, simulator: VapiSimulator, timeout: timedelta
 ) -> None:
-    """Airflow adds the limit to the time of day; there is no year 10,000."""
+    """Airflow adds the limit to the current time, and dates end in the year 9999."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=timeout)
     assert datetime.now(timezone.utc) + deferral.timeout > datetime(3000, 1, 1, tzinfo=timezone.utc)
@@ -188,7 +188,7 @@ def test_very_long_timeout_can_be_deferred(
 def test_timeout_without_a_connection_names_no_url(
     airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """The page of a call is known only with the connection, which Airflow may not find at that moment."""
+    """The URL depends on the connection, which Airflow may not find at that moment."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=30)
     airflow.pass_time(150 if by == "backstop" else 30)

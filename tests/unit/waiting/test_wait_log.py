@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a waiting task logs: enough to follow the call, not a line per poke."""
+"""The log of a waiting task: enough to follow the call, without a line per poke."""
 
 from __future__ import annotations
 

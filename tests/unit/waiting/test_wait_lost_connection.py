@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker that cannot read the connection in the middle of a wait."""
+"""The connection becomes unreadable during a wait."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def delete(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def break_backend(patch: pytest.MonkeyPatch) -> None:
-    """Let Airflow's look-up of connections fail, other than by not finding any."""
+    """Make Airflow's connection look-up fail with another error than "not found"."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError(SECRET)
@@ -45,7 +45,7 @@ def break_backend(patch: pytest.MonkeyPatch) -> None:
 
 
 def pass_on() -> None:
-    """Let nothing happen."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -61,7 +61,7 @@ def test_deleted_connection_ends_a_rescheduled_wait(
     )
     assert type(failed) is (AirflowSkipException if soft_fail else VapiConnectionNotFoundError)
     assert "Airflow found no connection 'vapi_default'" in str(failed)
-    # It is first missed at the poke of its deletion.
+    # The first failure is at the poke right after the deletion.
     assert worker.slept == 200 + 300
 
 

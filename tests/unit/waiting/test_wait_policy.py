@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a wait ends: alike in both modes of a worker, and with the same message when ``soft_fail`` skips the task."""
+"""How a wait ends: the same in both worker modes, and with the same message if ``soft_fail`` skips the task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def call(status: str, **body: Any) -> Arrange:
 
 
 def refusal(status: int) -> Arrange:
-    """Let Vapi refuse every request, in the shape of its own errors."""
+    """Make Vapi refuse every request, with an error in its own format."""
 
     def arrange(simulator: VapiSimulator, _: pytest.MonkeyPatch) -> dict[str, Any]:
         simulator.faults.add(Fault(status=status, times=None))
@@ -262,7 +262,7 @@ def test_transient_error_at_first_poke_fails_the_try(
     with pytest.raises(VapiTransientError, match=message) as failure:
         worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)
     assert not isinstance(failure.value, AirflowFailException)
-    # The next try is another task instance, and pokes for the first time again.
+    # The next try is a new process, with a first poke of its own.
     assert worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)["status"] == "ended"
 
 

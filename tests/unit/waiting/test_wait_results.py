@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the results that ``include`` names, and what an end looks like before all of it is there."""
+"""Waiting for the results that ``include`` names, and ends that are still incomplete."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_results_are_not_awaited_without_a_conversation(
 
 
 def test_reschedule_before_3_3_waits_unless_plan_is_met(simulator: VapiSimulator, worker: Any) -> None:
-    """It remembers nothing, so only the plan or the time shows that no more results come."""
+    """Without stored state, only the plan or the timeout shows that no more results will arrive."""
     worker.keeps_state = False
     arguments = {"mode": "reschedule", "poke_interval": 5, **OUTPUTS, "analysis_timeout": 40}
     planned = simulator.add_call(timeline=ends_at_20(BOOKED, MOOD), body={"assistant": PLAN})
@@ -160,7 +160,7 @@ def test_reschedule_before_3_3_waits_unless_plan_is_met(simulator: VapiSimulator
     assert round(worker.slept) == 60
 
 
-# An end without a reason, and an end that the status does not show.
+# Ends without a reason, and ends with a live status.
 
 
 def change(simulator: VapiSimulator, call_id: str, **fields: Any) -> Callable[[], None]:
@@ -252,7 +252,7 @@ def test_results_that_the_trigger_saw_end_the_wait(airflow: Airflow, simulator: 
 
 @with_and_without_store
 def test_results_unchanged_between_processes_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """Such as with a triggerer of another version, whose messages mean nothing here."""
+    """A triggerer of another version may send other messages."""
     call_id = simulator.add_call(timeline=ends_at_20(BOOKED))
     arguments = {"call_id": call_id, **OUTPUTS}
     deferral = airflow.deferral(**arguments)
@@ -269,7 +269,7 @@ def test_fail_on_is_checked_before_the_results(airflow: Airflow, simulator: Vapi
     deferral = airflow.deferral(**arguments)
     assert not deferral.trigger.wait_for_analysis
     airflow.pass_time(25)
-    # The reason may still follow, so the end is not judged.
+    # The reason may still arrive, so the end is not checked yet.
     deferral = airflow.resume(deferral, reported("done", call_id), **arguments)
     assert not deferral.trigger.wait_for_analysis
     airflow.pass_time(15)

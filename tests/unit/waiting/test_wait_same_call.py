@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wait goes on with the call that it began with, whatever its templates render by then."""
+"""A wait keeps its call, whatever its templates render later."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_deferred_operator_keeps_its_connection(airflow: Airflow, simulator: Vap
 
 @with_and_without_store
 def test_retry_waits_for_the_call_its_template_renders(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """Airflow 3.0 resumes a deferred task's retry with the event of the try before."""
+    """Airflow 3.0 resumes a deferred task's retry with the previous try's event."""
     first, second = (simulator.add_call(status="ringing") for _ in range(2))
     deferral = airflow.deferral(call_id=first, timeout=600)
     airflow.task_instance.try_number = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a wait, which workers with another version of the package may have left."""
+"""The stored state of a wait, perhaps from another version of the package."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_deferred_wait_without_start_time_starts_over(airflow: Airflow, call_id:
 
 @with_and_without_store
 def test_placing_operator_resumes_across_versions(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """Without the field for it, execution_timeout counts from the start of the wait, as it did before."""
+    """Without ``try_started_at``, execution_timeout counts from the start of the wait."""
     simulator.timeline = RINGS_ON
     limit = timedelta(seconds=600)
     deferral = airflow.deferral(execution_timeout=limit)
