@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an upstream task returns is never rendered; a template of the DAG file is, and must have a value."""
+"""Values from upstream are never rendered; templates in the DAG file are, and must not be empty."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dag_file(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def returned(dag_file: ModuleType) -> Iterator[list[Any]]:
-    """What the task upstream returns."""
+    """The upstream task's result."""
     yield dag_file.records
     dag_file.records.clear()
 
@@ -44,7 +44,7 @@ def run(run_dag: RunDag, dag_file: ModuleType, returned: list[Any]) -> RunDag:
 
 
 def placed(simulator: VapiSimulator) -> list[tuple[str, Any]]:
-    """Return number and name of each callee."""
+    """Return the number and name of each callee."""
     customers = [call["customer"] for call in simulator.calls.values()]
     return sorted((customer["number"], customer.get("name")) for customer in customers)
 
@@ -82,7 +82,7 @@ def test_values_in_data_are_not_rendered_at_any_depth(
 def test_literals_beside_data_still_render(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
-    # The connection is a template in default_args, the name one in partial().
+    # The connection is a template in default_args, and the name is one in partial().
     returned += EXPANDED
     assert run("beside_literals").state == "success"
     assert placed(simulator) == EXACTLY
@@ -92,7 +92,7 @@ def test_literals_beside_data_still_render(
 def test_data_that_overrides_a_literal_is_data(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
-    # default_args of one record are data, too.
+    # A record's default_args are data, too.
     sneaky = {**EXPANDED[2], "name": "{{ 2 + 2 }}", "default_args": {"name": "{{ 2 + 2 }}"}}
     returned += [{**EXPANDED[0], "name": "{{ 1 + 1 }}"}, EXPANDED[1], sneaky]
     assert run("overrides_literals").state == "success"
