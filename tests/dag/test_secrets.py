@@ -313,7 +313,7 @@ def test_no_failure_shows_a_secret(
         pytest.param(Fault(body=json.dumps({"id": API_KEY})), id="another-call"),
         pytest.param(Fault(reset="before"), id="reset"),
         pytest.param(Fault(delay=60), id="time-out"),
-        pytest.param(None, id="nobody-there"),
+        pytest.param(None, id="refused"),
     ],
 )
 def test_error_of_the_hook_never_contains_the_key(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What is secret is nowhere but in its row.
+Secrets exist only where they are stored on purpose.
 
-The same search is made at the end of all tests, over all that they have left (``running_airflow``).
+``running_airflow`` repeats the search at the end of all tests, over everything that they left behind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def story(running_airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Story:
-    """A call that was waited for and renamed, after an error that repeats the key."""
+    """A call that was waited for and renamed, after an error that echoes the key."""
     campaign = Campaign(running_airflow, simulator, planted)
     campaign.start(1)
     [call_id] = campaign.call_ids
@@ -47,10 +47,10 @@ def story(running_airflow: AirflowServices, simulator: VapiSimulator, planted: P
 @dataclass(frozen=True)
 class Story:
     """
-    What was done before the search.
+    What happened before the search.
 
-    :param call_id: the call.
-    :param trigger_kwargs: what the database had of the trigger while it waited.
+    :param call_id: the call's id
+    :param trigger_kwargs: the trigger's arguments, as stored in the database during the wait
     """
 
     call_id: str
@@ -71,7 +71,7 @@ def test_trigger_arguments_are_only_ids_and_numbers(
     airflow: AirflowServices, story: Story, planted: Planted
 ) -> None:
     text = story.trigger_kwargs
-    # Airflow encrypts them or not, depending on its version.
+    # Some versions of Airflow encrypt them.
     if not text.startswith("{"):
         text = Fernet(airflow.fernet_key).decrypt(text.encode()).decode()
     assert story.call_id in text
