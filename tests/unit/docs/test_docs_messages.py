@@ -116,7 +116,7 @@ def lose_response_to_delete(simulator: VapiSimulator) -> Any:
 IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
     "exactly one of assistant_id, squad_id and assistant is required": lambda _: operator_with(squad_id="z"),
     "has no effect with wait_for_completion=False": lambda _: operator_with(wait_for_completion=False, timeout=5),
-    "does not take exponential_backoff": lambda _: VapiCallSensor(
+    "does not support exponential_backoff": lambda _: VapiCallSensor(
         task_id="wait", call_id=CALL_ID, exponential_backoff=True
     ),
 }  # fmt: skip
@@ -130,22 +130,22 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "should have no path such as /v1": with_path_in_host,
     "There is no such endpoint": lambda simulator: VapiHook().run("GET", "/asistant"),
     "is not valid JSON": with_variable('{"password": '),
-    "neither to a JSON object nor to a valid URI": with_variable("vapi://:key@api.vapi.ai:https"),
+    "neither a JSON object nor a valid URI": with_variable("vapi://:key@api.vapi.ai:https"),
     "call_id is the text of a mapping": lambda simulator: VapiHook().get_call("{'id': 'x'}"),
     "call_id must be the id of a call, a UUID": lambda simulator: VapiHook().get_call("+12025550117"),
     "A later try may succeed": of_response({}, status=503),
     "the connection was refused": of_connection(host="http://127.0.0.1:1", extra='{"max_retries": 0}'),
     "no complete response within": of_response({"timeout": 1}, delay=60),
     "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist": without_bundle,
-    "it never took place or was erased, and will not end": wait_for_erased,
+    "it never took place or was erased, so it will never end": wait_for_erased,
     "is not in E.164": place_to_unusable_number,
     "Airflow could not read connection": without_connections,
     "Could not write the task's state": place_without_writing,
     "The request may have taken effect": lose_response_to_run,
     "delete it again to erase its data": lose_response_to_delete,
     "must be a datetime with a time zone": lambda simulator: VapiHook().list_calls(created_at_ge="yesterday"),
-    "fail_on must be a list of outcomes among": sensor_with(fail_on="failed"),
-    "include must be a list of names among": sensor_with(include=["recording"]),
+    "fail_on must be a list of known outcomes": sensor_with(fail_on="failed"),
+    "include must be a list of known names": sensor_with(include=["recording"]),
 }  # fmt: skip
 
 

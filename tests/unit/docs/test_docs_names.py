@@ -29,9 +29,9 @@ def test_names_for_include() -> None:
     named = [code_in(row[0])[0] for row in table("operators.md", "| name | adds |")]
     with pytest.raises(ValueError, match="include must be") as refused:
         check_include(["x"])
-    among = re.search(r"among (.*);", str(refused.value))
-    assert among is not None
-    assert sorted(named) == sorted(among[1].split(", "))
+    known = re.search(r"\((.*)\);", str(refused.value))
+    assert known is not None
+    assert sorted(named) == sorted(known[1].split(", "))
 
 
 def test_type_of_the_summary_has_its_fields() -> None:

@@ -141,7 +141,7 @@ def nest(message: str, status: int) -> str:
 
 MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "password (API key) is empty": over("password", ""),
-    "holds the mask that Airflow shows in place of the key": over("password", "***"),
+    "is the *** mask that Airflow shows instead of the key": over("password", "***"),
     "must use https:// (http:// is allowed only for localhost)": over("host", "http://vapi.example"),
     "returned 401": returned(status=401),
     "Use the private key, not the public one": returned(status=403, body=nest("Forbidden", 403)),
@@ -164,11 +164,11 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
 }
 # The others are the messages of tests of the sensor, of paging and of a missing connection.
 ELSEWHERE = {
-    "Airflow finds no connection 'vapi_default'",
+    "Airflow found no connection 'vapi_default'",
     "had not ended after",
     "which is in fail_on",
     "The triggerer cannot read call",
-    "that this task does not know",
+    "does not understand the triggerer's event",
     "cannot continue",
 }
 

@@ -81,7 +81,7 @@ def test_button_reports_an_unusable_field(monkeypatch: pytest.MonkeyPatch) -> No
 def test_button_reports_a_missing_connection() -> None:
     worked, sentence = VapiHook("vapi_nowhere").test_connection()
     assert worked is False
-    assert "Airflow finds no connection 'vapi_nowhere'" in sentence
+    assert "Airflow found no connection 'vapi_nowhere'" in sentence
 
 
 def test_button_reports_a_refused_connection(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
