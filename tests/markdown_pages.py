@@ -84,6 +84,13 @@ def table(page: str, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[0].splitlines()]
 
 
+def columns(page: str, header: str) -> list[dict[str, str]]:
+    """Return a table's rows as its columns' headings and their cells; the first heading is ``""``."""
+    [heading] = re.findall(rf"^{re.escape(header)}.*", read(path_of(page)), re.MULTILINE)
+    names = ["", *(cell.strip() for cell in heading.strip("|").split("|")[1:])]
+    return [dict(zip(names, row, strict=True)) for row in table(page, header)]
+
+
 def sentence(page: str, pattern: str) -> str:
     """Return the group of a pattern that a page has once, with each line break as a space."""
     found = re.findall(pattern, " ".join(read(path_of(page)).split()))

@@ -56,9 +56,9 @@ def test_hook_examples_return_the_stated_values(vapi_simulator: VapiSimulator) -
         status="ended", body={"startedAt": "2026-11-22T22:00:00Z", "endedAt": "2026-11-22T23:00:00Z"}
     )
     names: dict[str, Any] = {"task": task}
-    exec(block_with("operators.md", "sum(call.cost"), names)
+    exec(block_with("api.md", "sum(call.cost"), names)
     assert names["cost"] == 0.75
-    exec(block_with("operators.md", "def longest_call"), names)
+    exec(block_with("api.md", "def longest_call"), names)
     assert names["longest_call"].function(hours=1) == longest
 
 

@@ -112,7 +112,7 @@ def test_connection_fields_match_the_code() -> None:
     assert list(extra) == list(CONN_FIELDS)
     for name, default in (("timeout", f"{DEFAULT_TIMEOUT:g}"), ("max_retries", str(DEFAULT_MAX_RETRIES))):
         schema = CONN_FIELDS[name]["schema"]
-        assert extra[name][0].endswith(f"; {schema['minimum']} to {schema['maximum']}")
+        assert extra[name][2].endswith(f"; {schema['minimum']} to {schema['maximum']}")
         assert extra[name][1] == default
     assert rows["host (*API base URL*)"][1] == f"`{DEFAULT_BASE_URL}`"
     labels = re.findall(r"^\| (\w+) \(\*(.*?)\*\)", read(DOCS / "connection.md"), re.MULTILINE)
