@@ -47,7 +47,7 @@ from vapi_provider.waiting import mixin, wait
         ("waiting", "of at most 20 requests", poller.REQUESTS_PER_POLL, 20),
         ("waiting", "deferred, never less than 5", poller.MIN_INTERVAL_SECONDS, 5),
         ("waiting", "reads the connection once a minute", connection.CONNECTION_SECONDS, 60),
-        ("waiting", "A connection that is deleted ends its waits after five minutes", connection.MISSING_SECONDS, 300),
+        ("waiting", "the waits over it end after five minutes", connection.MISSING_SECONDS, 300),
         ("waiting", "some two minutes later", mixin.BACKSTOP_SECONDS, 120),
         ("connection", "All tries of a request end within 75 seconds", transport.ALL_TRIES_SECONDS, 75),
         ("connection", "after a transient error; 0 to 10", CONN_FIELDS["max_retries"]["schema"]["maximum"], 10),
