@@ -84,6 +84,13 @@ def table(page: str, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[0].splitlines()]
 
 
+def columns(page: str, header: str) -> list[dict[str, str]]:
+    """Return a table's rows as its columns' headings and their cells; the first heading is ``""``."""
+    [heading] = re.findall(rf"^{re.escape(header)}.*", read(path_of(page)), re.MULTILINE)
+    names = ["", *(cell.strip() for cell in heading.strip("|").split("|")[1:])]
+    return [dict(zip(names, row, strict=True)) for row in table(page, header)]
+
+
 def sentence(page: str, pattern: str) -> str:
     """Return the group of a pattern that a page has once, with each line break as a space."""
     found = re.findall(pattern, " ".join(read(path_of(page)).split()))
@@ -93,3 +100,20 @@ def sentence(page: str, pattern: str) -> str:
 
 def code_in(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
+
+
+def prose(page: Path) -> list[str]:
+    """Return a page's sentences, with the cells of its tables; a piece of code counts as one word."""
+    text = read(page)
+    for block in blocks_of(page):
+        text = text.replace(block.text, "")
+    text = re.sub(r"<!--.*?-->|^ *```[^\n]*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`]*`", "code", re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text))
+    # A paragraph, an item of a list, a heading and a cell of a table each end what is before them.
+    parts = re.split(r"\n\s*\n|\n\s*(?:[-*]|\d+\.|#+) |\|", text)
+    return [
+        " ".join(found.split())
+        for part in parts
+        for found in re.split(r"(?<=[.!?])[\"*)]*\s+(?=[\"*(A-Z]|code)", part)
+        if found.strip()
+    ]
