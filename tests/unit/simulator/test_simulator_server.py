@@ -118,12 +118,12 @@ def test_log_has_each_request(simulator, api, clock):
     call_id = simulator.add_call()
     api("GET", f"/call/{call_id}")
     clock.advance(3)
-    answer = api("GET", "/call", params={"limit": 5, "assistantId": "", "token": "private"})
+    response = api("GET", "/call", params={"limit": 5, "assistantId": "", "token": "private"})
     first, second = simulator.requests
     assert (first.method, first.path, first.query, first.status) == ("GET", f"/call/{call_id}", {}, 200)
     assert (second.at - first.at).total_seconds() == 3
     assert (second.path, second.query, second.status) == ("/call", {"limit": "5", "assistantId": ""}, 400)
-    assert second.bytes_sent == len(answer.content)
+    assert second.bytes_sent == len(response.content)
 
 
 def test_log_holds_nothing_secret(simulator, api, request_body, capfd, caplog):
@@ -155,8 +155,8 @@ def test_garbage_is_survived(simulator, api):
 def test_body_in_pieces_is_read_to_its_end(simulator, api):
     call_id = simulator.add_call()
     pieces = iter([b'{"name"', b": ", b'"in pieces"}'])
-    answer = api("PATCH", f"/call/{call_id}", data=pieces, headers={"Content-Type": "application/json"})
-    assert answer.json()["name"] == "in pieces"
+    response = api("PATCH", f"/call/{call_id}", data=pieces, headers={"Content-Type": "application/json"})
+    assert response.json()["name"] == "in pieces"
 
 
 def test_other_servers_can_run_the_application():
@@ -216,8 +216,8 @@ def test_command_line(number):
         name, _, value = assignment.partition("=")
         assert (export, name) == ("export", "AIRFLOW_CONN_VAPI_DEFAULT")
         assert json.loads(value) == {"conn_type": "vapi", "host": url, "password": "it's a key"}
-        answer = requests.get(f"{url}/call", headers={"Authorization": "Bearer it's a key"}, timeout=20)
-        assert answer.json() == []
+        response = requests.get(f"{url}/call", headers={"Authorization": "Bearer it's a key"}, timeout=20)
+        assert response.json() == []
         process.send_signal(number)
         assert process.communicate(timeout=60) == ("", "")
         assert process.returncode == 0
