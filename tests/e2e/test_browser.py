@@ -302,7 +302,7 @@ def test_vapi_call_button_opens_the_page_of_the_call(
     with window.page.expect_popup() as popup:
         pages.call_button.click()
     expect(popup.value).to_have_url(url)
-    expect(popup.value.get_by_role("cell", name=finished.call_id, exact=True)).to_be_visible()
+    expect(popup.value.get_by_text(finished.call_id, exact=True)).to_be_visible()
     assert window.outside == []
 
 

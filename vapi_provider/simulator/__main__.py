@@ -32,17 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     :param arguments: the command line without the program's name; by default that of the process.
     """
-    options = _parser().parse_args(arguments)
+    simulator = make_simulator(arguments)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopping.set())
-    simulator = _simulator(options)
     try:
         simulator.start()
     except OSError as error:
-        sys.exit(
-            f"Cannot listen on 127.0.0.1:{options.port} ({error.strerror}). Choose another --port, or 0 for a free one."
-        )
+        sys.exit(f"Cannot listen: {error.strerror}. Choose another --port, or 0 for a free one.")
     try:
         print(f"Vapi simulator listening on {simulator.url}")
         print(f"export AIRFLOW_CONN_VAPI_DEFAULT={shlex.quote(simulator.connection)}")
@@ -52,7 +49,13 @@ def main(arguments: list[str] | None = None) -> None:
         simulator.stop()
 
 
-def _simulator(options: argparse.Namespace) -> VapiSimulator:
+def make_simulator(arguments: list[str] | None = None) -> VapiSimulator:
+    """
+    Make the simulator that the options describe; a wrong one ends the process with a message.
+
+    :param arguments: the command line without the program's name; by default that of the process.
+    """
+    options = _parser().parse_args(arguments)
     scenario = Scenario(
         answer_after=options.answer_after,
         end_after=options.end_after,
@@ -150,7 +153,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=_seconds,
         default=0,
         metavar="SECONDS",
-        help="how far GET /call is behind; not changed by --speed (default: %(default)s)",
+        help="how far GET /call is behind, whatever the speed (default: %(default)s)",
     )
 
 

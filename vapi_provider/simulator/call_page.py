@@ -46,19 +46,19 @@ def call_page(call: CallView, requests: list[RequestRecord]) -> bytes:
     own = [record for record in requests if record.path.lower() == f"/call/{call.id.lower()}"]
     latest = own[: -SHOWN_REQUESTS - 1 : -1]
     left = joined(
-        page.card("Timeline", None, _steps(call)),
-        page.card("Details", None, _facts(call)),
+        page.card("Timeline", _steps(call)),
+        page.card("Details", _facts(call)),
     )
     right = joined(
-        page.card("Transcript", None, _transcript(_mapping(body.get("artifact")))),
-        page.card("Results", None, _results(body)),
+        page.card("Transcript", _transcript(_mapping(body.get("artifact")))),
+        page.card("Results", _results(body)),
     )
     return page.document(
         f"{body.get('status')} · {name}",
         tag("a", "← All calls", href="/", class_="muted"),
         tag("div", tag("h1", name), _pills(body), class_="title"),
         tag("div", tag("div", left), tag("div", right), class_="columns"),
-        page.card("Latest requests for this call", None, page.requests_table(latest)),
+        page.card("Latest requests for this call", page.requests_table(latest)),
     )
 
 
@@ -74,12 +74,7 @@ def unknown_call_page(call_id: str) -> bytes:
         tag("div", tag("h1", "No such call"), class_="title"),
         page.card(
             "Call not found",
-            None,
-            tag(
-                "div",
-                tag("p", "There is no call ", tag("code", call_id), " in this simulator."),
-                class_="body",
-            ),
+            tag("p", "There is no call ", tag("code", call_id), " in this simulator.", class_="empty"),
         ),
     )
 

@@ -39,8 +39,8 @@ def list_page(overview: Overview, requests: list[RequestRecord], url: str) -> by
     return page.document(
         f"{overview.live} live · Vapi simulator" if overview.live else "Vapi simulator",
         _tiles(overview, len(requests)),
-        page.card("Calls", _shown(len(overview.calls), overview.total), _calls(overview, url)),
-        page.card("Latest requests", _shown(len(latest), len(requests)), page.requests_table(latest)),
+        page.card("Calls", _calls(overview, url), note=_shown(len(overview.calls), overview.total)),
+        page.card("Latest requests", page.requests_table(latest), note=_shown(len(latest), len(requests))),
     )
 
 

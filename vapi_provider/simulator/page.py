@@ -68,9 +68,10 @@ def document(title: str, *content: object) -> bytes:
     return f"<!doctype html>{page}\n".encode("utf-8", "replace")
 
 
-def card(heading: str, note: object, *content: object) -> Html:
-    """Return a card with a heading, a note beside it, and its content."""
-    return tag("section", tag("header", tag("h2", heading), tag("span", note)), *content, class_="card")
+def card(heading: str, *content: object, note: str | None = None) -> Html:
+    """Return a card with a heading, perhaps a note beside it, and its content."""
+    beside = tag("span", note) if note else None
+    return tag("section", tag("header", tag("h2", heading), beside), *content, class_="card")
 
 
 def rows(headings: Mapping[str, str | None], cells: Iterable[Html]) -> Html:

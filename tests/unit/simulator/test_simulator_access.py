@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may ask what: the key, the User-Agent, unknown routes, and what every response carries."""
+"""Access: the key, the User-Agent, unknown routes, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_request_without_a_user_agent_gets_a_403(simulator):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/"), ("PUT", "/call"), ("POST", f"/call/{CALL}"), ("GET", "/call/"), ("GET", "/docs")],
+    [("POST", "/"), ("PUT", "/call"), ("POST", f"/call/{CALL}"), ("GET", "/call/"), ("GET", "/docs")],
 )
 def test_unknown_route_is_not_found(api, method, path):
     response = api(method, path)

@@ -45,7 +45,7 @@ def test_call_is_renamed(simulator, api, clock):
         ("name", "The request's body must be a JSON object"),
     ],
 )
-def test_other_updates_are_refused(simulator, api, body, message):
+def test_invalid_updates_are_refused(simulator, api, body, message):
     call_id = simulator.add_call()
     before = simulator.get_call(call_id)
     refused(api("PATCH", f"/call/{call_id}", json=body), message)
@@ -63,7 +63,7 @@ def test_body_that_is_not_json_is_refused(simulator, api, method, content):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_another_content_type_is_refused(simulator, api, method):
+def test_content_type_must_be_json(simulator, api, method):
     response = api(method, f"/call/{simulator.add_call()}", data={"name": "form"})
     refused(response, "The request's Content-Type must be application/json")
 
@@ -84,7 +84,7 @@ def test_call_is_erased(simulator, api):
     assert simulator.calls == {}
 
 
-def test_several_calls_are_erased_whatever_the_path_says(simulator, api):
+def test_ids_in_the_body_replace_the_id_in_the_path(simulator, api):
     first, second, third = (simulator.add_call() for _ in range(3))
     response = api("DELETE", f"/call/{third}", json={"ids": [first, second, UNKNOWN]})
     assert (response.status_code, response.json()["id"]) == (200, first)
@@ -110,7 +110,7 @@ def test_deleting_a_scheduled_call_cancels_it(simulator, api, clock):
         ({"ids": [1]}, ["each value in ids must be a string"]),
     ],
 )
-def test_other_deletions_are_refused(simulator, api, body, message):
+def test_invalid_deletions_are_refused(simulator, api, body, message):
     call_id = simulator.add_call()
     refused(api("DELETE", f"/call/{call_id}", json=body), message)
     assert call_id in simulator.calls
@@ -155,7 +155,7 @@ def test_control_url_refuses_the_private_key(simulator):
 
 
 @pytest.mark.parametrize("body", [{}, {"type": "say"}, {"type": "end-call", "more": 1}])
-def test_other_controls_are_refused(simulator, body):
+def test_unknown_control_messages_are_refused(simulator, body):
     call_id = simulator.add_call()
     _, response = hang_up(simulator, call_id, body)
     refused(response, ["the simulator only understands the type end-call"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand, as a caller sees them."""
+"""Faults on demand, as a client sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 
 def raw_request(simulator, path="/call", method="GET", body=b""):
-    """Send a request over a bare socket, to see each byte of the response as it comes."""
+    """Send a request over a bare socket, which shows each byte of the response as it arrives."""
     host, port = simulator.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=60)
     headers = [f"Host: {host}", "User-Agent: bare", f"Authorization: Bearer {simulator.api_key}"]
@@ -45,7 +45,7 @@ def test_status_has_the_shape_of_the_api_and_counts_once(simulator, api):
     assert api("GET", "/call").status_code == 200
 
 
-def test_status_without_a_name_is_sent(simulator, api):
+def test_status_without_a_phrase_is_sent(simulator, api):
     simulator.faults.add(Fault(status=520, times=2))
     simulator.faults.add(Fault(status=520, drip=0))
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_status_without_a_name_is_sent(simulator, api):
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_status_that_has_no_body_gets_none(simulator, api, status):
+def test_bodiless_status_has_no_body(simulator, api, status):
     simulator.faults.add(Fault(status=status, body="ignored"))
     response = api("GET", "/call")
     assert (response.status_code, response.content) == (status, b"")
@@ -213,7 +213,7 @@ def test_stop_does_not_wait_for_responses(fault):
         assert read_to_end(connection).find(b"[]") == -1
 
 
-def test_resets_need_the_own_server():
+def test_resets_require_the_simulators_server():
     simulator = VapiSimulator()
     simulator.faults.add(Fault(reset="before"))
     scope = {"type": "http", "method": "GET", "path": "/call", "query_string": b"", "headers": []}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call too many in the three ways that are reported of it, and fields that no response shows."""
+"""Calls over the concurrency limit in the three reported ways, and hidden fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def limits(blocked: bool, limit: int, left: int) -> dict[str, Any]:
     return {"concurrencyBlocked": blocked, "concurrencyLimit": limit, "remainingConcurrentCalls": left}
 
 
-def person(number: int) -> dict[str, Any]:
+def callee_field(number: int) -> dict[str, Any]:
     return {"customer": {"number": f"+120255501{number:02}"}}
 
 
@@ -53,8 +53,8 @@ def test_call_over_the_limit_is_refused(
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, **options) as simulator:
         api = client(simulator)
-        assert api("POST", "/call", json={**request_body, **person(43)}).status_code == 201
-        response = api("POST", "/call", json={**request_body, **person(44)})
+        assert api("POST", "/call", json={**request_body, **callee_field(43)}).status_code == 201
+        response = api("POST", "/call", json={**request_body, **callee_field(44)})
         assert response.status_code == 400
         assert response.json()["message"].startswith("Over Concurrency Limit")
         assert response.json()["statusCode"] == 400
@@ -69,8 +69,8 @@ def test_accepted_call_over_the_limit_ends_without_a_ring(
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="end") as simulator:
         api = client(simulator)
-        assert api("POST", "/call", json={**request_body, **person(43)}).json()["status"] == "queued"
-        response = api("POST", "/call", json={**request_body, **person(44)})
+        assert api("POST", "/call", json={**request_body, **callee_field(43)}).json()["status"] == "queued"
+        response = api("POST", "/call", json={**request_body, **callee_field(44)})
         assert response.status_code == 201
         assert response.json()["status"] == "queued"
         assert response.json()["subscriptionLimits"] == limits(True, 1, 0)
@@ -82,8 +82,8 @@ def test_accepted_call_over_the_limit_ends_without_a_ring(
         clock.advance(100)
         assert simulator.rings == {"+12025550143": 1}
         assert not {"analysis", "cost"} & simulator.get_call(call_id).keys()
-        # The first has ended, so the next one rings.
-        third = api("POST", "/call", json={**request_body, **person(44)}).json()
+        # The first call has ended, so a line is free.
+        third = api("POST", "/call", json={**request_body, **callee_field(44)}).json()
         assert third["subscriptionLimits"] == limits(False, 1, 0)
         clock.advance(100)
         assert simulator.get_call(third["id"])["endedReason"] == "customer-ended-call"
@@ -97,7 +97,7 @@ def test_accepted_call_over_the_limit_rings(
         api = client(simulator)
         reported = []
         for number in (43, 44, 45):
-            response = api("POST", "/call", json={**request_body, **person(number)})
+            response = api("POST", "/call", json={**request_body, **callee_field(number)})
             assert (response.status_code, response.json()["status"]) == (201, "queued")
             reported.append(response.json()["subscriptionLimits"])
         assert reported == [limits(False, 1, 0), limits(True, 1, 0), limits(True, 1, 0)]
@@ -130,7 +130,7 @@ def test_batch_over_the_limit_is_marked(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any, taken: int
 ) -> None:
     del request_body["customer"]
-    customers = [person(number)["customer"] for number in (43, 44, 45)]
+    customers = [callee_field(number)["customer"] for number in (43, 44, 45)]
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit=over_limit) as simulator:
         response = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
         assert response.status_code == 201
@@ -138,7 +138,7 @@ def test_batch_over_the_limit_is_marked(
         assert response.json()["subscriptionLimits"] == limits(True, 1, 0)
 
 
-# Fields that are not shown.
+# Hidden fields.
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""POST /call: single calls, batches, scheduled calls, limits, and whose phone rings."""
+"""POST /call: single calls, batches, scheduled calls, limits and counted rings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_call_is_placed_and_echoes_its_request(simulator, api, request_body):
     assert call["monitor"]["controlUrl"].startswith(simulator.url)
 
 
-def test_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, request_body):
+def test_placed_call_keeps_its_timeline(simulator, api, clock, request_body):
     first = api("POST", "/call", json=request_body).json()["id"]
     simulator.timeline = Timeline(
         ringing=None, answered=None, ended=1, ended_reason="call.start.error-get-org"
@@ -74,7 +74,7 @@ def test_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, req
         {"schedulePlan": {"earliestAt": "2020-01-01T00:00:00Z", "latestAt": "2020-01-02T00:00:00+01:00"}},
     ],
 )
-def test_other_calls_are_placed(api, request_body, change):
+def test_valid_variants_are_placed(api, request_body, change):
     body = {name: value for name, value in (request_body | change).items() if value is not None}
     response = api("POST", "/call", json=body)
     assert (response.status_code, response.json().get("status")) == (201, "queued"), response.text
@@ -186,7 +186,7 @@ def test_other_calls_are_placed(api, request_body, change):
         ),
     ],
 )
-def test_wrong_requests_are_refused(simulator, api, request_body, change, message):
+def test_invalid_requests_are_refused(simulator, api, request_body, change, message):
     body = {name: value for name, value in (request_body | change).items() if value is not ...}
     response = api("POST", "/call", json=body)
     assert response.status_code == 400
@@ -201,7 +201,7 @@ def test_body_that_is_not_json_is_refused(api):
 
 def test_batch_can_fail_in_part(simulator, api, clock, request_body):
     del request_body["customer"]
-    customers = [{"number": NUMBER}, {"number": "12"}, "nobody", {"number": OTHER, "externalId": "o"}]
+    customers = [{"number": NUMBER}, {"number": "12"}, "not an object", {"number": OTHER, "externalId": "o"}]
     response = api("POST", "/call", json={**request_body, "customers": customers})
     assert response.status_code == 201
     batch = response.json()
@@ -278,7 +278,7 @@ def test_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, req
 
 
 @pytest.mark.parametrize(
-    ("party", "person"),
+    ("party", "callee"),
     [
         ({"customer": {"number": NUMBER}}, NUMBER),
         ({"customer": {"number": NUMBER, "extension": "12"}}, f"{NUMBER};ext=12"),
@@ -286,18 +286,18 @@ def test_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, req
         ({"customerId": "customer-1"}, "customer-1"),
     ],
 )
-def test_phone_rings_once_per_call(simulator, api, clock, request_body, party, person):
+def test_phone_rings_once_per_call(simulator, api, clock, request_body, party, callee):
     del request_body["customer"]
     for _ in range(2):
         assert api("POST", "/call", json={**request_body, **party}).status_code == 201
     assert simulator.rings == {}
     clock.advance(1)
-    assert simulator.rings == {person: 2}
+    assert simulator.rings == {callee: 2}
     clock.advance(100)
-    assert simulator.rings == {person: 2}
+    assert simulator.rings == {callee: 2}
 
 
-def test_rings_outlive_their_call(simulator, api, clock, request_body):
+def test_rings_of_erased_calls_still_count(simulator, api, clock, request_body):
     call_id = api("POST", "/call", json=request_body).json()["id"]
     clock.advance(1)
     api("DELETE", f"/call/{call_id}", json={})

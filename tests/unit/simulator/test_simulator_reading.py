@@ -24,7 +24,7 @@ def test_whole_call_is_returned(simulator, api):
     assert response.json() == simulator.get_call(call_id)
 
 
-def test_text_that_is_not_utf_8_is_escaped(simulator, api):
+def test_lone_surrogate_is_escaped(simulator, api):
     call_id = simulator.add_call(body={"name": "\ud800"})
     assert api("GET", f"/call/{call_id}").json()["name"] == "\ud800"
 
@@ -122,12 +122,12 @@ def test_updated_at_moves_with_every_change(simulator, api, clock):
         ("limit=ten", "limit must be a number"),
         ("limit=", "limit must be a number"),
         ("createdAtGe=yesterday", "createdAtGe must be a valid ISO 8601 date string"),
-        # An offset whose plus sign was not percent-encoded.
+        # The plus sign of the offset is not percent-encoded.
         ("updatedAtLt=2026-01-01T00:00:00+00:00", "updatedAtLt must be a valid ISO 8601 date string"),
         ("limit=1&limit=2", "a query parameter must not be repeated"),
     ],
 )
-def test_other_filters_are_refused(simulator, api, query, message):
+def test_invalid_filters_are_refused(simulator, api, query, message):
     simulator.add_call()
     response = api("GET", f"/call?{query}")
     assert response.status_code == 400
