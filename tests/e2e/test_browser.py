@@ -288,7 +288,7 @@ def test_vapi_call_button_opens_the_calls_page(
     with window.page.expect_popup() as popup:
         pages.call_button.click()
     expect(popup.value).to_have_url(url)
-    expect(popup.value.get_by_role("cell", name=finished.call_id, exact=True)).to_be_visible()
+    expect(popup.value.get_by_text(finished.call_id, exact=True)).to_be_visible()
     assert window.outside == []
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -18,8 +17,6 @@ from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallO
 from vapi_provider.placing.decision import RULES, Rule
 from vapi_provider.placing.request import Customer
 from vapi_provider.sensors.call import VapiCallSensor
-from vapi_provider.simulator import Fault, VapiSimulator
-from vapi_provider.simulator.timeline import DEFAULT_TIMELINE
 from vapi_provider.waiting import mixin
 
 CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
@@ -147,14 +144,3 @@ def test_arguments_of_the_sensor() -> None:
     assert shown["mode"] == f'`"{made.mode}"`'
     assert shown["deferrable"].endswith(f"`{made.deferrable}`")
     assert (made.timeout, shown["timeout"].partition(", ")[2]) == (7 * 24 * 3600, "7 days")
-
-
-def test_arguments_of_the_simulator() -> None:
-    rows = columns("simulator.md", "| argument of `VapiSimulator`")
-    check_arguments(rows, VapiSimulator.__init__)
-    assert DEFAULT_TIMELINE.ended == 10
-
-
-def test_fields_of_a_fault() -> None:
-    named = [field for row in table("simulator.md", "| field |") for field in code_in(row[0])]
-    assert sorted(named) == sorted(field.name for field in dataclasses.fields(Fault))

@@ -65,7 +65,7 @@ from vapi_provider.waiting import mixin, wait
         ("placing", "until it is dialled, for up to 14 seconds", sum(dialling.PAUSES), 14),
         ("placing", "The default of 12 hours", mixin.DEFAULT_TIMEOUT, 12 * 3600),
         ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", mixin.DEFAULT_TIMEOUT, 12 * 3600),
-        ("testing", "for 5 seconds at least", trigger.SETTLE_SECONDS, 5),
+        ("simulator", "for at least 5 seconds", trigger.SETTLE_SECONDS, 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout, 604_800),
         ("troubleshooting", "[core] max_map_length`, 1,024 by default", conf.getint("core", "max_map_length"), 1024),
     ],

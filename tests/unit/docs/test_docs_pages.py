@@ -34,9 +34,11 @@ def test_no_page_has_a_number_that_could_ring() -> None:
     numbers = [
         (page.name, number.strip())
         for page in (*PAGES, README)
-        for number in re.findall(r"\+\d[\dx -]{6,}", read(page))
+        for number in re.findall(r"\+\d[\dx -]{6,}\*?", read(page))
     ]
-    assert [found for found in numbers if not re.fullmatch(r"\+1 ?202 ?555 ?01[\dx]{2}", found[1])] == []
+    # A glob pattern ends early, in a star.
+    reserved = r"\+1 ?202 ?555 ?01(?:[\dx]{2}|\d\*)"
+    assert [found for found in numbers if not re.fullmatch(reserved, found[1])] == []
 
 
 def test_every_page_begins_with_its_licence() -> None:
