@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeAlias, TypedDict, cast
 
 from vapi_provider.exceptions import VapiConfigurationError
@@ -63,6 +64,7 @@ class CallSummary(_CallSummaryBase, total=False):
     transcript: str | None
 
 
+@cache
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
 
