@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from vapi_provider.client.arguments import check_filter_id, check_instant, check_page_size, check_request
+from vapi_provider.client.artifact import MAX_BYTES, ArtifactInfo
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import end_call
 from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR, read_settings
@@ -69,7 +70,7 @@ class VapiHook(BaseHook):
             from wtforms.validators import Optional
         except ImportError:
             return {}
-        kinds = {"integer": IntegerField, "number": StringField}
+        kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
         return {
             name: kinds[field["schema"]["type"][0]](
                 field["label"],
@@ -228,6 +229,32 @@ class VapiHook(BaseHook):
         :raises VapiPermanentError: when Vapi refuses
         """
         self.client.erase_call(call_id)
+
+    def download_artifact(
+        self, call_id: str, kind: str, file: IO[bytes], *, max_bytes: int = MAX_BYTES
+    ) -> ArtifactInfo:
+        """
+        Download a recording, the video, the packet capture or the log of a call.
+
+        https://docs.vapi.ai/api-reference/calls/mono-recording. Vapi redirects to a signed URL on another host, which is
+        requested without the key, appears in no log and no error, and must be https on a public address. After a
+        transient failure the download begins anew; it may take any time, as long as 64 KiB arrive in 30 seconds.
+
+        :param call_id: the call's id
+        :param kind: mono, stereo, customer, assistant, video, pcap or call-logs
+        :param file: the binary file to write to, from its position on; what is behind that is removed
+        :param max_bytes: the most bytes to write; 1 GiB by default
+        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
+        :raises VapiCallNotFoundError: when there is no such call
+        :raises VapiArtifactNotFoundError: when the call is over and has no such file
+        :raises VapiArtifactExpiredError: when Vapi no longer keeps the file
+        :raises VapiArtifactRefusedError: when the file is too large, or Vapi redirects to a place that is not allowed
+        :raises VapiTransientError: for a transient failure that outlasted all tries; also while the call is not over, or
+            ended less than 5 minutes ago
+        :raises VapiPermanentError: when Vapi refuses
+        :return: the content type and the size
+        """
+        return self.client.download_artifact(call_id, kind, file, max_bytes=max_bytes)
 
     def list_calls(
         self,
