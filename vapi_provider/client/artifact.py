@@ -287,16 +287,20 @@ _is_signed: ContextVar[bool] = ContextVar("_is_signed", default=False)
 
 
 class _NoSignedUrls(logging.Filter):
-    """Drops what urllib3 logs, at DEBUG, of a request with a signed URL."""
+    """Drops what urllib3 logs of a request with a signed URL: at DEBUG its path, and worse of a bad response."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _is_signed.get()
 
 
 _FILTER = _NoSignedUrls()
+# A filter of a logger does not apply to what its children log.
+_LOGGERS = tuple(
+    f"urllib3.{name}" for name in ("connection", "connectionpool", "poolmanager", "response", "util.retry")
+)
 
 
 def _hide_signed_urls() -> None:
     # Each time: a configuration of logging in between removes filters. Adding one twice has no effect.
-    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
