@@ -68,7 +68,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_child() -> Callable[[Callable[[], Any]], int]:
-    """Run something in a process of its own; return how it ended, a negative number for the signal that killed it."""
+    """Run something in a process of its own; return the number of its OSError, or that of its signal as a negative one."""
 
     def run(work: Callable[[], Any]) -> int:
         child = os.fork()
@@ -77,8 +77,8 @@ def in_child() -> Callable[[Callable[[], Any]], int]:
             try:
                 work()
                 status = 0
-            except OSError:
-                status = 1
+            except OSError as error:
+                status = error.errno or status
             finally:
                 os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
