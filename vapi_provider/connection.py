@@ -47,14 +47,11 @@ CONN_FIELDS: dict[str, Any] = {
         f"{DEFAULT_MAX_RETRIES} when empty.",
         "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
     },
-    "artifact_hosts": {
-        "label": "Private hosts of recordings",
-        "description": "Names of hosts in a private network that recordings may be downloaded from, separated by "
-        "commas; none when empty.",
-        "schema": {"type": ["string", "null"]},
-    },
 }
 """The form's fields that are stored in the connection's extra, with the bounds that the parser keeps, too."""
+
+ARTIFACT_HOSTS = "artifact_hosts"
+"""The field of the connection's extra that the form does not show."""
 
 _HOST = "host (API base URL)"
 _MAX_PORT = 65_535
@@ -126,7 +123,7 @@ def read_settings(conn: Connection) -> VapiSettings:
         api_key=parser.api_key(),
         timeout=parser.number("timeout", DEFAULT_TIMEOUT),
         max_retries=int(parser.number("max_retries", DEFAULT_MAX_RETRIES)),
-        artifact_hosts=parser.hosts("artifact_hosts"),
+        artifact_hosts=parser.hosts(ARTIFACT_HOSTS),
     )
 
 
@@ -163,11 +160,10 @@ class _ConnectionParser:
             extra = None
         if not isinstance(extra, dict):
             raise self._error("extra", 'must be a JSON object, such as {"timeout": 30}')
-        unknown = sorted(str(name)[:40] for name in extra.keys() - CONN_FIELDS.keys())
+        known = {*CONN_FIELDS, ARTIFACT_HOSTS}
+        unknown = sorted(str(name)[:40] for name in extra.keys() - known)
         if unknown:
-            raise self._error(
-                "extra", f"has unknown fields {unknown}; the known ones are {sorted(CONN_FIELDS)}"
-            )
+            raise self._error("extra", f"has unknown fields {unknown}; the known ones are {sorted(known)}")
         return extra
 
     def api_key(self) -> str:

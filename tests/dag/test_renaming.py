@@ -79,4 +79,6 @@ def test_template_that_renders_to_nothing_sends_nothing(
     assert messages.count("call_id is empty (got ") == 4
     assert messages.count("name: a template, or an expression in it, rendered to None or to nothing") == 2
     assert messages.count(f"name for call {call_id} ") == (0 if kind == "text" else 1)
-    assert "connection 'None'" in messages or "vapi_conn_id must be the id of a connection; got ''" in messages
+    assert (
+        "connection 'None'" in messages or "vapi_conn_id must be the id of a connection; got ''" in messages
+    )

@@ -29,8 +29,8 @@ class VapiHook(BaseHook):
 
     The connection, of type ``vapi``: ``password`` is the private API key; ``host`` is the API's base URL or host name,
     empty for https://api.vapi.ai; ``extra`` may contain ``timeout`` (the time limit of one request, 30 seconds by
-    default) and ``max_retries`` (4 by default). It is looked up once, when it is first needed, and never when a DAG is
-    parsed.
+    default), ``max_retries`` (4 by default) and ``artifact_hosts`` (hosts in a private network that recordings may come
+    from; none by default). It is looked up once, when it is first needed, and never when a DAG is parsed.
 
     A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
     response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a
@@ -70,7 +70,7 @@ class VapiHook(BaseHook):
             from wtforms.validators import Optional
         except ImportError:
             return {}
-        kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
+        kinds = {"integer": IntegerField, "number": StringField}
         return {
             name: kinds[field["schema"]["type"][0]](
                 field["label"],
