@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -28,9 +30,10 @@ import vapi_provider.exceptions
 from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import AirflowFailException, Connection
 from airflow.sdk import DAG, task
-from vapi_provider.client import hang_up, responses, transport
+from vapi_provider.client import artifact, deadline, hang_up, responses, transport
 from vapi_provider.client.client import VapiClient
 from vapi_provider.connection import (
+    ARTIFACT_HOSTS,
     CONN_FIELDS,
     DEFAULT_BASE_URL,
     DEFAULT_MAX_RETRIES,
@@ -55,6 +58,12 @@ from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.simulator.__main__ import main as run_simulator
 from vapi_provider.simulator.timeline import DEFAULT_TIMELINE
+from vapi_provider.transfers import export
+from vapi_provider.transfers.calls_to_object_storage import CallsExport, VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import (
+    RecordingExport,
+    VapiRecordingToObjectStorageOperator,
+)
 from vapi_provider.triggers import call as trigger
 from vapi_provider.waiting import mixin, wait
 
@@ -207,6 +216,7 @@ def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator)
         **FOR_CONTRIBUTORS,
         "VapiCallSensor": VapiCallSensor,
         "VapiCreateCallOperator": VapiCreateCallOperator,
+        "VapiCallsToObjectStorageOperator": VapiCallsToObjectStorageOperator,
         "VapiUpdateCallOperator": VapiUpdateCallOperator,
         "task": task,
     }
@@ -301,6 +311,11 @@ def settings_of(**fields: Any) -> VapiSettings:
 def test_the_connections_in_blocks_of_json_can_be_read() -> None:
     for block in of("json"):
         shown = json.loads(block.text)
+        if "Rules" in shown:
+            # A lifecycle rule of S3, which the command of AWS takes as it is.
+            [rule] = shown["Rules"]
+            assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+            continue
         if "ended_reason" in shown:
             assert list(shown) == list(Call.model_validate({"id": CALL_ID}).summary())
             continue
@@ -494,6 +509,35 @@ def test_the_arguments_for_placing_are_those_of_the_code() -> None:
     assert (made.timeout, shown["timeout"]) == (12 * 3600, "12 hours")
 
 
+def test_the_arguments_of_the_transfers_are_those_of_the_code() -> None:
+    check_arguments(table("exporting.md", "| argument |"), VapiCallsToObjectStorageOperator)
+    check_arguments(table("exporting.md", "| argument of it |"), VapiRecordingToObjectStorageOperator)
+
+
+def test_what_the_transfers_return_is_that_of_the_code() -> None:
+    text = read(DOCS / "exporting.md")
+    calls = re.search(r"The task returns (.*?)\. The same", text, re.DOTALL)
+    recording = re.search(r"It returns (.*?)\. The extension", text, re.DOTALL)
+    assert calls is not None
+    assert recording is not None
+    assert code_in(calls[1]) == list(CallsExport.__annotations__)
+    assert code_in(recording[1]) == list(RecordingExport.__annotations__)
+
+
+def test_the_columns_of_an_export_are_those_of_a_line() -> None:
+    rows = table("exporting.md", "| column |")
+    assert [code_in(row[0])[0] for row in rows if row[2] == "always"] == list(
+        Call.model_validate({"id": CALL_ID}).summary()
+    )
+    assert {code_in(row[0])[0] for row in rows} == CallSummary.__annotations__.keys()
+    call = Call.model_validate({"id": CALL_ID, "messages": [{}], "analysis": {}, "customer": {}})
+    summary: dict[str, Any] = {**call.summary(["messages", "analysis", "customer"])}
+    shown = {code_in(row[0])[0]: code_in(row[1]) for row in rows}
+    assert shown["messages"] == list(summary["messages"][0])
+    assert shown["analysis"] == list(summary["analysis"])
+    assert shown["customer"] == list(summary["customer"])
+
+
 def test_the_arguments_without_effect_are_those_of_the_code() -> None:
     text = " ".join(read(DOCS / "placing.md").split())
     listed = re.search(r"the arguments without effect are (.*?), unless they have their default", text)
@@ -575,7 +619,7 @@ def test_the_summary_is_typed_as_it_is() -> None:
 def test_the_fields_of_the_connection_are_those_of_the_code() -> None:
     rows = {row[0]: row[1:] for row in table("connection.md", "| field |")}
     extra = {code_in(field)[-1]: cells for field, cells in rows.items() if field.startswith("extra")}
-    assert list(extra) == list(CONN_FIELDS)
+    assert list(extra) == [*CONN_FIELDS, ARTIFACT_HOSTS]
     for name, default in (("timeout", f"{DEFAULT_TIMEOUT:g}"), ("max_retries", str(DEFAULT_MAX_RETRIES))):
         schema = CONN_FIELDS[name]["schema"]
         assert extra[name][0].endswith(f"; {schema['minimum']} to {schema['maximum']}")
@@ -723,6 +767,44 @@ def lose_response_to_delete(simulator: VapiSimulator) -> Any:
 
 
 # Raised by a constructor, which Airflow runs when it parses the DAG.
+def exporting(**arguments: Any) -> Callable[[VapiSimulator], Any]:
+    given = {
+        "path": "file:///tmp/vapi-archive/calls.jsonl",
+        "created_at_ge": "2026-03-10T00:00:00Z",
+        "created_at_lt": "2026-03-11T00:00:00Z",
+        **arguments,
+    }
+    operator = VapiCallsToObjectStorageOperator(task_id="export", **given)
+    return lambda simulator: type(operator).execute.__wrapped__(operator, {})  # type: ignore[attr-defined]
+
+
+def export_what_is_live(simulator: VapiSimulator) -> None:
+    with TemporaryDirectory() as folder:
+        simulator.add_call(status="ringing", body={"createdAt": "2026-03-10T12:00:00Z"})
+        operator = VapiCallsToObjectStorageOperator(
+            task_id="export",
+            path=f"file://{folder}/calls.jsonl",
+            created_at_ge="2026-03-10T00:00:00Z",
+            created_at_lt="2026-03-11T00:00:00Z",
+        )
+        context = {"ti": SimpleNamespace(try_number=1, max_tries=1)}
+        type(operator).execute.__wrapped__(operator, context)  # type: ignore[attr-defined]
+
+
+def export_fewer(simulator: VapiSimulator) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "calls.jsonl").write_text("{}\n")
+        exporting(path=f"file://{folder}/calls.jsonl")(simulator)
+
+
+def download_after(**fault: Any) -> Callable[[VapiSimulator], Any]:
+    def download(simulator: VapiSimulator) -> None:
+        simulator.faults.add(Fault(**fault))
+        VapiHook().download_artifact(CALL_ID, "mono", BytesIO())
+
+    return download
+
+
 IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
     "exactly one of assistant_id, squad_id and assistant is required": lambda _: operator_with(squad_id="z"),
     "has no effect with wait_for_completion=False": lambda _: operator_with(wait_for_completion=False, timeout=5),
@@ -751,6 +833,16 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "must be a datetime with a time zone": lambda simulator: VapiHook().list_calls(created_at_ge="yesterday"),
     "fail_on must be a list of outcomes among": sensor_with(fail_on="failed"),
     "include must be a list of names among": sensor_with(include=["recording"]),
+    "an export needs both bounds": exporting(created_at_ge=""),
+    "No call can be created from": exporting(created_at_lt="2026-03-10T00:00:00Z"),
+    "The export is unfinished": export_what_is_live,
+    "and Vapi now lists": export_fewer,
+    "for the storage. Create it": exporting(storage_conn_id="nowhere"),
+    "has no scheme; pass a URL": exporting(path="/data/calls.jsonl"),
+    "Vapi no longer keeps this file": download_after(
+        status=400, body='{"message": "expired", "error": "Bad Request", "statusCode": 400}'
+    ),
+    "Vapi redirected to": download_after(status=302, headers={"Location": "https://169.254.169.254/"}),
 }  # fmt: skip
 
 
@@ -799,6 +891,11 @@ def test_the_page_says_which_mistakes_are_import_errors() -> None:
         ("operators", "408, 425, 429, 5xx", sorted(responses._RETRY_STATUSES) == [408, 425, 429]),
         ("operators", "a requested pause that is longer than a minute", transport.MAX_RETRY_AFTER_SECONDS == 60),
         ("sensor", "deferred, never less than 5", poller.MIN_INTERVAL_SECONDS == 5),
+        ("exporting", "ended less than 60 seconds ago", export.SETTLE_SECONDS == 60),
+        ("exporting", "until 30 seconds after the end of the interval", export.LIST_LAG_SECONDS == 30),
+        ("exporting", "Until 5 minutes after it", artifact.ARRIVAL_SECONDS == 300),
+        ("exporting", "64 KiB arrive in 30 seconds", (deadline.PACE_BYTES, deadline.PACE_SECONDS) == (65_536, 30)),
+        ("exporting", "| 1 GiB |", artifact.MAX_BYTES == 2**30),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH == 30),
         ("placing", "a killed task goes on for 5 seconds", search.KILL_SECONDS == 5),
         ("placing", "the list may lag by 30", search.LIST_LAG_SECONDS == 30),

@@ -159,13 +159,14 @@ def summarize(call: _Call, include: Iterable[str] = ()) -> CallSummary:
     :raises VapiConfigurationError: for an unknown name in ``include``
     """
     names = check_include(include)
+    outcome = call.outcome
     base = {
         "id": clean_line(call.id),
         "status": clean_line(call.status),
         "type": clean_line(call.type),
         "name": clean_line(call.name),
         "ended_reason": clean_line(call.ended_reason),
-        "outcome": None if call.outcome is None else call.outcome.value,
+        "outcome": None if outcome is None else outcome.value,
         "created_at": _iso(call, "created_at"),
         "started_at": _iso(call, "started_at"),
         "ended_at": _iso(call, "ended_at"),

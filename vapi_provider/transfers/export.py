@@ -19,6 +19,7 @@ from vapi_provider.models.outcome import CallOutcome
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import Call
+    from vapi_provider.models.summary import CallSummary
 
 SETTLE_SECONDS = 60.0
 """Cost and analysis of a call follow its end within this time, in seconds."""
@@ -100,7 +101,7 @@ class Export:
         self._include = include
         self._log = log
         self._costs: list[float] = []
-        self._outcomes: Counter[CallOutcome] = Counter()
+        self._outcomes: Counter[str | None] = Counter()
         # The lines that one created within the overlap of two pages may still precede.
         self._pending: list[tuple[float, str, bytes]] = []
         self._oldest = -math.inf
@@ -110,8 +111,9 @@ class Export:
         logged_at = time.monotonic()
         for call in calls:
             self.responded_at = self.responded_at or call.responded_at
-            self._count(call)
-            self._add(call)
+            summary = call.summary(self._include)
+            self._count(call, summary)
+            self._add(call, summary)
             if time.monotonic() - logged_at >= LOG_SECONDS:
                 logged_at = time.monotonic()
                 self._log.info("Exported %d calls so far, back to %s.", self.calls, call.created_at)
@@ -147,24 +149,24 @@ class Export:
             "scheduled": self.scheduled,
             # Exactly rounded, so that the order of the calls does not matter.
             "cost": round(math.fsum(self._costs), _COST_DIGITS),
-            "outcomes": {outcome.value: self._outcomes[outcome] for outcome in CallOutcome},
+            "outcomes": {outcome.value: self._outcomes[outcome.value] for outcome in CallOutcome},
             "schema_version": SCHEMA_VERSION,
         }
 
-    def _count(self, call: Call) -> None:
+    def _count(self, call: Call, summary: CallSummary) -> None:
         self.calls += 1
         if call.cost is not None:
             self._costs.append(call.cost)
-        if call.outcome is not None:
-            self._outcomes[call.outcome] += 1
+        # Not call.outcome: matching a reason takes as long as all the rest here.
+        self._outcomes[summary["outcome"]] += 1
         if call.is_scheduled:
             self.scheduled += 1
         elif not _is_finished(call):
             self.unfinished += 1
 
-    def _add(self, call: Call) -> None:
+    def _add(self, call: Call, summary: CallSummary) -> None:
         age = math.inf if call.created_at is None else -((call.created_at - _EPOCH) // _MICROSECOND)
-        heapq.heappush(self._pending, (age, call.id, _line(call, self._include)))
+        heapq.heappush(self._pending, (age, call.id, _line(summary)))
         if call.created_at is not None:
             self._oldest = max(self._oldest, age)
             self._flush()
@@ -174,10 +176,12 @@ class Export:
             self._write(heapq.heappop(self._pending)[2])
 
 
-def _line(call: Call, include: tuple[str, ...]) -> bytes:
-    text = json.dumps(call.summary(include), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _line(summary: CallSummary) -> bytes:
     # JSON allows these two in a string, and Python's splitlines() would split there.
-    return f"{text}\n".replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+    return f"{_encode(summary)}\n".replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
 def _is_finished(call: Call) -> bool:

@@ -158,8 +158,8 @@ def test_failure_between_pages_leaves_the_former_object(
     path.write_text(FORMER)
     original = Lines._add
 
-    def add_and_break(self: Any, call: Any) -> None:
-        original(self, call)
+    def add_and_break(self: Any, *args: Any) -> None:
+        original(self, *args)
         if self.calls == 150:
             simulator.faults.add(fault)
 
