@@ -12,6 +12,7 @@ A break that only ``make test-deep`` catches is marked ``is_deep``.
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import itertools
 import math
@@ -22,7 +23,9 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -68,6 +71,17 @@ def prop(value: Any) -> Callable[[Any], Any]:
 def first_argument(_original: Any) -> Any:
     """Replace a function or method by one that returns what it was given."""
     return lambda *args, **_kwargs: args[-1]
+
+
+def _with_time_stamp(file: Any, _location: Any) -> Any:
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file) as compressed:
+        yield compressed
+
+
+def _with_key_everywhere(session: Any, settings: Any) -> Any:
+    session.auth = None
+    session.headers["Authorization"] = f"Bearer {settings.api_key}"
+    return session
 
 
 BREAKS: dict[str, Break] = {}
@@ -427,6 +441,75 @@ BREAKS.update(
                 __import__("asyncio").coroutines and (lambda self, *args: __import__("asyncio").sleep(0))
             ),
             ("unit/polling",),
+        ),
+        "object_may_shrink": Break(
+            "transfers.target:Target.count_lines", always(0), ("unit/transfers/test_calls_export.py",)
+        ),
+        "object_is_seen_after_requests": Break(
+            "transfers.target:Target.refuse_existing",
+            always(None),
+            ("unit/transfers/test_calls_export.py", "unit/transfers/test_recording.py"),
+        ),
+        "object_is_written_in_place": Break(
+            "transfers.target:_replace",
+            lambda _original: lambda target, source: target.write_bytes(Path(source).read_bytes()),
+            ("unit/transfers/test_whole_object.py",),
+        ),
+        "compressed_object_has_a_time": Break(
+            "transfers.target:compressing",
+            lambda _original: contextmanager(_with_time_stamp),
+            ("unit/transfers/test_calls_export.py",),
+        ),
+        "storage_connection_is_not_looked_up": Break(
+            "transfers.target:_check_connection", always(None), ("unit/transfers/test_calls_export.py",)
+        ),
+        "lineage_is_not_reported": Break(
+            "transfers.target:Target._report_lineage",
+            always(None),
+            ("unit/transfers/test_whole_object.py",),
+        ),
+        "unfinished_calls_are_finished": Break(
+            "transfers.export:_is_finished", always(True), ("unit/transfers/test_calls_export.py",)
+        ),
+        "open_interval_is_finished": Break(
+            "transfers.export:Export.find_unfinished",
+            lambda original: lambda self, end: original(self, datetime.min.replace(tzinfo=timezone.utc)),
+            ("unit/transfers/test_calls_export.py",),
+        ),
+        "ties_are_in_the_order_of_the_list": Break(
+            "transfers.export:OVERLAP", constant(timedelta(0)), ("unit/transfers/test_calls_export.py",)
+        ),
+        "list_is_read_at_once": Break(
+            "transfers.export:wait_for_list", always(None), ("unit/transfers/test_calls_export.py",)
+        ),
+        "mapped_recordings_share_a_path": Break(
+            "transfers.recording_to_object_storage:VapiRecordingToObjectStorageOperator._refuse_shared_path",
+            always(None),
+            ("unit/transfers/test_recording.py",),
+        ),
+        "redirect_leads_anywhere": Break(
+            "client.addresses:AddressRules.check_url",
+            lambda _original: lambda self, url: "https://anywhere.example.org",
+            ("unit/client/test_artifact.py",),
+        ),
+        "addresses_are_not_checked": Break(
+            "client.addresses:AddressRules.check_address", always(None), ("unit/client/test_artifact.py",)
+        ),
+        "signed_urls_are_logged": Break(
+            "client.artifact:_hide_signed_urls", always(None), ("unit/client/test_artifact.py",)
+        ),
+        "artifact_gets_the_key": Break(
+            "client.artifact:open_session",
+            lambda original: lambda settings, with_key: _with_key_everywhere(original(settings), settings),
+            ("unit/client/test_artifact.py",),
+        ),
+        "download_has_no_pace": Break(
+            "client.deadline:_Pace.begin_body",
+            lambda _original: lambda self: setattr(self, "ends_at", math.inf),
+            ("unit/client/test_artifact.py",),
+        ),
+        "cut_body_is_a_file": Break(
+            "client.artifact:ArtifactDownload._check", always(None), ("unit/client/test_artifact.py",)
         ),
         "list_is_not_asked": Break("polling.changes:ChangeFeed.next_query", always(None), ("unit/polling",)),
         "link_is_not_registered": Break(

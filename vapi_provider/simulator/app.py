@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from vapi_provider.simulator import bodies, validation
 from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
+from vapi_provider.simulator.local_server import HOST
 from vapi_provider.simulator.page import PREFIX, call_page
 from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
@@ -90,7 +91,7 @@ def _artifact_routes(store: CallStore, artifacts: Artifacts) -> APIRouter:
         call = store.find(call_id)
         if call is None:
             raise ApiError(404, "There is no call with this id")
-        link = artifacts.link(json.loads(call), kind)
+        link = artifacts.link(json.loads(call), kind, request.url.hostname or HOST)
         if link is None:
             raise ApiError(404, "The call has no such artifact")
         return Response(status_code=302, headers={"Location": link})

@@ -46,8 +46,8 @@ class Artifacts:
     """
 
     def __init__(self, clock: Clock, lifetime: float) -> None:
-        # Where the URLs point; the simulator sets it once the port is known.
-        self.base_url = "http://127.0.0.1"
+        # Where the URLs point; the simulator sets it once it is known.
+        self.port = 0
         self.lifetime = lifetime
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self.app.get("/artifacts/{call_id}/{kind}")(self._serve)
@@ -63,8 +63,8 @@ class Artifacts:
         with self._lock:
             self._kept[call_id.lower(), kind] = artifact
 
-    def link(self, call: Mapping[str, Any], kind: str) -> str | None:
-        """Return a signed URL, or None when the call has no such file."""
+    def link(self, call: Mapping[str, Any], kind: str, host: str) -> str | None:
+        """Return a signed URL on a host, or None when the call has no such file."""
         call_id = str(call["id"]).lower()
         with self._lock:
             is_recorded = kind in _CHANNELS and (call.get("artifact") or {}).get("recordingUrl")
@@ -75,7 +75,7 @@ class Artifacts:
         path = f"/artifacts/{call_id}/{kind}"
         expires = str(int(self._clock.now().timestamp() + self.lifetime))
         query = urlencode({"Expires": expires, "Signature": self._sign(path, expires)})
-        return f"{self.base_url}{path}?{query}"
+        return f"http://{host}:{self.port}{path}?{query}"
 
     async def _serve(self, call_id: str, kind: str, request: Request) -> Response:
         if "authorization" in request.headers:

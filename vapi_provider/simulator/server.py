@@ -109,7 +109,7 @@ class VapiSimulator:
         self._server.start()
         self._store.base_url = self.url
         self._artifact_server.start()
-        self._artifacts.base_url = f"http://{HOST}:{self._artifact_server.port}"
+        self._artifacts.port = self._artifact_server.port
 
     def stop(self) -> None:
         """Close every connection, whatever is still being answered, and end the server's thread."""

@@ -188,6 +188,7 @@ def _is_finished(call: Call) -> bool:
     """Return whether a call is over, by now with its cost and analysis."""
     if not call.is_terminal and not (call.ended_at and call.ended_reason):
         return False
-    if call.ended_at is None or call.responded_at is None:
+    ended_at = call.ended_at or call.updated_at
+    if ended_at is None or call.responded_at is None:
         return True
-    return (call.responded_at - call.ended_at).total_seconds() >= SETTLE_SECONDS
+    return (call.responded_at - ended_at).total_seconds() >= SETTLE_SECONDS

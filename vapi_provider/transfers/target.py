@@ -28,7 +28,8 @@ from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFo
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 _LOCAL = ("file", "local")
 _CHUNK_BYTES = 1 << 20
-_PART_BYTES = 8 << 20
+# The smallest part that S3 takes.
+_PART_BYTES = 5 << 20
 _MAX_SUFFIX = 40
 
 
@@ -219,7 +220,9 @@ class Target:
         from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
         collector: Any = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
-        collector.add_output_asset(context=self._path, uri=self.url)
+        # Not every URL makes an asset: Airflow 3.0 wants ASCII. The object is there, with or without lineage.
+        with suppress(ValueError):
+            collector.add_output_asset(context=self._path, uri=self.url)
 
 
 def _check_connection(conn_id: str) -> None:

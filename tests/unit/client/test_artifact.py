@@ -138,6 +138,11 @@ def test_each_kind_has_a_path(simulator: VapiSimulator, kind: str) -> None:
     assert set(ARTIFACTS.values()) == set(KINDS)
 
 
+def test_simulator_redirects_to_the_host_it_was_reached_by(simulator: VapiSimulator) -> None:
+    client = make_client(simulator.url.replace("127.0.0.1", "localhost"))
+    assert client.download_artifact(CALL_ID, "mono", io.BytesIO()).size == len(RECORDING)
+
+
 def test_file_is_written_from_its_position_on(simulator: VapiSimulator) -> None:
     file = io.BytesIO(b"head and what was behind it" * len(RECORDING))
     file.seek(4)

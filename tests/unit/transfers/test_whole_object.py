@@ -290,6 +290,16 @@ def test_lineage_is_the_object_without_its_connection(
     assert reported == [("add_output_asset", f"{scheme}://{url}")] * 2
 
 
+def test_url_that_makes_no_asset_does_not_fail_the_task(
+    simulator: VapiSimulator, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(context: Any, uri: str) -> None:
+        raise ValueError("Asset name must only consist of ASCII characters")
+
+    monkeypatch.setattr(get_hook_lineage_collector(), "add_output_asset", refuse, raising=False)
+    assert export("größe.jsonl")["calls"] == 0
+
+
 def test_failed_export_reports_no_lineage(
     simulator: VapiSimulator, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
