@@ -104,10 +104,14 @@ def test_no_calls_make_an_empty_object(simulator: VapiSimulator, export: Export,
 class ShuffledList:
     """Lists calls newest first, those of one instant in another order each time."""
 
-    def __init__(self, calls: list[tuple[str, str]]) -> None:
+    def __init__(self, calls: list[tuple[str, str]], late: list[tuple[str, str]] | None = None) -> None:
         self.calls = calls
+        self._late = late or []
 
     def __call__(self, request: Any, context: Any) -> Any:
+        if request.qs.get("createdatle"):
+            self.calls = self.calls + self._late
+            self._late = []
         query = request.qs
         bound = query.get("createdatle", ["9999"])[0].upper().replace(" ", "+")
         rows = [call for call in self.calls if datetime.fromisoformat(call[1]) <= _parsed(bound)]
@@ -142,6 +146,22 @@ def test_ties_are_sorted_by_id_whatever_the_list_does(
     assert [line["id"] for line in written] == [
         call_id for call_id, _ in sorted(sorted(calls), key=lambda call: call[1], reverse=True)
     ]
+
+
+@pytest.mark.usefixtures("simulator")
+def test_call_that_the_list_shows_late_is_in_its_place(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
+    calls = [(f"call-{number:03}", (NOON - timedelta(seconds=number)).isoformat()) for number in range(150)]
+    # It is newer than the last call of the first page, and shown with the second one.
+    late = ("call-late", (NOON - timedelta(seconds=99) + timedelta(microseconds=500)).isoformat())
+    with requests_mock.Mocker() as api:
+        api.get("https://api.vapi.ai/call", json=ShuffledList(calls, [late]))
+        export()
+    written = [line["id"] for line in lines(tmp_path / "calls.jsonl")]
+    expected = [call_id for call_id, _ in sorted([*calls, late], key=lambda call: call[1], reverse=True)]
+    assert written == expected
 
 
 def test_filters_are_sent(simulator: VapiSimulator, export: Export) -> None:
