@@ -59,6 +59,9 @@ with new_dag("transfer_missing", schedule=None) as missing:
     export(**DAY, path=f"{FOLDER}/{{{{ dag_run.conf.get('nothing') }}}}/calls.jsonl")
 
 with new_dag("transfer_day", schedule=None) as day:
+    export(**DAY)
+
+with new_dag("transfer_outlet", schedule=None) as outlet:
     export(**DAY, outlets=[exported], include=["transcript"])
 
 with new_dag("transfer_everything", schedule=None) as everything:
