@@ -66,13 +66,13 @@ class AddressRules:
         """
         Check an address of a host before anything connects to it.
 
-        :raises VapiArtifactRefusedError: for an address that is not out on the internet, or hides another
+        :raises VapiArtifactRefusedError: for an address that is not public, or contains another
         :raises OSError: for a name that could not be resolved
         """
         try:
             ip: _Address = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
-            # Whoever resolved it again might get another answer.
+            # Resolving it again could return another address.
             raise socket.gaierror("the host name could not be resolved") from None
         if host == self.loopback_host and ip.is_loopback:
             return
@@ -100,7 +100,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that a host name is itself, in any of the ways to write one."""
+    """Return the address that a host name is, in any notation; None for a name."""
     with suppress(ValueError):
         return str(ipaddress.ip_address(host))
     with suppress(OSError):

@@ -52,7 +52,7 @@ MAX_BYTES = 1 << 30
 """The default limit of a file, in bytes."""
 
 ARRIVAL_SECONDS = 300.0
-"""A recording that is not there this long after the end of the call never comes, in seconds."""
+"""A recording that is missing this long after the end of the call will not follow, in seconds."""
 
 _CHUNK_BYTES = 65_536
 _MAX_CONTENT_TYPE = 100
@@ -287,7 +287,7 @@ _is_signed: ContextVar[bool] = ContextVar("_is_signed", default=False)
 
 
 class _NoSignedUrls(logging.Filter):
-    """Drops what urllib3 logs of a request with a signed URL: at DEBUG its path, and worse of a bad response."""
+    """Drops what urllib3 logs about a request with a signed URL: its path, and all of it after a malformed response."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _is_signed.get()

@@ -150,7 +150,7 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
     def _extensions(self, location: Location) -> list[str]:
         """Return the extensions that the object may have."""
         kinds = list(dict.fromkeys(_EXTENSIONS[self.kind].values()))
-        # Looked for only where somebody wants to know, and where the name depends on it.
+        # Only skip and fail look for the object, and only in a folder the extension is part of its name.
         return kinds if location.is_folder and self.if_exists != "overwrite" else kinds[:1]
 
     def _name(self, location: Location, call_id: str, extension: str) -> Location:

@@ -184,7 +184,8 @@ class Target:
         :raises VapiPermanentError: when it cannot be decompressed
         """
         try:
-            with self._fs.open(self._path.path, "rb") as raw:
+            # By default, s3fs reads 50 MB ahead.
+            with self._fs.open(self._path.path, "rb", block_size=_PART_BYTES) as raw:
                 file = gzip.GzipFile(fileobj=raw) if self.location.is_compressed else raw
                 return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, _CHUNK_BYTES), b""))
         except (EOFError, gzip.BadGzipFile, zlib.error):
