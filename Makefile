@@ -9,7 +9,7 @@
 #   make e2e        tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
-#   make bench      what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
+#   make bench      what importing, parsing, waiting and exporting cost, beside others (in an environment of its own; half an hour)
 #
 # Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
 
@@ -84,6 +84,7 @@ bench:
 	$(VENV)-bench/bin/python -m benchmarks.import_time
 	$(VENV)-bench/bin/python -m benchmarks.parse_call
 	$(VENV)-bench/bin/python -m benchmarks.waiting
+	$(VENV)-bench/bin/python -m benchmarks.export
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -149,6 +149,19 @@ def check_page_size(page_size: Any) -> int:
             "Nothing was sent."
         )
     return page_size
+
+
+def check_choice(value: Any, choices: Sequence[str], *, parameter: str) -> str:
+    """
+    Check an argument that is one of a few words.
+
+    :raises VapiConfigurationError: for anything else
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise VapiConfigurationError(
+            f"{parameter} must be one of {', '.join(choices)}; got {_shown(value)}. Nothing was sent."
+        )
+    return str(value)
 
 
 def check_request(request: Any) -> dict[str, Any]:

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from vapi_provider.client.arguments import check_call_id, check_endpoint, check_name
+from vapi_provider.client.artifact import (
+    MAX_BYTES,
+    ArtifactDownload,
+    ArtifactInfo,
+    artifact_path,
+    check_file,
+    check_max_bytes,
+    missing_artifact,
+)
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
@@ -125,6 +134,20 @@ class VapiClient:
         with suppress(VapiCallNotFoundError):
             self.delete_call(call_id)
         return None
+
+    def download_artifact(
+        self, call_id: str, kind: str, file: IO[bytes], *, max_bytes: int = MAX_BYTES
+    ) -> ArtifactInfo:
+        """Download a recording; see :meth:`~vapi_provider.hooks.vapi.VapiHook.download_artifact`."""
+        path = artifact_path(check_call_id(call_id), kind)
+        check_file(file)
+        download = ArtifactDownload(self._transport, self.settings, path, file, check_max_bytes(max_bytes))
+        try:
+            return self._transport.repeat(download.run)
+        except VapiCallNotFoundError:
+            # Either there is no such call, or it has no such file.
+            pass
+        raise missing_artifact(self.get_call(call_id), path)
 
     def list_calls(self, filters: Mapping[str, str | None], page_size: int) -> Iterator[Call]:
         """List calls, newest first, by checked filters under the API's own names; None stands for no filter."""

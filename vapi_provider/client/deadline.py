@@ -3,7 +3,8 @@
 One time limit for a whole request.
 
 The ``timeout`` of requests starts anew with every address and every byte, so a response that drips never times out. Here
-every wait on the socket ends at one instant: connecting, TLS, headers and body. Only the resolver is outside it.
+every wait on the socket ends at one instant: connecting, TLS, headers and body. Only the resolver is outside it. A long
+download has a pace to keep in place of an end.
 """
 
 from __future__ import annotations
@@ -24,31 +25,69 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
-_ends_at: ContextVar[float] = ContextVar("_ends_at")
+PACE_BYTES = 65_536
+PACE_SECONDS = 30.0
+"""A download whose pace is kept gets at least PACE_BYTES in this time, in seconds."""
+
+Guard = Callable[[str, str], None]
+"""Refuses, by an exception, to connect to an address of a host."""
 
 
-def _time_left(ends_at: float) -> float:
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the time limit of the request is over")
-    return left
+class _Deadline:
+    """The instant at which a request must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time limit of the request is over")
+        return left
+
+    def begin_body(self) -> None:
+        """Take note that the headers are there."""
+
+    def receive(self, count: int) -> None:
+        """Take note of bytes that have arrived."""
+
+
+class _Pace(_Deadline):
+    """A deadline for connection and headers, and one that moves on with every 64 KiB of the body."""
+
+    _received = 0
+
+    def begin_body(self) -> None:
+        self._received = 0
+        self.ends_at = time.monotonic() + PACE_SECONDS
+
+    def receive(self, count: int) -> None:
+        self._received += count
+        if self._received >= PACE_BYTES:
+            self.begin_body()
+
+
+_deadline: ContextVar[_Deadline] = ContextVar("_deadline")
+_guard: ContextVar[Guard | None] = ContextVar("_guard", default=None)
 
 
 class _DeadlineReader(io.RawIOBase):
     """Reads from a socket until the request's time is over."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, ends_at: float) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
         super().__init__()
         self._raw = raw
         self._sock = sock
-        self._ends_at = ends_at
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_time_left(self._ends_at))
-        return self._raw.readinto(buffer)
+        self._sock.settimeout(self._deadline.left())
+        count = self._raw.readinto(buffer)
+        self._deadline.receive(count or 0)
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -60,22 +99,27 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _ends_at.get()))
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _deadline.get()))
 
 
 def _connect(conn: Any, connect: Callable[[], socket.socket]) -> socket.socket:
     """Connect within the request's time, however many addresses the name has."""
-    ends_at = _ends_at.get()
+    deadline = _deadline.get()
     name = conn._dns_host
     failure: Exception = NewConnectionError(conn, "the host name has no address")
     addresses = _addresses(name, conn.port)
+    guard = _guard.get()
+    if guard is not None and conn.proxy is None:
+        # What is checked is what is connected to: the name is not resolved again.
+        for address in addresses:
+            guard(name, address)
     for tried, address in enumerate(addresses):
         try:
             # A share for each, so that one that swallows packets leaves time for the next.
-            conn.timeout = _time_left(ends_at) / (len(addresses) - tried)
+            conn.timeout = deadline.left() / (len(addresses) - tried)
             conn._dns_host = address
             sock = connect()
-            sock.settimeout(_time_left(ends_at))
+            sock.settimeout(deadline.left())
             return sock
         except (ConnectTimeoutError, NewConnectionError) as error:
             failure = error
@@ -122,7 +166,17 @@ _POOLS = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Transport of a requests session whose ``timeout`` is the time limit of a whole request, in seconds."""
+    """
+    Transport of a requests session whose ``timeout`` is the time limit of a whole request, in seconds.
+
+    :param guard: checks each address before anything connects to it; not behind a proxy, which resolves names itself
+    :param is_paced: whether the time limit is for the headers, and the body has a pace to keep
+    """
+
+    def __init__(self, guard: Guard | None = None, *, is_paced: bool = False) -> None:
+        super().__init__()
+        self._guard = guard
+        self._kind = _Pace if is_paced else _Deadline
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -144,8 +198,12 @@ class DeadlineAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        token = _ends_at.set(time.monotonic() + timeout)
+        deadline = self._kind(timeout)
+        tokens = _deadline.set(deadline), _guard.set(self._guard)
         try:
-            return super().send(request, stream, timeout, verify, cert, proxies)
+            response = super().send(request, stream, timeout, verify, cert, proxies)
         finally:
-            _ends_at.reset(token)
+            _deadline.reset(tokens[0])
+            _guard.reset(tokens[1])
+        deadline.begin_body()
+        return response

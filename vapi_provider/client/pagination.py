@@ -11,8 +11,8 @@ from vapi_provider.client.arguments import MAX_PAGE_SIZE
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.models.call import CallStatusView, ViewT
 
-# The API shows milliseconds. Should it store more, a bound without this would miss the rest of the oldest one.
-_OVERLAP = timedelta(milliseconds=1)
+OVERLAP = timedelta(milliseconds=1)
+"""How far two pages overlap: should the API store more than the milliseconds it shows, none is missed."""
 
 
 def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_size: int) -> Iterator[ViewT]:
@@ -20,7 +20,8 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
     Yield every call of a list that can only be bounded by ``createdAt``.
 
     Each page begins where the one before ended, with an overlap, and duplicates are dropped by id. The last page is the
-    one that is not full and brings nothing new: a server may return fewer calls than requested.
+    one that is not full and brings nothing new: a server may return fewer calls than requested. Each is newer than the
+    ones after it, but for what was created within the overlap.
 
     :raises VapiTransientError: when calls could be missed: more of them share one instant than fit on a page, or the
         list is not sorted
@@ -140,7 +141,7 @@ def _error(what: str) -> VapiTransientError:
 
 def _later(instant: datetime) -> datetime:
     try:
-        return instant + _OVERLAP
+        return instant + OVERLAP
     except OverflowError:
         return instant
 

@@ -38,6 +38,11 @@ _RETRY_STATUSES = frozenset({408, 425, 429})
 _OVER_LIMIT = "over concurrency limit"
 
 
+def is_repeatable_status(status: int) -> bool:
+    """Return whether a request that got this status may succeed within seconds."""
+    return status in _RETRY_STATUSES or status >= 500
+
+
 class UnreadableResponseError(VapiTransientError):
     """A success status with a body that the endpoint never sends; a proxy's page is the likeliest cause."""
 
@@ -96,7 +101,7 @@ class ApiResponse:
         if self.status == 400:
             return self._error_body is not None
         return self.status == 429 or (
-            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self._is_in_vapis_shape
+            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self.is_in_vapis_shape
         )
 
     @property
@@ -158,18 +163,14 @@ class ApiResponse:
         error.had_no_effect = self.is_refusal
         if isinstance(error, VapiTransientError):
             error.retry_after = self.retry_after
-            error.is_repeatable = self._is_repeatable
+            error.is_repeatable = is_repeatable_status(self.status)
         return error
-
-    @property
-    def _is_repeatable(self) -> bool:
-        return self.status in _RETRY_STATUSES or self.status >= 500
 
     def _kind_and_advice(self, settings: VapiSettings) -> tuple[type[VapiError], str]:
         conn = settings.label
         if self.status == 401:
             return VapiAuthenticationError, f"Set the private API key from {settings.keys_page} in {conn}."
-        if self.status == 403 and self._is_in_vapis_shape:
+        if self.status == 403 and self.is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
                 f"The API key of {conn} lacks the permission. Use the private key, not the public one: "
@@ -181,17 +182,17 @@ class ApiResponse:
                 "Cloudflare rejects clients by their User-Agent; the API key is not the cause. Look for a proxy that "
                 "removes or replaces that header.",
             )
-        if self.status == 404 and self._is_in_vapis_shape and self._is_of_no_endpoint:
+        if self.status == 404 and self.is_in_vapis_shape and self._is_of_no_endpoint:
             host = f"API base URL (host) of {conn}"
             if urlsplit(settings.base_url).path:
                 return VapiPermanentError, f"{host} should have no path such as /v1."
             return VapiPermanentError, f"There is no such endpoint; check the path, and {host}."
-        if self.status == 404 and self._is_in_vapis_shape and self.path.startswith("/call/"):
+        if self.status == 404 and self.is_in_vapis_shape and self.path.startswith("/call/"):
             return (
                 VapiCallNotFoundError,
                 f"Check the call id, and that the call belongs to the organization of the key in {conn}.",
             )
-        if self.status in (403, 404) and not self._is_in_vapis_shape:
+        if self.status in (403, 404) and not self.is_in_vapis_shape:
             return (
                 VapiTransientError,
                 f"This response is not Vapi's own but a proxy's; check the host of {conn} and the proxies on the way.",
@@ -213,7 +214,7 @@ class ApiResponse:
                 VapiTransientError,
                 f"Redirects are not followed{self._redirect_target()}; check the host of {conn}.",
             )
-        if self._is_repeatable:
+        if is_repeatable_status(self.status):
             return VapiTransientError, "A later try may succeed."
         return VapiPermanentError, "Sending the same request again will not help."
 
@@ -263,7 +264,7 @@ class ApiResponse:
         return error if isinstance(error, str) else None
 
     @property
-    def _is_in_vapis_shape(self) -> bool:
+    def is_in_vapis_shape(self) -> bool:
         """Whether an error looks like Vapi's own; a gateway's JSON has a message, too, but none of the rest."""
         body = self._error_body or {}
         return (

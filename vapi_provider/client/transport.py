@@ -7,8 +7,9 @@ import math
 import random
 import sys
 import time
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import requests
 
     from vapi_provider.connection import VapiSettings
+
+T = TypeVar("T")
 
 ALL_TRIES_SECONDS = 75.0
 """All tries of one request end within this time."""
@@ -58,6 +61,10 @@ class VapiTransport:
         :raises VapiTransientError: for a transient failure that outlasted all tries
         :raises VapiPermanentError: when Vapi refuses
         """
+        return self.repeat(partial(self.send_once, request, time.monotonic() + ALL_TRIES_SECONDS))
+
+    def repeat(self, work: Callable[[], T]) -> T:
+        """Do what does no harm when it takes effect twice, again after a transient failure."""
         retrying = Retrying(
             retry=retry_if_exception(may_repeat),
             stop=stop_after_attempt(self._settings.max_retries + 1) | stop_before_delay(ALL_TRIES_SECONDS),
@@ -65,8 +72,7 @@ class VapiTransport:
             before_sleep=self._log_repetition,
             reraise=True,
         )
-        response: ApiResponse = retrying(self.send_once, request, time.monotonic() + ALL_TRIES_SECONDS)
-        return response
+        return retrying(work)
 
     def send_once(self, request: ApiRequest, ends_at: float = math.inf) -> ApiResponse:
         """
@@ -75,7 +81,7 @@ class VapiTransport:
         :raises VapiTransientError: for a transient failure; ``had_no_effect`` is whether it certainly did nothing
         :raises VapiPermanentError: when Vapi refuses
         """
-        response = self._exchange(request, ends_at)
+        response = self.exchange(request, ends_at)
         if not response.is_success:
             raise response.error(self._settings)
         if request.parses and not (request.may_be_empty and response.is_empty):
@@ -83,7 +89,12 @@ class VapiTransport:
             _ = response.json
         return response
 
-    def _exchange(self, request: ApiRequest, ends_at: float) -> ApiResponse:
+    def exchange(self, request: ApiRequest, ends_at: float = math.inf) -> ApiResponse:
+        """
+        Send a request once and return the response, whatever its status is.
+
+        :raises VapiTransientError: when there is none
+        """
         mask = KeyMask(self._settings.api_key, request.json)
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: VapiTransientError

@@ -11,24 +11,29 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from vapi_provider.simulator import bodies, validation
+from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
+from vapi_provider.simulator.local_server import HOST
 from vapi_provider.simulator.page import PREFIX, call_page
 from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
 
 
-def create_app(store: CallStore, api_key: str) -> FastAPI:
+def create_app(store: CallStore, artifacts: Artifacts, api_key: str) -> FastAPI:
     """
     Make the application.
 
     :param store: the organization's calls.
+    :param artifacts: what the calls leave behind.
     :param api_key: the private key that every request to ``/call`` must bear.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_unknown_route)
-    app.include_router(_call_routes(store), dependencies=[Depends(_key_check(api_key))])
+    with_key = [Depends(_key_check(api_key))]
+    app.include_router(_call_routes(store), dependencies=with_key)
+    app.include_router(_artifact_routes(store, artifacts), dependencies=with_key)
     app.include_router(_control_routes(store))
     app.include_router(_page_routes(store))
     return app
@@ -71,6 +76,25 @@ def _call_routes(store: CallStore) -> APIRouter:
         body = await _read_body(request)
         validation.check_delete(body)
         return _found(store.delete(body.get("ids", [call_id])))
+
+    return router
+
+
+def _artifact_routes(store: CallStore, artifacts: Artifacts) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+
+    @router.get("/call/{call_id}/{kind}")
+    async def get_artifact(call_id: str, kind: str, request: Request) -> Response:
+        if kind not in KINDS:
+            raise ApiError(404, f"Cannot GET {request.url.path}")
+        validation.check_call_id(call_id)
+        call = store.find(call_id)
+        if call is None:
+            raise ApiError(404, "There is no call with this id")
+        link = artifacts.link(json.loads(call), kind, request.url.hostname or HOST)
+        if link is None:
+            raise ApiError(404, "The call has no such artifact")
+        return Response(status_code=302, headers={"Location": link})
 
     return router
 

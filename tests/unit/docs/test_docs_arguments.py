@@ -16,6 +16,11 @@ from vapi_provider.placing.request import Customer
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.simulator.timeline import DEFAULT_TIMELINE
+from vapi_provider.transfers.calls_to_object_storage import CallsExport, VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import (
+    RecordingExport,
+    VapiRecordingToObjectStorageOperator,
+)
 from vapi_provider.waiting import mixin
 
 CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
@@ -96,6 +101,18 @@ def test_arguments_of_the_sensor() -> None:
     assert shown["mode"] == f'`"{made.mode}"`'
     assert shown["deferrable"].endswith(f"`{made.deferrable}`")
     assert (made.timeout, shown["timeout"].partition(", ")[2]) == (7 * 24 * 3600, "7 days")
+
+
+def test_arguments_of_the_transfers() -> None:
+    check_arguments(table("exporting.md", "| argument |"), VapiCallsToObjectStorageOperator)
+    check_arguments(table("exporting.md", "| argument of it |"), VapiRecordingToObjectStorageOperator)
+
+
+def test_results_of_the_transfers() -> None:
+    calls = sentence("exporting.md", r"The task returns (.*?)\. The same")
+    recording = sentence("exporting.md", r"It returns (.*?)\. The extension")
+    assert code_in(calls) == list(CallsExport.__annotations__)
+    assert code_in(recording) == list(RecordingExport.__annotations__)
 
 
 def test_arguments_of_the_simulator() -> None:
