@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an export of calls costs, beside iterating the hook's list, and how much memory it takes.
+The CPU time and memory of an export of calls, compared with iterating ``hook.list_calls``.
 
-Run ``python -m benchmarks.export`` from the repository's root. A server in a process of its own sends the pages, so that only
-what the exporting process does is measured; each measurement is a process of its own.
+Run ``python -m benchmarks.export`` in the root of the repository. Each measurement runs in a process of its own, and so does the
+server, so that only the export itself is measured.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def instant(number: int) -> str:
 
 
 def row(number: int) -> bytes:
-    """Return a call of about 50 KB, most of it what was said."""
+    """Return a call of about 50 KB, mostly messages and transcript."""
     call: dict[str, Any] = plain_call()
     at = instant(number)
     call |= {"id": f"019a7c2e-5f00-7000-8000-{number:012}", "createdAt": at, "endedAt": at, "status": "ended"}
@@ -83,7 +83,7 @@ def serve(ports: Queue[int], calls: int) -> None:
 
 
 def measured(work: str, target: str) -> dict[str, Any]:
-    """Do one of the works in this process; return its CPU seconds, and by how much its memory grew, in MiB."""
+    """Do the work in this process; return its CPU time in seconds and the growth of its memory in MiB."""
     import resource
     import time
 
@@ -91,7 +91,7 @@ def measured(work: str, target: str) -> dict[str, Any]:
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
 
-    # Airflow looks for filesystems in all of its providers, once per process.
+    # Airflow searches all providers for filesystems, once per process.
     _ = ObjectStoragePath(f"file://{target}").fs
     bounds = {"created_at_ge": "2026-03-10T00:00:00Z", "created_at_lt": "2026-03-11T00:00:00Z"}
     _ = VapiHook().client.session
@@ -128,7 +128,7 @@ def run(work: str, port: int, calls: int) -> dict[str, Any]:
         )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if result["calls"] != calls:
-        raise RuntimeError(f"{work} has met {result['calls']} calls of {calls}")
+        raise RuntimeError(f"{work} processed {result['calls']} calls instead of {calls}")
     return result
 
 

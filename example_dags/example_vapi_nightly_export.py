@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Archive a day's calls and recordings.
+Archive the calls and recordings of every day.
 
-Each night it writes the calls of the day that is over to one object, as JSON Lines, and copies the recordings of the calls in
-which a conversation took place. Running it again for the same day writes the same object and copies only what is missing.
+Each night, the DAG exports the calls of the previous day to one object and copies the recordings of completed calls. A rerun for
+the same day writes the same object and copies only missing recordings.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToO
 
 with DAG(
     dag_id="example_vapi_nightly_export",
-    # A plain "@daily" has data intervals of no length in Airflow 3; this one's are the day that is over.
+    # In Airflow 3, the data intervals of a plain "@daily" have no length. Here, they are the previous day.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # Calls that are not over yet are exported by a later try.
+    # A later try completes the export if calls are still live.
     default_args={"retries": 3, "retry_delay": timedelta(minutes=20)},
     params={
         "archive": Param(
             "file:///tmp/vapi-archive",
             type="string",
-            description="Where to write; s3://my_aws_connection@bucket/vapi, for example",
+            description="The folder to write to, such as s3://my_aws_connection@bucket/vapi",
         )
     },
     tags=["vapi", "example"],
@@ -43,7 +43,7 @@ with DAG(
 
     @task
     def completed_calls(archive: CallsExport, params: dict[str, str]) -> list[str]:
-        # The path that the task returns names no connection.
+        # The path in the result does not contain the connection id.
         name = archive["path"].rpartition("/")[2]
         with (
             ObjectStoragePath(f"{params['archive']}/calls/{name}").open("rb") as file,
@@ -56,6 +56,6 @@ with DAG(
         task_id="copy_recording",
         path="{{ params.archive }}/recordings/{{ ds }}/",
         if_exists="skip",
-        # No more than this many downloads at once. Airflow maps up to 1,024 calls; [core] max_map_length allows more.
+        # At most 8 downloads at once. For more than 1,024 calls a day, raise [core] max_map_length.
         max_active_tis_per_dag=8,
     ).expand(call_id=completed_calls(export.output))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transfers in DAG runs: intervals, retries, asset events, mapped data, and what is left behind."""
+"""Transfers in DAG runs: intervals, retries, asset events, mapped data and secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dag_file(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 def run(
     machinery: None, dag_file: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Run]:
-    """Run a DAG to its end; return the run, whose state and task instances show what came of it."""
+    """Run a DAG to its end and return the run."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
@@ -70,7 +70,7 @@ def test_data_interval_is_exported_by_default(
 
 
 @pytest.mark.parametrize("name", ["daily", "no_interval"])
-def test_run_without_an_interval_fails_and_says_why(
+def test_run_without_an_interval_fails_with_advice(
     run: Run, simulator: VapiSimulator, dag_file: ModuleType, name: str
 ) -> None:
     finished = run(name, logical_date=NIGHT if name == "daily" else None)
@@ -78,11 +78,13 @@ def test_run_without_an_interval_fails_and_says_why(
     [failure] = dag_file.failures
     assert "CronDataIntervalTimetable" in str(failure)
     assert simulator.requests == []
-    # Another try would change nothing.
+    # A retry would not help.
     assert finished.get_task_instance("export").try_number == 1
 
 
-def test_path_that_lacks_a_value_is_refused(run: Run, simulator: VapiSimulator, dag_file: ModuleType) -> None:
+def test_path_with_an_empty_value_is_refused(
+    run: Run, simulator: VapiSimulator, dag_file: ModuleType
+) -> None:
     assert run("missing").state == "failed"
     assert "path: a template, or an expression in it, rendered to None" in str(dag_file.failures[0])
     assert simulator.requests == []
@@ -100,14 +102,12 @@ def test_unfinished_call_is_retried_until_it_is_over(
     assert (tmp_path / "calls.jsonl").read_text().count("\n") == 1
 
 
-def test_asset_event_has_what_the_task_returns(
-    run: Run, simulator: VapiSimulator, dag_file: ModuleType
-) -> None:
+def test_asset_event_has_the_result(run: Run, simulator: VapiSimulator, dag_file: ModuleType) -> None:
     from airflow.models.asset import AssetActive, AssetEvent, AssetModel
     from airflow.utils.session import create_session
 
     if airflow_version.startswith("3.0."):
-        # Its dag.test() does not, which DAG processors do.
+        # dag.test() of Airflow 3.0 does not activate assets.
         with create_session() as session:
             session.add(AssetModel.from_public(dag_file.exported))
             session.flush()
@@ -133,7 +133,7 @@ def test_path_from_upstream_is_not_rendered(
     assert (tmp_path / name / f"{call_id}-mono.wav").read_bytes() == b"RIFF"
 
 
-def test_mapped_tasks_do_not_share_a_path(run: Run, simulator: VapiSimulator, dag_file: ModuleType) -> None:
+def test_mapped_tasks_must_not_share_a_path(run: Run, simulator: VapiSimulator, dag_file: ModuleType) -> None:
     call_id = add(simulator)
     assert run("shared_path", conf={"call_id": call_id}).state == "failed"
     assert "the same for every mapped task" in str(dag_file.failures[0])
@@ -144,7 +144,7 @@ SECRETS = {
 }
 
 
-def test_nothing_secret_is_left_behind(
+def test_no_secret_is_left_behind(
     run: Run, simulator: VapiSimulator, dag_file: ModuleType, tmp_path: Path, left_behind: Any
 ) -> None:
     call_id = add(
@@ -158,7 +158,7 @@ def test_nothing_secret_is_left_behind(
             "presignedUrl": f"https://x.example.invalid/?{SECRETS['presigned']}",
         },
     )
-    # A link that is refused, a file that is cut, and then one that is whole.
+    # Rejected links, a file that is cut off, and then a complete one.
     path = f"/artifacts/{call_id}/mono-recording"
     simulator.faults.add(Fault(path=path, status=403, times=2, body="<Error/>"))
     simulator.faults.add(Fault(path=path, reset="midway"))
@@ -172,5 +172,5 @@ def test_nothing_secret_is_left_behind(
     assert [secret for secret in secrets if secret in line] == []
     found = {where: [secret for secret in [*secrets, SAID] if secret in text] for where, text in left.items()}
     found = {where: secrets for where, secrets in found.items() if secrets}
-    # The key of every simulator is in the environment only.
+    # The key is in the environment only.
     assert found == {}

@@ -167,7 +167,7 @@ def test_object_is_never_smaller(run_task: RunTask, s3: S3, vapi: VapiSimulator)
     assert s3.read("calls.jsonl.gz") == former
     requests_before = len(vapi.requests)
     assert "AirflowSkipException" in run_task("calls", path=path, if_exists="skip")
-    assert "exists already" in run_task("calls", path=path, if_exists="fail")
+    assert "already exists" in run_task("calls", path=path, if_exists="fail")
     assert len(vapi.requests) == requests_before
     assert run_task("calls", path=path, if_exists="replace", **fewer)["calls"] == 0
 
@@ -220,7 +220,7 @@ def test_recording_keeps_its_content_type(run_task: RunTask, s3: S3, vapi: VapiS
     ("arguments", "problem"),
     [
         ({"storage_conn_id": "nowhere"}, "no connection 'nowhere'"),
-        ({"path": f"s3://store@{BUCKET}/x"}, "names a connection, and storage_conn_id another"),
+        ({"path": f"s3://store@{BUCKET}/x"}, "names a connection, and so does storage_conn_id"),
         ({"path": "gs://bucket/x"}, "Airflow cannot open gs://"),
     ],
 )

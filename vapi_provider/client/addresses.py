@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an artifact may be fetched from: what a redirect may name, and which addresses may be connected to."""
+"""Where an artifact may be downloaded from: the URLs and the addresses that are allowed."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ _ALWAYS_REFUSED = ("loopback", "link_local", "unspecified", "multicast", "reserv
 @dataclass(frozen=True)
 class AddressRules:
     """
-    Which addresses a file may come from, so that a redirect reaches nothing within the network.
+    The rules that keep a redirect from reaching a private network.
 
-    :param private_hosts: the hosts whose addresses may be private
-    :param loopback_host: the host that may be on this machine and be reached over http; None for none
+    :param path: the path of the artifact, for error messages
+    :param private_hosts: hosts that may have private addresses
+    :param loopback_host: the host that may be on this machine and use http; None if there is none
     """
 
+    path: str
     private_hosts: frozenset[str]
     loopback_host: str | None
 
     @classmethod
-    def of(cls, settings: VapiSettings) -> AddressRules:
-        """Make the rules of a connection."""
+    def of(cls, settings: VapiSettings, path: str) -> AddressRules:
+        """Return the rules of a connection."""
         base = urlsplit(settings.base_url)
-        # http is used to loopback only.
-        return cls(settings.artifact_hosts, base.hostname if base.scheme == "http" else None)
+        # A base URL with http is on loopback.
+        return cls(path, settings.artifact_hosts, base.hostname if base.scheme == "http" else None)
 
     def check_url(self, url: str) -> str:
         """
-        Check where a redirect leads.
+        Check the target of a redirect.
 
-        :raises VapiArtifactRefusedError: for a place that no file is fetched from
-        :return: scheme and host, which is all of the URL that may be shown
+        :raises VapiArtifactRefusedError: if nothing may be downloaded from it
+        :return: scheme and host, the only part of a signed URL that is safe to show
         """
         parts = _split(url)
         if parts is None:
-            raise VapiArtifactRefusedError("Vapi redirected to something that is not a plain URL.")
+            raise self._refused("a malformed URL.")
         host = str(parts.hostname)
         origin = f"{parts.scheme}://{host}"
         if parts.scheme != "https" and not (parts.scheme == "http" and host == self.loopback_host):
-            raise VapiArtifactRefusedError(
-                f"Vapi redirected to {origin}; files are fetched over https:// only."
-            )
+            raise self._refused(f"{origin}; files are downloaded over https:// only.")
         literal = _literal(host)
         if literal is not None:
             self.check_address(host, literal)
@@ -64,15 +64,15 @@ class AddressRules:
 
     def check_address(self, host: str, address: str) -> None:
         """
-        Check an address of a host before anything connects to it.
+        Check an address of a host before a connection to it.
 
-        :raises VapiArtifactRefusedError: for an address that is not public, or contains another
-        :raises OSError: for a name that could not be resolved
+        :raises VapiArtifactRefusedError: if the address is not public, or embeds another one
+        :raises OSError: if the name could not be resolved
         """
         try:
             ip: _Address = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
-            # Resolving it again could return another address.
+            # Resolving the name again could return another address.
             raise socket.gaierror("the host name could not be resolved") from None
         if host == self.loopback_host and ip.is_loopback:
             return
@@ -80,12 +80,17 @@ class AddressRules:
         if kind is None or (kind == "private" and host.lower().rstrip(".") in self.private_hosts):
             return
         advice = (
-            " If it is meant to be there, name the host in the connection's extra field artifact_hosts."
+            " To allow it, add the host to the extra field artifact_hosts of the connection."
             if kind == "private"
             else ""
         )
-        raise VapiArtifactRefusedError(
-            f"Vapi redirected to {host}, which has the {kind.replace('_', '-')} address {ip}; nothing was fetched.{advice}"
+        raise self._refused(
+            f"{host}, which has the {kind.replace('_', '-')} address {ip}; nothing was downloaded.{advice}"
+        )
+
+    def _refused(self, target: str) -> VapiArtifactRefusedError:
+        return VapiArtifactRefusedError(
+            f"GET {self.path}: Vapi redirected to {target}", status_code=302, method="GET", path=self.path
         )
 
 
@@ -100,20 +105,20 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that a host name is, in any notation; None for a name."""
+    """Return the address if a host is one, in any notation; None if it is a name."""
     with suppress(ValueError):
         return str(ipaddress.ip_address(host))
     with suppress(OSError):
-        # Such as 127.1 and 0x7f000001.
+        # Notations such as 127.1 and 0x7f000001.
         return socket.inet_ntoa(socket.inet_aton(host))
     return None
 
 
 def _kind_of(ip: _Address) -> str | None:
-    """Return why an address may not be connected to; None if it may."""
+    """Return why a connection to an address is forbidden; None if it is allowed."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _NAT64:
-            # How a network without IPv4 reaches IPv4 addresses.
+            # Networks without IPv4 reach IPv4 addresses this way.
             return _kind_of(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF))
         if ip.ipv4_mapped or ip.sixtofour or ip.teredo:
             return "mapped"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloading what a call leaves behind: recordings, video, packet capture and log."""
+"""Downloads the artifacts of a call: recordings, video, packet capture and log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vapi_provider.client import deadline
 from vapi_provider.client.addresses import AddressRules
+from vapi_provider.client.arguments import check_choice
 from vapi_provider.client.failures import no_response
 from vapi_provider.client.responses import ApiRequest, is_repeatable_status
 from vapi_provider.client.session import open_session
@@ -46,26 +47,26 @@ ARTIFACTS = {
     "pcap": "pcap",
     "call-logs": "call-logs",
 }
-"""What a call may leave behind, and the last part of its path."""
+"""The kinds of artifacts, and the last part of their paths."""
 
 MAX_BYTES = 1 << 30
-"""The default limit of a file, in bytes."""
+"""The default size limit of a file, in bytes."""
 
 ARRIVAL_SECONDS = 300.0
-"""A recording that is missing this long after the end of the call will not follow, in seconds."""
+"""How long after the end of a call an artifact may still appear, in seconds."""
 
 _CHUNK_BYTES = 65_536
 _MAX_CONTENT_TYPE = 100
-# A link that is over, or was made by a clock that is ahead.
+# What a store returns for an expired link, or one that is not valid yet.
 _LINK_STATUSES = frozenset({400, 401, 403, 410})
 
 
 class ArtifactInfo(NamedTuple):
     """
-    What was downloaded.
+    A downloaded artifact.
 
-    :param content_type: the content type that the host sent; None without one
-    :param size: how many bytes were written
+    :param content_type: the content type that the host sent; None if it sent none
+    :param size: the number of bytes written
     """
 
     content_type: str | None
@@ -74,14 +75,14 @@ class ArtifactInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class _Link:
-    """A signed URL, which no text may show, and the part of it that one may."""
+    """A signed URL, and the part of it that is safe to show."""
 
     url: str = field(repr=False)
     origin: str
 
 
 class _LinkRefusedError(VapiTransientError):
-    """The host of the file does not accept the link; a new one may help."""
+    """The host of the file rejected the link; a new link may work."""
 
 
 class ArtifactDownload:
@@ -91,8 +92,8 @@ class ArtifactDownload:
     :param transport: sends the request for the link
     :param settings: the connection
     :param path: the path of the artifact, checked
-    :param file: what is written to, from where it is now
-    :param max_bytes: the most bytes to write
+    :param file: the file to write, from its current position on
+    :param max_bytes: the size limit in bytes
     """
 
     def __init__(
@@ -104,10 +105,10 @@ class ArtifactDownload:
         self._file = file
         self._begin = file.tell()
         self._max_bytes = max_bytes
-        self._rules = AddressRules.of(settings)
+        self._rules = AddressRules.of(settings, path)
 
     def run(self) -> ArtifactInfo:
-        """Try once; a link that the host of the file refuses is replaced once."""
+        """Download the file, with a second link if the first is rejected."""
         with self._open_session() as session:
             try:
                 return self._fetch(session, self._link())
@@ -123,18 +124,18 @@ class ArtifactDownload:
         return session
 
     def _link(self) -> _Link:
-        """Request the link, with the key."""
+        """Request a signed URL, with the key."""
         response = self._transport.exchange(ApiRequest("GET", self._path))
         if response.status == 302:
             url = response.headers.get("location", "")
             if response.mask.in_text(url) != url:
-                raise VapiArtifactRefusedError("Vapi redirected to a URL that contains the API key.")
+                raise self._refused("Vapi redirected to a URL that contains the API key.")
             return _Link(url, self._rules.check_url(url))
         if response.is_success:
-            raise response.unreadable("a body in place of a link")
+            raise response.unreadable("a body instead of a redirect")
         if response.status == 400 and response.is_in_vapis_shape:
             raise VapiArtifactExpiredError(
-                f"GET {self._path} returned 400: Vapi no longer keeps this file.",
+                f"GET {self._path} returned 400: Vapi no longer keeps this file. Copy recordings soon after the call.",
                 status_code=400,
                 method="GET",
                 path=self._path,
@@ -142,7 +143,7 @@ class ArtifactDownload:
         raise response.error(self._settings)
 
     def _fetch(self, session: requests.Session, link: _Link) -> ArtifactInfo:
-        """Download from a link, without the key."""
+        """Download the file from a signed URL, without the key."""
         get = partial(
             session.get, link.url, timeout=self._settings.timeout, allow_redirects=False, stream=True
         )
@@ -159,7 +160,7 @@ class ArtifactDownload:
             return ArtifactInfo(_content_type(response), size)
 
     def _chunks(self, response: requests.Response, link: _Link) -> Iterator[bytes]:
-        """Yield the body; a failure of the network is not one of the file that it is written to."""
+        """Yield the body, so that errors of the network and of the written file stay apart."""
         chunks = response.iter_content(_CHUNK_BYTES)
         while chunk := self._over_network(partial(next, chunks, b""), link, deadline.PACE_SECONDS):
             yield chunk
@@ -167,7 +168,7 @@ class ArtifactDownload:
     def _check(self, response: requests.Response, link: _Link) -> None:
         status, raw = response.status_code, response.raw
         if 300 <= status < 400:
-            raise VapiArtifactRefusedError(f"{link.origin} redirected again; only one redirect is followed.")
+            raise self._refused(f"{link.origin} redirected again; only one redirect is followed.")
         if status in _LINK_STATUSES:
             raise self._transient(f"{link.origin} returned {status} to a new link", status, _LinkRefusedError)
         if status != 200:
@@ -190,9 +191,12 @@ class ArtifactDownload:
         return error
 
     def _too_large(self) -> VapiArtifactRefusedError:
-        return VapiArtifactRefusedError(
-            f"GET {self._path}: the file has more than {self._max_bytes:,} bytes, which is the limit here (max_bytes)."
+        return self._refused(
+            f"the file is larger than {self._max_bytes:,} bytes. To copy it, raise max_bytes."
         )
+
+    def _refused(self, what: str) -> VapiArtifactRefusedError:
+        return VapiArtifactRefusedError(f"GET {self._path}: {what}", method="GET", path=self._path)
 
     def _over_network(self, work: Callable[[], T], link: _Link, limit: float) -> T:
         surrounding = sys.exc_info()[1]
@@ -209,7 +213,7 @@ class ArtifactDownload:
             failure = no_response(error, settings, request, limit=limit, surrounding=surrounding)
         finally:
             _is_signed.reset(token)
-        # Outside the handler: an exception of requests contains the signed URL.
+        # Outside the handler: exceptions of requests contain the signed URL.
         raise failure
 
 
@@ -217,34 +221,29 @@ def artifact_path(call_id: str, kind: Any) -> str:
     """
     Return the path of an artifact.
 
-    :raises VapiConfigurationError: for an unknown kind
+    :raises VapiConfigurationError: if the kind is unknown
     """
-    if not isinstance(kind, str) or kind not in ARTIFACTS:
-        raise VapiConfigurationError(
-            f"kind must be one of {', '.join(ARTIFACTS)}; got {str(kind)[:50]!r}. Nothing was sent."
-        )
-    return f"/call/{call_id}/{ARTIFACTS[kind]}"
+    return f"/call/{call_id}/{ARTIFACTS[check_choice(kind, tuple(ARTIFACTS), parameter='kind')]}"
 
 
 def check_file(file: Any) -> None:
     """
-    Check what a download is written to.
+    Check the file that a download is written to.
 
-    :raises VapiConfigurationError: for what is not a binary file with a position
+    :raises VapiConfigurationError: if it is not a writable, seekable binary file
     """
     is_binary = hasattr(file, "write") and not isinstance(file, io.TextIOBase)
     if not (is_binary and hasattr(file, "truncate") and hasattr(file, "seekable") and file.seekable()):
         raise VapiConfigurationError(
-            f"file must be a binary file that can be written to, seeked and truncated; got {type(file).__name__}. "
-            "Nothing was sent."
+            f"file must be a writable, seekable binary file; got {type(file).__name__}. Nothing was sent."
         )
 
 
 def check_max_bytes(max_bytes: Any) -> int:
     """
-    Check the limit of a download.
+    Check the size limit of a download.
 
-    :raises VapiConfigurationError: for anything but a positive whole number
+    :raises VapiConfigurationError: if it is not a positive whole number
     """
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise VapiConfigurationError(
@@ -254,24 +253,27 @@ def check_max_bytes(max_bytes: Any) -> int:
 
 
 def missing_artifact(call: Call, path: str) -> VapiError:
-    """Build the error for an artifact that Vapi does not find, of a call that it does."""
+    """Build the error for an artifact that does not exist, of a call that does."""
     ended_at = call.ended_at or call.updated_at
     is_over = call.is_terminal or bool(call.ended_at and call.ended_reason)
     if not is_over:
         return VapiTransientError(
-            f"GET {path} returned 404: call {call.id} is not over.", status_code=404, method="GET", path=path
+            f"GET {path} returned 404: call {call.id} is not over, so the file may still appear.",
+            status_code=404,
+            method="GET",
+            path=path,
         )
     if ended_at and call.responded_at:
         elapsed = (call.responded_at - ended_at).total_seconds()
         if elapsed < ARRIVAL_SECONDS:
             return VapiTransientError(
-                f"GET {path} returned 404: call {call.id} ended {max(0, elapsed):.0f} s ago, and the file may follow.",
+                f"GET {path} returned 404: call {call.id} ended {max(0, elapsed):.0f} s ago, so the file may still appear.",
                 status_code=404,
                 method="GET",
                 path=path,
             )
     return VapiArtifactNotFoundError(
-        f"GET {path} returned 404: call {call.id} is over and has no such file. Check the artifact plan of its assistant.",
+        f"GET {path} returned 404: call {call.id} has no such file. Check the artifact plan of its assistant.",
         status_code=404,
         method="GET",
         path=path,
@@ -287,20 +289,20 @@ _is_signed: ContextVar[bool] = ContextVar("_is_signed", default=False)
 
 
 class _NoSignedUrls(logging.Filter):
-    """Drops what urllib3 logs about a request with a signed URL: its path, and all of it after a malformed response."""
+    """Drops what urllib3 logs about a request with a signed URL, such as the path."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _is_signed.get()
 
 
 _FILTER = _NoSignedUrls()
-# A filter of a logger does not apply to what its children log.
+# The filter of a logger does not apply to its children.
 _LOGGERS = tuple(
     f"urllib3.{name}" for name in ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 )
 
 
 def _hide_signed_urls() -> None:
-    # Each time: a configuration of logging in between removes filters. Adding one twice has no effect.
+    # For each request, because configuring logging removes filters; adding one twice has no effect.
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)

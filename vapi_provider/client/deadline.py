@@ -2,9 +2,9 @@
 """
 One time limit for a whole request.
 
-The ``timeout`` of requests starts anew with every address and every byte, so a response that drips never times out. Here
-every wait on the socket ends at one instant: connecting, TLS, headers and body. Only the resolver is outside it. A long
-download has a pace to keep in place of an end.
+The ``timeout`` of requests restarts with every address and every byte, so a response that drips never times out. Here,
+connecting, TLS, headers and body share one deadline; only name resolution is outside it. The body of a long download has
+a minimum pace instead.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 PACE_BYTES = 65_536
 PACE_SECONDS = 30.0
-"""A download whose pace is kept gets at least PACE_BYTES in this time, in seconds."""
+"""A paced download must receive PACE_BYTES within this time, in seconds."""
 
 Guard = Callable[[str, str], None]
-"""Refuses, by an exception, to connect to an address of a host."""
+"""Called with a host and its address before a connection, to refuse it by raising."""
 
 
 class _Deadline:
-    """The instant at which a request must be over."""
+    """The time at which a request must be over."""
 
     def __init__(self, seconds: float) -> None:
         self.ends_at = time.monotonic() + seconds
@@ -46,14 +46,14 @@ class _Deadline:
         return left
 
     def begin_body(self) -> None:
-        """Take note that the headers are there."""
+        """React to the arrival of the headers."""
 
     def receive(self, count: int) -> None:
-        """Take note of bytes that have arrived."""
+        """React to the arrival of bytes."""
 
 
 class _Pace(_Deadline):
-    """A deadline for connection and headers, and one that moves on with every 64 KiB of the body."""
+    """A deadline that moves on with every 64 KiB of the body."""
 
     _received = 0
 
@@ -72,7 +72,7 @@ _guard: ContextVar[Guard | None] = ContextVar("_guard", default=None)
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket until the request's time is over."""
+    """Reads from a socket until the deadline."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
         super().__init__()
@@ -103,19 +103,19 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
 
 def _connect(conn: Any, connect: Callable[[], socket.socket]) -> socket.socket:
-    """Connect within the request's time, however many addresses the name has."""
+    """Connect to one of the addresses of a host before the deadline."""
     deadline = _deadline.get()
     name = conn._dns_host
     failure: Exception = NewConnectionError(conn, "the host name has no address")
     addresses = _addresses(name, conn.port)
     guard = _guard.get()
     if guard is not None and conn.proxy is None:
-        # What is checked is what is connected to: the name is not resolved again.
+        # These very addresses are connected to; the name is not resolved again.
         for address in addresses:
             guard(name, address)
     for tried, address in enumerate(addresses):
         try:
-            # A share for each, so that one that swallows packets leaves time for the next.
+            # Share the time, so that an address that does not respond leaves some for the next.
             conn.timeout = deadline.left() / (len(addresses) - tried)
             conn._dns_host = address
             sock = connect()
@@ -135,7 +135,7 @@ def _addresses(name: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        # urllib3 asks again and has an error of its own for this.
+        # urllib3 resolves the name again and raises its own error.
         return [name]
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -167,10 +167,10 @@ _POOLS = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}
 
 class DeadlineAdapter(HTTPAdapter):
     """
-    Transport of a requests session whose ``timeout`` is the time limit of a whole request, in seconds.
+    An adapter that applies ``timeout``, in seconds, to a whole request.
 
-    :param guard: checks each address before anything connects to it; not behind a proxy, which resolves names itself
-    :param is_paced: whether the time limit is for the headers, and the body has a pace to keep
+    :param guard: checks each address before a connection, but not behind a proxy, which resolves names itself
+    :param is_paced: whether ``timeout`` ends with the headers, and the body has a minimum pace instead
     """
 
     def __init__(self, guard: Guard | None = None, *, is_paced: bool = False) -> None:
@@ -184,7 +184,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        # A SOCKS proxy brings connections of its own kind; there the limit holds for each wait alone.
+        # SOCKS connections have a class of their own, whose limit applies to each wait.
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = _POOLS
         return manager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transfer of calls to object storage."""
+"""The transfer that exports calls to object storage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _IF_EXISTS = ("overwrite", "replace", "skip", "fail")
 
 class CallsExport(TypedDict):
     """
-    What the transfer of calls returns.
+    The result of an export.
 
-    ``bytes`` is the size of the object, ``cost`` is in US dollars, ``outcomes`` has every
+    ``bytes`` is the size of the object, ``cost`` is in US dollars, and ``outcomes`` has the number of calls for every
     :class:`~vapi_provider.models.outcome.CallOutcome`.
     """
 
@@ -40,25 +40,25 @@ class CallsExport(TypedDict):
 
 class VapiCallsToObjectStorageOperator(RendersFields):
     """
-    Write the calls of an interval to one object, as JSON Lines (https://docs.vapi.ai/api-reference/calls/list).
+    Export the calls of an interval to object storage (https://docs.vapi.ai/api-reference/calls/list).
 
-    Each line is a :class:`~vapi_provider.models.summary.CallSummary`, newest first. The object appears whole or not at
-    all, the same interval gives the same bytes once its calls are over, and an object is never replaced by one with
-    fewer calls unless you ask for it.
+    The object is JSON Lines: one :class:`~vapi_provider.models.summary.CallSummary` per line, newest first. It appears as
+    a whole or not at all. Once the calls are over, the same interval gives the same bytes. By default, an object is
+    never replaced by one with fewer calls.
 
-    :param path: the object's URL, such as ``s3://bucket/calls/{{ ds }}.jsonl.gz``; ``.gz`` compresses it. (templated)
-    :param storage_conn_id: the connection to the storage; none by default, the URL may name one. (templated)
-    :param created_at_ge: only calls created at this instant or later; the start of the data interval by default.
+    :param path: the URL of the object, such as ``s3://bucket/calls/{{ ds }}.jsonl.gz``; ``.gz`` compresses it.
         (templated)
-    :param created_at_lt: only calls created before this instant; the end of the data interval by default. (templated)
+    :param storage_conn_id: the connection to the storage, unless the URL names it; None by default. (templated)
+    :param created_at_ge: only calls created at or after this time; the start of the data interval by default.
+        (templated)
+    :param created_at_lt: only calls created before this time; the end of the data interval by default. (templated)
     :param assistant_id: only calls of this assistant. (templated)
-    :param phone_number_id: only calls over this number of yours. (templated)
-    :param include: content to add to each line, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param unfinished: what to do when calls are not over, or ended less than 60 seconds ago: ``retry`` writes the object
-        and fails the try while the task has retries left, ``keep`` succeeds with a warning
-    :param if_exists: what to do with an object that is there: ``overwrite`` it unless it has more calls, ``replace`` it
-        in any case, ``skip`` the task, or ``fail``; with the last two, an unfinished export is not written before the
-        last try
+    :param phone_number_id: only calls over this phone number of yours. (templated)
+    :param include: content to add to each line, by name; see :meth:`vapi_provider.models.call.Call.summary`
+    :param unfinished: what to do if calls are live or ended less than 60 seconds ago: ``retry`` writes the object and
+        then fails while the task has retries left, ``keep`` succeeds with a warning
+    :param if_exists: what to do with an existing object: ``overwrite`` it unless it has more calls, ``replace`` it in any
+        case, ``skip`` the task, or ``fail``; with the last two, an unfinished export is written only by the last try
     :param vapi_conn_id: the connection to Vapi. (templated)
     """
 
@@ -102,17 +102,18 @@ class VapiCallsToObjectStorageOperator(RendersFields):
 
     def execute(self, context: Context) -> CallsExport:
         """
-        Write the object.
+        Export the calls.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when an argument or a connection is unusable; nothing is sent then
-        :raises VapiTransientError: for a transient failure, a list that cannot be paged without gaps, and after an
+        :raises VapiConfigurationError: if an argument or a connection is invalid; no request is sent
+        :raises VapiTransientError: for a transient failure, for a list that cannot be paged without gaps, and after an
             unfinished export while the task has retries left
-        :raises VapiPermanentError: when Vapi refuses, when the object exists and must not, or has more calls
-        :raises AirflowSkipException: when the object exists and ``if_exists`` is ``skip``
-        :return: the path, what was counted, and the object's size
+        :raises VapiPermanentError: if Vapi refuses, if the object exists and ``if_exists`` is ``fail``, and if it has
+            more calls
+        :raises AirflowSkipException: if the object exists and ``if_exists`` is ``skip``
+        :return: the path, the counts, and the size of the object
         """
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        # Here, not at the top, to keep DAG parsing fast.
         from vapi_provider.client.arguments import check_choice
         from vapi_provider.models.summary import check_include
         from vapi_provider.transfers.export import read_interval
@@ -142,17 +143,17 @@ class VapiCallsToObjectStorageOperator(RendersFields):
             created_at_ge=interval.begin,
             created_at_lt=interval.end,
         )
-        wait_for_list(interval.end)
+        wait_for_list(interval.end, self.log)
         with spool(target.location) as file:
             with compressing(file, target.location) as lines:
                 export = Export(lines.write, include, self.log)
                 export.run(calls)
             if export.responded_at is None:
-                # Without a call, there is no clock of Vapi's yet.
+                # An empty list has not shown Vapi's clock yet.
                 export.responded_at = hook.client.list_statuses({"limit": 1}).responded_at
             problem = export.find_unfinished(interval.end)
             ends_try = problem is not None and self.unfinished == "retry" and _has_retries_left(context)
-            # The next try must not find an object that it may not touch.
+            # With skip or fail, the next try would stop at the object of this one.
             if not ends_try or self.if_exists in ("overwrite", "replace"):
                 self._put(target, file, export)
             size = file.seek(0, SEEK_END)
@@ -171,8 +172,8 @@ class VapiCallsToObjectStorageOperator(RendersFields):
             former = target.count_lines()
             if former > export.calls:
                 raise VapiPermanentError(
-                    f"{target.url} has {former} calls, and Vapi now lists {export.calls} for the interval; the object was "
-                    "left as it is. Vapi keeps calls for a limited time. To replace it all the same, pass "
+                    f"{target.url} has {former} calls, and Vapi now lists {export.calls} for the interval, perhaps "
+                    "because it has erased old calls. The object was not changed; to replace it, pass "
                     "if_exists='replace'."
                 )
         target.put(file)
@@ -187,6 +188,6 @@ class VapiCallsToObjectStorageOperator(RendersFields):
 
 
 def _has_retries_left(context: Context) -> bool:
-    # An operator that is run by hand has no task instance.
+    # There is no task instance if execute() is called directly.
     ti: Any = context.get("ti")
     return ti is not None and ti.try_number <= ti.max_tries

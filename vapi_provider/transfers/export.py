@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An export of calls: the interval, the lines in their order, and what is counted."""
+"""An export of calls: its interval, its lines and its counts."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ if TYPE_CHECKING:
     from vapi_provider.models.summary import CallSummary
 
 SETTLE_SECONDS = 60.0
-"""Cost and analysis of a call follow its end within this time, in seconds."""
+"""How long after the end of a call its cost and analysis may still change, in seconds."""
 
 LIST_LAG_SECONDS = 30.0
-"""The list of calls may be behind by this, in seconds."""
+"""How long Vapi's list of calls may lag, in seconds."""
 
 SCHEMA_VERSION = 1
-"""The version of the lines' fields; it grows when one of them goes or changes its meaning."""
+"""The version of the fields of a line; incremented when a field is removed or changes its meaning."""
 
 LOG_SECONDS = 30.0
-"""The pause between two lines of the log, in seconds."""
+"""The interval between log lines, in seconds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _COST_DIGITS = 6
 _NO_INTERVAL = (
-    "In Airflow 3, a DAG with schedule='@daily' has data intervals of no length, and a run without a logical date has "
-    "none. Use CronDataIntervalTimetable or CronTriggerTimetable(..., interval=timedelta(days=1)), or pass both bounds. "
-    "Nothing was sent."
+    "In Airflow 3, the data intervals of schedule='@daily' have no length, and a run without a logical date has none. "
+    "Use CronDataIntervalTimetable or CronTriggerTimetable(..., interval=timedelta(days=1)), or pass both bounds."
 )
 
 
 class Interval(NamedTuple):
-    """The interval in which the exported calls were created."""
+    """The interval in which exported calls were created."""
 
     begin: datetime
     end: datetime
@@ -54,16 +53,17 @@ def read_interval(created_at_ge: Any, created_at_lt: Any) -> Interval:
     """
     Read the bounds of an export.
 
-    :raises VapiConfigurationError: for a missing bound, and an interval that is empty or reversed
+    :raises VapiConfigurationError: if a bound is missing, or the interval is empty or reversed
     """
     begin, end = (
         _read_bound(value, name)
         for name, value in (("created_at_ge", created_at_ge), ("created_at_lt", created_at_lt))
     )
     if begin >= end:
+        problem = "is empty" if begin == end else "ends before it begins"
         raise VapiConfigurationError(
-            f"No call can be created from {begin.isoformat()} (created_at_ge) to before {end.isoformat()} "
-            f"(created_at_lt). {_NO_INTERVAL}"
+            f"The interval from {begin.isoformat()} (created_at_ge) to {end.isoformat()} (created_at_lt) {problem}. "
+            f"{_NO_INTERVAL}"
         )
     return Interval(begin, end)
 
@@ -74,11 +74,12 @@ def _read_bound(value: Any, name: str) -> datetime:
     return datetime.fromisoformat(str(check_instant(value, parameter=name)))
 
 
-def wait_for_list(end: datetime) -> None:
-    """Wait until the list shows what was created before the end of an interval, if that is near."""
+def wait_for_list(end: datetime, log: Any) -> None:
+    """Wait until Vapi's list includes the last calls of an interval that ended a moment ago."""
     left = (end - datetime.now(timezone.utc)).total_seconds() + LIST_LAG_SECONDS
-    # An interval that ends later is not complete in any case.
+    # An interval that ends later counts as unfinished.
     if 0 < left <= 2 * LIST_LAG_SECONDS:
+        log.info("Waiting %.0f s, because Vapi's list of calls may lag.", left)
         time.sleep(left)
 
 
@@ -86,9 +87,9 @@ class Export:
     """
     Writes calls as JSON Lines, newest first, then by id, and counts them.
 
-    :param write: takes each line, as UTF-8
-    :param include: the content of each line beyond the base fields
-    :param log: where a line appears now and then
+    :param write: called with each line, in UTF-8
+    :param include: the content to add to the base fields of each line
+    :param log: the log for progress messages
     """
 
     def __init__(self, write: Callable[[bytes], Any], include: tuple[str, ...], log: Any) -> None:
@@ -96,13 +97,13 @@ class Export:
         self.unfinished = 0
         self.scheduled = 0
         self.responded_at: datetime | None = None
-        """When Vapi sent the first page, by its own clock; None without a call."""
+        """When Vapi sent the first page, by its clock; None if there was no call."""
         self._write = write
         self._include = include
         self._log = log
         self._costs: list[float] = []
         self._outcomes: Counter[str | None] = Counter()
-        # The lines that one created within the overlap of two pages may still precede.
+        # Lines that a call within the overlap of two pages may still precede.
         self._pending: list[tuple[float, str, bytes]] = []
         self._oldest = -math.inf
 
@@ -124,30 +125,30 @@ class Export:
 
     def find_unfinished(self, end: datetime) -> str | None:
         """
-        Return what is not finished, in a sentence; None if nothing is.
+        Return a sentence about what is unfinished, or None.
 
-        :param end: the end of the interval; one that is not over by Vapi's clock counts as one more unfinished call
+        :param end: the end of the interval; if it is in the future by Vapi's clock, it counts as an unfinished call
         """
         parts = []
         if self.unfinished:
             is_one = self.unfinished == 1
             parts.append(
-                f"{self.unfinished} {'call is' if is_one else 'calls are'} not over, or ended less than "
+                f"{self.unfinished} {'call is' if is_one else 'calls are'} live or ended less than "
                 f"{SETTLE_SECONDS:.0f} s ago"
             )
         if self.responded_at is not None and self.responded_at < end:
             self.unfinished += 1
-            parts.append(f"the interval ends only at {end.isoformat()}")
+            parts.append(f"the interval ends in the future, at {end.isoformat()}")
         return f"The export is unfinished: {'; '.join(parts)}." if parts else None
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What was counted, as the task returns it."""
+        """The counts, as the task returns them."""
         return {
             "calls": self.calls,
             "unfinished": self.unfinished,
             "scheduled": self.scheduled,
-            # Exactly rounded, so that the order of the calls does not matter.
+            # fsum rounds once, so the order of the calls does not matter.
             "cost": round(math.fsum(self._costs), _COST_DIGITS),
             "outcomes": {outcome.value: self._outcomes[outcome.value] for outcome in CallOutcome},
             "schema_version": SCHEMA_VERSION,
@@ -157,7 +158,7 @@ class Export:
         self.calls += 1
         if call.cost is not None:
             self._costs.append(call.cost)
-        # Not call.outcome: matching a reason takes as long as all the rest here.
+        # Not call.outcome, which is slow to compute.
         self._outcomes[summary["outcome"]] += 1
         if call.is_scheduled:
             self.scheduled += 1
@@ -180,12 +181,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 def _line(summary: CallSummary) -> bytes:
-    # JSON allows these two in a string, and Python's splitlines() would split there.
+    # JSON allows these line separators in a string, but Python's splitlines() splits there.
     return f"{_encode(summary)}\n".replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
 def _is_finished(call: Call) -> bool:
-    """Return whether a call is over, by now with its cost and analysis."""
+    """Return True if a call is over, and its cost and analysis are final."""
     if not call.is_terminal and not (call.ended_at and call.ended_reason):
         return False
     ended_at = call.ended_at or call.updated_at

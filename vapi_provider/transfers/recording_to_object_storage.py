@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transfer of a call's recording to object storage."""
+"""The transfer that copies a recording to object storage."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _EXTENSIONS = {
         "application/x-gzip": "gz",
     },
 }
-"""The extension by content type, for each kind; the first is for all others, since stores often send none that helps."""
+"""The file extension by kind and content type; the first of a kind is the default for other content types."""
 
 
 class RecordingExport(TypedDict):
-    """What the transfer of a recording returns; ``bytes`` is its size, ``content_type`` what its host sent."""
+    """The result of copying a recording; ``content_type`` is the one that its host sent, ``bytes`` the size."""
 
     path: str
     call_id: str
@@ -59,19 +59,19 @@ class RecordingExport(TypedDict):
 
 class VapiRecordingToObjectStorageOperator(RendersFields):
     """
-    Copy the recording of a call to an object (https://docs.vapi.ai/api-reference/calls/mono-recording).
+    Copy the recording of a call to object storage (https://docs.vapi.ai/api-reference/calls/mono-recording).
 
-    The object appears whole or not at all. Vapi keeps recordings for a limited time, 14 days on its standard plan.
+    The object appears as a whole or not at all. Vapi keeps recordings for a limited time, 14 days on its standard plan.
 
-    :param call_id: the call's id, or its summary such as ``call.output``. (templated)
-    :param path: the object's URL, such as ``s3://bucket/recordings/``; one that ends in ``/`` is a folder, in which the
-        object is named ``{call_id}-{kind}.{extension}``. (templated)
-    :param storage_conn_id: the connection to the storage; none by default, the URL may name one. (templated)
+    :param call_id: the id of the call, or its summary, such as ``call.output``. (templated)
+    :param path: the URL of the object, or of a folder if it ends in ``/``, such as ``s3://bucket/recordings/``; in a
+        folder, the object is named ``{call_id}-{kind}.{extension}``. (templated)
+    :param storage_conn_id: the connection to the storage, unless the URL names it; None by default. (templated)
     :param kind: mono, stereo, customer, assistant, video, pcap or call-logs; mono by default
-    :param missing: what to do when the call is over and has no such file: ``skip`` the task, or ``fail``
-    :param max_bytes: the most bytes to copy; a larger file fails the task. 1 GiB by default
-    :param if_exists: what to do with an object that is there: ``overwrite`` it, ``skip`` the task before any request,
-        or ``fail``
+    :param missing: what to do if the call is over and has no such file: ``skip`` the task, or ``fail``
+    :param max_bytes: the size limit in bytes, 1 GiB by default; a larger file fails the task
+    :param if_exists: what to do with an existing object: ``overwrite`` it, ``skip`` the task before any request, or
+        ``fail``
     :param vapi_conn_id: the connection to Vapi. (templated)
     """
 
@@ -108,15 +108,15 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         Copy the recording.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when an argument or a connection is unusable; nothing is sent then
-        :raises VapiTransientError: for a transient failure; also while the call is not over, or ended less than 5
-            minutes ago, and has no such file
-        :raises VapiPermanentError: when Vapi refuses, when the file is missing, past its retention, too large or in a
-            place that is not allowed, or when the object exists and must not
-        :raises AirflowSkipException: when the file is missing or the object exists, and that was asked for
-        :return: where the object is, what it is, and its size
+        :raises VapiConfigurationError: if an argument or a connection is invalid; no request is sent
+        :raises VapiTransientError: for a transient failure, and if the file is missing while the call is live or ended
+            less than 5 minutes ago
+        :raises VapiPermanentError: if Vapi refuses, if the file is missing, past its retention, too large or at a
+            forbidden address, and if the object exists and ``if_exists`` is ``fail``
+        :raises AirflowSkipException: if the file is missing or the object exists, with ``skip``
+        :return: the path, the call, the content type and the size
         """
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        # Here, not at the top, to keep DAG parsing fast.
         from vapi_provider.client.arguments import check_call_id, check_choice
         from vapi_provider.client.artifact import artifact_path, check_max_bytes
         from vapi_provider.hooks.vapi import VapiHook
@@ -143,14 +143,14 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         is_mapped = getattr(ti, "map_index", -1) >= 0
         if is_mapped and not location.is_folder and call_id not in location.url.lower():
             raise VapiConfigurationError(
-                "path is the same for every mapped task, so each would replace the recording of the others; end it with a "
-                "slash, or put the call id into it. Nothing was sent."
+                "path is the same for every mapped task, so the recordings would replace each other. End it with a slash, "
+                "or add the call id."
             )
 
     def _extensions(self, location: Location) -> list[str]:
-        """Return the extensions that the object may have."""
+        """Return the extensions to look for in a folder."""
         kinds = list(dict.fromkeys(_EXTENSIONS[self.kind].values()))
-        # Only skip and fail look for the object, and only in a folder the extension is part of its name.
+        # Only skip and fail look for the object.
         return kinds if location.is_folder and self.if_exists != "overwrite" else kinds[:1]
 
     def _name(self, location: Location, call_id: str, extension: str) -> Location:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The object that a transfer writes: where it is, and how it appears whole or not at all."""
+"""The object that a transfer writes, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     AirflowSkipException,
@@ -36,10 +37,10 @@ _MAX_SUFFIX = 40
 @dataclass(frozen=True)
 class Location:
     """
-    Where an object is.
+    The location of an object or a folder.
 
-    :param url: its URL, without the id of a connection
-    :param conn_id: the id of the connection to the storage; None for the storage's own default
+    :param url: the URL, without a connection id
+    :param conn_id: the id of the connection to the storage; None for the default credentials of the storage
     """
 
     url: str
@@ -60,9 +61,9 @@ class Location:
 
 def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = False) -> Location:
     """
-    Read the URL of an object, or of a folder where it ends in ``/``.
+    Read the URL of an object, or of a folder if it ends in ``/``.
 
-    :raises VapiConfigurationError: for anything else, and for two connection ids
+    :raises VapiConfigurationError: if the URL is invalid, or there are two connection ids
     """
     if not isinstance(path, str) or path.strip() in ("", "None"):
         raise _refuse(f"is empty (got {str(path)[:50]!r}, {type(path).__name__})")
@@ -72,32 +73,30 @@ def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = Fals
             "has no scheme; pass a URL such as s3://bucket/calls.jsonl.gz or file:///data/calls.jsonl"
         )
     if not path.isprintable() or path != path.strip():
-        raise _refuse("contains a line break, a control character, or white space at an end")
+        raise _refuse("contains a line break or control character, or begins or ends with white space")
     authority, _, key = rest.partition("/")
     url_conn_id, _, container = authority.rpartition("@")
     if url_conn_id and storage_conn_id is not None:
-        raise _refuse("names a connection, and storage_conn_id another; pass one of them")
+        raise _refuse("names a connection, and so does storage_conn_id; use only one of them")
     if scheme.lower() in _LOCAL and container:
-        raise _refuse("must have three slashes, as in file:///data/calls.jsonl")
+        raise _refuse("needs three slashes, as in file:///data/calls.jsonl")
     if not container and scheme.lower() not in _LOCAL:
-        raise _refuse("names no bucket")
+        raise _refuse("has no bucket")
     if not may_be_folder and (not key or key.endswith("/")):
-        raise _refuse("names no object: it has no name after the last slash")
+        raise _refuse("has no object name after the last slash")
     conn_id = url_conn_id or storage_conn_id
     if conn_id is not None and (not isinstance(conn_id, str) or not conn_id.strip()):
-        raise VapiConfigurationError(
-            f"storage_conn_id must be the id of a connection; got {conn_id!r}. Nothing was sent."
-        )
+        raise VapiConfigurationError(f"storage_conn_id must be the id of a connection; got {conn_id!r}.")
     return Location(f"{scheme.lower()}://{container}/{key}", conn_id)
 
 
 def _refuse(what: str) -> VapiConfigurationError:
-    return VapiConfigurationError(f"path {what}. Nothing was sent.")
+    return VapiConfigurationError(f"path {what}.")
 
 
 @contextmanager
 def spool(location: Location) -> Iterator[IO[bytes]]:
-    """Open a temporary file, which goes away afterwards; named so that a store guesses the right content type."""
+    """Open a temporary file with the suffix of the object, from which stores guess the content type."""
     suffix = "".join(PurePosixPath(location.url).suffixes[-2:])[-_MAX_SUFFIX:]
     with tempfile.NamedTemporaryFile(prefix="vapi-", suffix=suffix) as file:
         yield file
@@ -105,7 +104,7 @@ def spool(location: Location) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def compressing(file: IO[bytes], location: Location) -> Iterator[IO[bytes]]:
-    """Compress what is written, where the location asks for it; the same content gives the same bytes."""
+    """Compress what is written to a ``.gz`` location, without a time stamp."""
     if not location.is_compressed:
         yield file
         return
@@ -115,10 +114,10 @@ def compressing(file: IO[bytes], location: Location) -> Iterator[IO[bytes]]:
 
 class Target:
     """
-    The object, in its storage.
+    An object in its storage.
 
-    :param location: where it is
-    :raises VapiConfigurationError: when Airflow finds no such connection, or no filesystem for the scheme
+    :param location: the location of the object
+    :raises VapiConfigurationError: if the connection does not exist, or no filesystem for the scheme is installed
     """
 
     def __init__(self, location: Location) -> None:
@@ -137,30 +136,30 @@ class Target:
             self._is_s3 = scheme in ("s3", "s3a")
             return
         raise VapiConfigurationError(
-            f"Airflow cannot open {scheme}:// ({problem}): install the provider for it, with its filesystem, such as "
-            "apache-airflow-providers-amazon[s3fs] for s3://. Nothing was sent."
+            f"Airflow cannot open {scheme}:// ({problem}). Install the provider with its filesystem, such as "
+            "apache-airflow-providers-amazon[s3fs] for s3://."
         )
 
     def refuse_existing(self, if_exists: str) -> None:
         """
-        Skip or fail the task when the object is there, if that was asked for.
+        Skip or fail the task if the object exists.
 
-        :param if_exists: ``skip`` or ``fail``; everything else does nothing
+        :param if_exists: ``skip`` or ``fail``; other values do nothing
         """
         if if_exists not in ("skip", "fail") or not self.exists():
             return
         if if_exists == "skip":
-            raise AirflowSkipException(f"{self.url} exists already. Nothing was sent.")
-        raise VapiPermanentError(f"{self.url} exists already, and if_exists is 'fail'. Nothing was sent.")
+            raise AirflowSkipException(f"{self.url} already exists.")
+        raise VapiPermanentError(f"{self.url} already exists, and if_exists is 'fail'.")
 
     def exists(self) -> bool:
         """
-        Return whether the object is there.
+        Return True if the object exists.
 
-        :raises VapiConfigurationError: for a folder
-        :raises VapiPermanentError: when the storage does not let this task look
+        :raises VapiConfigurationError: if it is a folder
+        :raises VapiPermanentError: if the storage denies access
         """
-        # The filesystem is shared by the process, and may remember what was there before.
+        # The filesystem is shared within the process and caches listings.
         self._fs.invalidate_cache()
         try:
             info = self._fs.info(self._path.path)
@@ -170,18 +169,18 @@ class Target:
             info = None
         if info is None:
             raise VapiPermanentError(
-                f"The storage does not let this task look whether {self.url} exists. Allow it to list and to read, or "
-                "replace the object unseen: if_exists='replace'."
+                f"The storage denied access to {self.url}, so the task cannot check whether it exists. Grant permission "
+                "to list and read, or skip the check with if_exists='replace'."
             )
         if info["type"] == "directory":
-            raise VapiConfigurationError(f"{self.url} is a folder; path must name an object in it.")
+            raise VapiConfigurationError(f"{self.url} is a folder; add the name of an object to path.")
         return True
 
     def count_lines(self) -> int:
         """
-        Count the lines of the object as it is now, without holding it in memory.
+        Count the lines of the existing object, in small chunks.
 
-        :raises VapiPermanentError: when it cannot be decompressed
+        :raises VapiPermanentError: if the object cannot be decompressed
         """
         try:
             # By default, s3fs reads 50 MB ahead.
@@ -191,16 +190,16 @@ class Target:
         except (EOFError, gzip.BadGzipFile, zlib.error):
             pass
         raise VapiPermanentError(
-            f"{self.url} exists and is not a complete gzip file, so its calls cannot be counted; it was left as it is. "
-            "Check it, then pass if_exists='replace'."
+            f"{self.url} exists but is not a complete gzip file, so its calls cannot be counted. It was not changed; "
+            "check it, then pass if_exists='replace'."
         )
 
     def put(self, file: IO[bytes], *, content_type: str | None = None) -> None:
         """
-        Make a local file the object, in place of what was there.
+        Copy a local file to the object, in one step.
 
-        :param file: the file, with a name; complete
-        :param content_type: the content type to store, on S3; guessed from the name by default
+        :param file: a complete file with a name
+        :param content_type: the content type to store on S3; by default, guessed from the name
         """
         file.flush()
         if self._is_local:
@@ -212,22 +211,19 @@ class Target:
     def _options(self, content_type: str | None) -> dict[str, Any]:
         if not self._is_s3:
             return {}
-        # s3fs holds ten parts in memory at once.
+        # s3fs keeps ten parts in memory.
         options: dict[str, Any] = {"chunksize": _PART_BYTES}
         return {**options, "ContentType": content_type} if content_type else options
 
     def _report_lineage(self) -> None:
-        # Here: compat has it as a module of its own.
-        from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
-
         collector: Any = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
-        # Not every URL makes an asset: Airflow 3.0 wants ASCII. The object is there, with or without lineage.
+        # Not every URL is a valid asset (Airflow 3.0 requires ASCII), which must not fail the task.
         with suppress(ValueError):
             collector.add_output_asset(context=self._path, uri=self.url)
 
 
 def _check_connection(conn_id: str) -> None:
-    # A filesystem may go on without a connection that it does not find, with the machine's own credentials.
+    # Without the connection, some filesystems silently use the credentials of the machine.
     try:
         BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
@@ -236,14 +232,13 @@ def _check_connection(conn_id: str) -> None:
         is_missing = False
     if is_missing:
         raise VapiConnectionNotFoundError(
-            f"Airflow finds no connection {conn_id!r} for the storage. Create it, or correct storage_conn_id. Nothing "
-            "was sent."
+            f"Airflow finds no connection {conn_id!r} for the storage. Create it, or correct storage_conn_id."
         )
 
 
 def _replace(target: Path, source: str) -> None:
-    """Put a copy of a file in place of the target, durably, so that no reader ever sees a part of it."""
-    # A link is followed, as an ordinary write would do.
+    """Replace the target with a copy of a file, atomically and durably."""
+    # Follow links, as an ordinary write does.
     target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     neighbour = target.with_name(f".vapi-{secrets.token_hex(8)}.tmp")
@@ -260,7 +255,7 @@ def _replace(target: Path, source: str) -> None:
         raise
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:
-        # Some network file systems cannot sync a folder.
+        # Some network file systems cannot sync folders.
         with suppress(OSError):
             os.fsync(descriptor)
     finally:

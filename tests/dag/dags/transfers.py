@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DAGs that write calls and recordings to a folder; the run's configuration says to which one."""
+"""DAGs that write calls and recordings to the folder in the run's configuration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DAY = {"created_at_ge": "2026-03-10T00:00:00Z", "created_at_lt": "2026-03-11T00:
 INCLUDES = ["analysis", "cost_breakdown", "customer", "messages", "structured_outputs", "transcript"]
 
 failures: list[BaseException] = []
-"""What tasks of this run failed with."""
+"""The exceptions of failed tasks of this run."""
 
 records: list[dict[str, Any]] = []
-"""What the task upstream returns."""
+"""The result of the upstream task."""
 
 exported = Asset(name="exported_calls", uri="file:///exported/calls")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloading an artifact: one redirect, no key, whole files only, and nothing signed in any text."""
+"""Downloading an artifact: one redirect, no key, complete files only, and no signed URL in any text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def signed(url: str) -> str:
 
 
 class Store:
-    """An API and a store, raw: the API redirects to the store, which responds with these bytes in turn."""
+    """A raw API that redirects to a raw store, which sends the given responses in turn."""
 
     def __init__(self, start: Start, *responses: bytes | Callable[[socket.socket, RawServer], None]) -> None:
         self._responses = list(responses)
@@ -105,7 +105,7 @@ def refused(run: Callable[[], Any]) -> Any:
     return failure(VapiArtifactRefusedError, run, secret=SIGNATURE)
 
 
-# What is downloaded
+# Successful downloads
 
 
 def test_file_is_downloaded_through_one_redirect(simulator: VapiSimulator) -> None:
@@ -138,19 +138,19 @@ def test_each_kind_has_a_path(simulator: VapiSimulator, kind: str) -> None:
     assert set(ARTIFACTS.values()) == set(KINDS)
 
 
-def test_simulator_redirects_to_the_host_it_was_reached_by(simulator: VapiSimulator) -> None:
+def test_simulator_redirects_to_the_requested_host(simulator: VapiSimulator) -> None:
     client = make_client(simulator.url.replace("127.0.0.1", "localhost"))
     assert client.download_artifact(CALL_ID, "mono", io.BytesIO()).size == len(RECORDING)
 
 
-def test_file_is_written_from_its_position_on(simulator: VapiSimulator) -> None:
+def test_file_is_written_from_its_position(simulator: VapiSimulator) -> None:
     file = io.BytesIO(b"head and what was behind it" * len(RECORDING))
     file.seek(4)
     assert client_of(simulator).download_artifact(CALL_ID, "mono", file).size == len(RECORDING)
     assert file.getvalue() == b"head" + RECORDING
 
 
-def test_chunks_and_an_empty_file_are_whole(raw_server: Start) -> None:
+def test_chunked_and_empty_files_are_complete(raw_server: Start) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     assert Store(raw_server, chunked).download().size == 5
     assert Store(raw_server, body(b"")).download() == ArtifactInfo(None, 0)
@@ -165,7 +165,7 @@ def test_encoded_file_is_decoded_within_the_limit(raw_server: Start) -> None:
     refused(lambda: store.download(max_bytes=199_999))
 
 
-# Failures in between
+# Transient failures
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_encoded_file_is_decoded_within_the_limit(raw_server: Start) -> None:
         pytest.param(Fault(path=PATH, reset="before"), id="api-reset"),
     ],
 )
-def test_transient_failure_begins_the_download_anew(simulator: VapiSimulator, fault: Fault) -> None:
+def test_transient_failure_restarts_the_download(simulator: VapiSimulator, fault: Fault) -> None:
     simulator.faults.add(fault)
     assert download(simulator) == RECORDING
     simulator.faults.add(Fault(**{**vars(fault), "times": None}))
@@ -207,11 +207,11 @@ def test_transient_failure_begins_the_download_anew(simulator: VapiSimulator, fa
         pytest.param(b"", id="nothing"),
     ],
 )
-def test_response_that_is_not_a_whole_file_is_transient(raw_server: Start, response: bytes) -> None:
+def test_incomplete_file_is_transient(raw_server: Start, response: bytes) -> None:
     transient(Store(raw_server, response).download)
 
 
-def test_each_body_begins_where_the_file_began(raw_server: Start) -> None:
+def test_each_try_starts_at_the_same_position(raw_server: Start) -> None:
     store = Store(raw_server, body(b"longer, but cut", length=99), body(b"short"))
     file = io.BytesIO(b"head")
     file.seek(4)
@@ -220,7 +220,7 @@ def test_each_body_begins_where_the_file_began(raw_server: Start) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 410])
-def test_refused_link_is_replaced_once(simulator: VapiSimulator, status: int) -> None:
+def test_rejected_link_is_replaced_once(simulator: VapiSimulator, status: int) -> None:
     fault = Fault(path=FILE_PATH, status=status, body="<Error/>", content_type="application/xml")
     simulator.faults.add(fault)
     assert download(simulator, max_retries=0) == RECORDING
@@ -260,7 +260,7 @@ def test_dripping_body_is_transient(raw_server: Start, monkeypatch: pytest.Monke
     transient(Store(raw_server, drip).download)
 
 
-def test_body_that_keeps_its_pace_may_take_long(raw_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_at_a_steady_pace_may_take_long(raw_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadline, "PACE_SECONDS", 0.5)
     monkeypatch.setattr(deadline, "PACE_BYTES", 1000)
 
@@ -270,11 +270,11 @@ def test_body_that_keeps_its_pace_may_take_long(raw_server: Start, monkeypatch: 
             server.rest(0.15)
             connection.sendall(bytes(1000))
 
-    # Longer than the pace's time and than the connection's time limit.
+    # Longer than PACE_SECONDS and the connection's time limit.
     assert Store(raw_server, trickle).download(timeout=0.5).size == 8000
 
 
-def test_full_disk_is_not_taken_for_the_network(simulator: VapiSimulator) -> None:
+def test_full_disk_is_not_a_network_error(simulator: VapiSimulator) -> None:
     class Full(io.BytesIO):
         def write(self, content: Any) -> int:
             raise OSError(28, "No space left on device")
@@ -283,7 +283,7 @@ def test_full_disk_is_not_taken_for_the_network(simulator: VapiSimulator) -> Non
         client_of(simulator).download_artifact(CALL_ID, "mono", Full())
 
 
-# What is not there
+# Missing artifacts
 
 
 def test_missing_file_of_an_ended_call_is_not_found(simulator: VapiSimulator) -> None:
@@ -303,13 +303,13 @@ def test_missing_file_of_an_ended_call_is_not_found(simulator: VapiSimulator) ->
     ("seconds", "kind"),
     [(0, VapiTransientError), (299, VapiTransientError), (300, VapiArtifactNotFoundError)],
 )
-def test_missing_file_may_follow_for_five_minutes(
+def test_missing_file_is_transient_for_five_minutes(
     simulator: VapiSimulator, clock: ManualClock, seconds: int, kind: type[VapiError]
 ) -> None:
     ended_at = (clock.now() - timedelta(seconds=seconds)).replace(microsecond=0).isoformat()
     call_id = simulator.add_call(status="ended", body={"endedAt": ended_at})
     failure(kind, lambda: client_of(simulator).download_artifact(call_id, "mono", io.BytesIO()))
-    # It is not repeated within the same try.
+    # It is not retried within the task's try.
     assert len(simulator.requests) == 2
 
 
@@ -319,7 +319,7 @@ def test_missing_file_of_a_live_call_is_transient(simulator: VapiSimulator) -> N
     assert "is not over" in str(error)
 
 
-def test_call_that_does_not_exist_is_not_found(simulator: VapiSimulator) -> None:
+def test_download_of_a_missing_call_is_an_error(simulator: VapiSimulator) -> None:
     missing = CALL_ID.replace("aa", "cc")
     failure(
         VapiCallNotFoundError, lambda: client_of(simulator).download_artifact(missing, "mono", io.BytesIO())
@@ -345,22 +345,20 @@ def test_file_past_its_retention_is_expired(simulator: VapiSimulator) -> None:
         (Fault(path=PATH, status=307, headers={"Location": "https://x.example.org"}), VapiTransientError),
     ],
 )
-def test_anything_but_one_302_of_the_api_is_an_error(
-    simulator: VapiSimulator, fault: Fault, kind: type[VapiError]
-) -> None:
+def test_api_must_respond_with_302(simulator: VapiSimulator, fault: Fault, kind: type[VapiError]) -> None:
     simulator.faults.add(fault)
     failure(kind, lambda: download(simulator, max_retries=0))
     assert [request.path for request in simulator.requests] == [PATH]
 
 
-def test_gateways_400_is_not_past_retention(simulator: VapiSimulator) -> None:
+def test_gateways_400_does_not_mean_expired(simulator: VapiSimulator) -> None:
     simulator.faults.add(Fault(path=PATH, status=400, body='{"message": "Bad"}'))
     with pytest.raises(VapiError) as caught:
         download(simulator)
     assert not isinstance(caught.value, VapiArtifactExpiredError)
 
 
-# What is refused
+# Refusals
 
 
 def test_second_redirect_is_refused(raw_server: Start) -> None:
@@ -423,14 +421,14 @@ def test_redirect_to_itself_ends(raw_server: Start) -> None:
         f"https://storage.example.org/{KEY}",
     ],
 )
-def test_redirect_to_a_bad_place_is_refused(raw_server: Start, location: str) -> None:
+def test_redirect_to_a_forbidden_address_is_refused(raw_server: Start, location: str) -> None:
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)
         connection.sendall(
             f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
         )
 
-    # Any of these, behind a proxy that would resolve it.
+    # A proxy resolves names, so only literal addresses can be checked.
     api = raw_server(talk)
     failure(
         VapiArtifactRefusedError,
@@ -456,7 +454,7 @@ def test_redirect_to_a_bad_place_is_refused(raw_server: Start, location: str) ->
         (None, "", VapiTransientError),
     ],
 )
-def test_name_is_resolved_once_and_its_addresses_are_checked(
+def test_name_is_resolved_once_and_addresses_checked(
     raw_server: Start,
     monkeypatch: pytest.MonkeyPatch,
     addresses: list[str] | None,
@@ -499,7 +497,7 @@ def test_name_is_resolved_once_and_its_addresses_are_checked(
     assert connected == ([] if kind is VapiArtifactRefusedError or addresses is None else addresses)
 
 
-def test_proxy_is_used_and_its_own_address_is_not_checked(
+def test_proxy_is_used_and_its_address_not_checked(
     raw_server: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = signed("https://storage.example.org")
@@ -531,7 +529,7 @@ def test_proxy_is_used_and_its_own_address_is_not_checked(
 def test_file_over_the_limit_is_refused(raw_server: Start, response: bytes) -> None:
     file = io.BytesIO()
     error = refused(lambda: Store(raw_server, response).download(file, max_bytes=1000))
-    assert "more than 1,000 bytes" in str(error)
+    assert "larger than 1,000 bytes" in str(error)
     assert len(file.getvalue()) <= 1000
     assert Store(raw_server, body(bytes(1000))).download(max_bytes=1000).size == 1000
 
@@ -549,7 +547,7 @@ def test_file_over_the_limit_is_refused(raw_server: Start, response: bytes) -> N
         pytest.param({"max_bytes": 1.5}, id="float"),
     ],
 )
-def test_bad_argument_of_a_download_is_refused(simulator: VapiSimulator, arguments: dict[str, Any]) -> None:
+def test_bad_download_argument_is_refused(simulator: VapiSimulator, arguments: dict[str, Any]) -> None:
     given = {"call_id": CALL_ID, "kind": "mono", "file": io.BytesIO(), **arguments}
     call_id, kind, file = given.pop("call_id"), given.pop("kind"), given.pop("file")
     failure(
@@ -558,7 +556,7 @@ def test_bad_argument_of_a_download_is_refused(simulator: VapiSimulator, argumen
     assert simulator.requests == []
 
 
-# What is signed is in no text
+# Logs and errors
 
 
 @pytest.mark.parametrize(
@@ -571,7 +569,7 @@ def test_bad_argument_of_a_download_is_refused(simulator: VapiSimulator, argumen
         pytest.param(b"", id="closed"),
     ],
 )
-def test_signed_url_is_in_no_log_and_no_error(
+def test_signed_url_is_not_in_logs_or_errors(
     raw_server: Start, caplog: pytest.LogCaptureFixture, response: bytes
 ) -> None:
     shown = ""
@@ -598,7 +596,7 @@ def test_content_type_is_cleaned(raw_server: Start) -> None:
     assert len(str(store.download().content_type)) == 100
 
 
-def test_simulated_store_wants_no_key(simulator: VapiSimulator) -> None:
+def test_simulated_store_rejects_the_key(simulator: VapiSimulator) -> None:
     session = client_of(simulator).session
     link = session.get(f"{simulator.url}{PATH}", allow_redirects=False).headers["Location"]
     import requests

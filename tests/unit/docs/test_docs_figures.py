@@ -48,7 +48,7 @@ from vapi_provider.waiting import mixin, wait
         ("outcomes", "an `endedAt` that is a minute old", call.STUCK_SECONDS, 60),
         ("outcomes", "gives it 15 seconds", call.REASON_SECONDS, 15),
         ("exporting", "ended less than 60 seconds ago", export.SETTLE_SECONDS, 60),
-        ("exporting", "until 30 seconds after the end of the interval", export.LIST_LAG_SECONDS, 30),
+        ("exporting", "30 seconds after the end of the interval at the earliest", export.LIST_LAG_SECONDS, 30),
         ("exporting", "Until 5 minutes after it", artifact.ARRIVAL_SECONDS, 300),
         ("exporting", "64 KiB arrive in 30 seconds", (deadline.PACE_BYTES, deadline.PACE_SECONDS), (65_536, 30)),
         ("exporting", "| 1 GiB |", artifact.MAX_BYTES, 2**30),

@@ -185,7 +185,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "fail_on must be a list of outcomes among": sensor_with(fail_on="failed"),
     "include must be a list of names among": sensor_with(include=["recording"]),
     "an export needs both bounds": exporting(created_at_ge=""),
-    "No call can be created from": exporting(created_at_lt="2026-03-10T00:00:00Z"),
+    "(created_at_lt) is empty": exporting(created_at_lt="2026-03-10T00:00:00Z"),
     "The export is unfinished": export_live_call,
     "and Vapi now lists": export_fewer_calls,
     "for the storage. Create it": exporting(storage_conn_id="nowhere"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a transfer runs in: a simulated Vapi behind ``vapi_default``, a task instance, and a folder to write to."""
+"""Fixtures of the transfers: a simulated Vapi behind ``vapi_default``, a task instance, and a target folder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def context() -> Any:
 
 @pytest.fixture
 def export(context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Export the calls of a day in March to a file of the test's folder, or to a path."""
+    """Export the calls of a day in March, by default to a file in the folder of the test."""
     monkeypatch.setattr(VapiCallsToObjectStorageOperator, "log", logging.getLogger("task"))
 
     def run(name: str = "calls.jsonl", **arguments: Any) -> Any:
@@ -68,7 +68,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_child() -> Callable[[Callable[[], Any]], int]:
-    """Run something in a process of its own; return the number of its OSError, or that of its signal as a negative one."""
+    """Run something in a child process; return the errno of its OSError, or its signal as a negative number."""
 
     def run(work: Callable[[], Any]) -> int:
         child = os.fork()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VapiCallsToObjectStorageOperator writes the calls of an interval, sorted, counted and complete."""
+"""VapiCallsToObjectStorageOperator exports the calls of an interval: sorted, counted and complete."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def test_compressed_object_is_the_same_each_time(
     assert len(lines(tmp_path / "calls.jsonl.gz")) == 3
 
 
-def test_no_calls_make_an_empty_object(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
+def test_no_calls_give_an_empty_object(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
     result = export()
     assert (result["calls"], result["bytes"], result["cost"]) == (0, 0, 0)
     assert (tmp_path / "calls.jsonl").read_bytes() == b""
 
 
 class ShuffledList:
-    """Lists calls newest first, those of one instant in another order each time."""
+    """Lists calls newest first, with ties in random order."""
 
     def __init__(self, calls: list[tuple[str, str]], late: list[tuple[str, str]] | None = None) -> None:
         self.calls = calls
@@ -128,11 +128,9 @@ def _parsed(bound: str) -> datetime:
 
 
 @pytest.mark.usefixtures("simulator")
-def test_ties_are_sorted_by_id_whatever_the_list_does(
-    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ties_are_sorted_by_id(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
-    # Some in one instant, across the ends of pages; others closer to each other than the overlap of pages.
+    # Ties across page boundaries, and calls closer together than the overlap of pages.
     instants = [(NOON + timedelta(microseconds=300 * (number // 40))).isoformat() for number in range(350)]
     calls = [(f"call-{number:03}", at) for number, at in enumerate(instants)]
     contents = set()
@@ -149,12 +147,12 @@ def test_ties_are_sorted_by_id_whatever_the_list_does(
 
 
 @pytest.mark.usefixtures("simulator")
-def test_call_that_the_list_shows_late_is_in_its_place(
+def test_late_call_of_the_list_is_sorted(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
     calls = [(f"call-{number:03}", (NOON - timedelta(seconds=number)).isoformat()) for number in range(150)]
-    # It is newer than the last call of the first page, and shown with the second one.
+    # Newer than the last call of the first page, but listed only on the second.
     late = ("call-late", (NOON - timedelta(seconds=99) + timedelta(microseconds=500)).isoformat())
     with requests_mock.Mocker() as api:
         api.get("https://api.vapi.ai/call", json=ShuffledList(calls, [late]))
@@ -173,7 +171,7 @@ def test_filters_are_sent(simulator: VapiSimulator, export: Export) -> None:
     assert {request.query.get("assistantId") for request in simulator.requests} == {assistant, None}
 
 
-# What is not over
+# Unfinished exports
 
 
 def test_unfinished_calls_are_written_then_retried(
@@ -182,7 +180,7 @@ def test_unfinished_calls_are_written_then_retried(
     simulator.add_call(status="in-progress", body={"createdAt": stamp(NOON)})
     add(simulator, endedAt=stamp(clock.now() - timedelta(seconds=59)))
     add(simulator, endedAt=stamp(clock.now() - timedelta(seconds=60)))
-    with pytest.raises(VapiTransientError, match="2 calls are not over, or ended less than 60 s ago"):
+    with pytest.raises(VapiTransientError, match="2 calls are live or ended less than 60 s ago"):
         export()
     assert len(lines(tmp_path / "calls.jsonl")) == 3
     context["ti"].try_number = 2
@@ -198,7 +196,7 @@ def test_unfinished_calls_may_be_kept(
     simulator.add_call(status="ringing", body={"createdAt": stamp(NOON)})
     with caplog.at_level(logging.WARNING):
         assert export(unfinished="keep")["unfinished"] == 1
-    assert "1 call is not over, or ended less than 60 s ago" in caplog.text
+    assert "1 call is live or ended less than 60 s ago" in caplog.text
 
 
 def test_live_status_with_an_end_counts_as_over(simulator: VapiSimulator, export: Export) -> None:
@@ -214,14 +212,14 @@ def test_scheduled_calls_are_counted_apart(simulator: VapiSimulator, export: Exp
 
 
 @pytest.mark.parametrize("has_calls", [True, False])
-def test_interval_that_is_not_over_is_unfinished(
+def test_interval_that_ends_in_the_future_is_unfinished(
     simulator: VapiSimulator, export: Export, context: Any, clock: ManualClock, has_calls: bool
 ) -> None:
     if has_calls:
         add(simulator)
-    # By Vapi's clock, which is behind this machine's.
+    # By Vapi's clock, which is behind the clock of this machine.
     end = stamp(clock.now() + timedelta(seconds=1))
-    with pytest.raises(VapiTransientError, match="the interval ends only at 2026-03-12T00:00:01"):
+    with pytest.raises(VapiTransientError, match="the interval ends in the future, at 2026-03-12T00:00:01"):
         export(created_at_lt=end)
     clock.advance(1)
     assert export(created_at_lt=end)["unfinished"] == 0
@@ -230,7 +228,7 @@ def test_interval_that_is_not_over_is_unfinished(
 
 
 @pytest.mark.parametrize("if_exists", ["skip", "fail"])
-def test_retry_may_write_what_it_must_not_replace(
+def test_unfinished_export_does_not_block_its_retry(
     simulator: VapiSimulator, export: Export, tmp_path: Path, if_exists: str
 ) -> None:
     call_id = simulator.add_call(status="in-progress", body={"createdAt": stamp(NOON)})
@@ -274,7 +272,7 @@ def test_progress_is_logged_every_30_seconds(
     assert caplog.text.count("so far") in (2, 3)
 
 
-# What is there already
+# Existing objects
 
 
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.jsonl.gz"])
@@ -306,35 +304,35 @@ def test_damaged_object_is_not_replaced(simulator: VapiSimulator, export: Export
     assert export("calls.jsonl.gz", if_exists="replace")["calls"] == 1
 
 
-def test_existing_object_is_seen_before_any_request(
+def test_existing_object_is_checked_before_any_request(
     simulator: VapiSimulator, export: Export, tmp_path: Path
 ) -> None:
     (tmp_path / "calls.jsonl").write_text("there\n")
-    with pytest.raises(AirflowSkipException, match="exists already"):
+    with pytest.raises(AirflowSkipException, match="already exists"):
         export(if_exists="skip")
-    with pytest.raises(VapiPermanentError, match="exists already"):
+    with pytest.raises(VapiPermanentError, match="already exists"):
         export(if_exists="fail")
     assert simulator.requests == []
     assert (tmp_path / "calls.jsonl").read_text() == "there\n"
 
 
-def test_folder_in_the_way_is_refused(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
+def test_folder_as_path_is_refused(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
     (tmp_path / "calls.jsonl").mkdir()
     with pytest.raises(VapiConfigurationError, match="is a folder"):
         export()
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
     "bound", [None, "", "None", " ", "yesterday", "2026-03-10T00:00:00", 1773100800, True]
 )
 @pytest.mark.parametrize("name", ["created_at_ge", "created_at_lt"])
-def test_bound_that_is_none_is_refused(
+def test_unusable_bound_is_refused(
     simulator: VapiSimulator, export: Export, tmp_path: Path, name: str, bound: Any
 ) -> None:
-    with pytest.raises(VapiConfigurationError, match=f"^{name} .* Nothing was sent"):
+    with pytest.raises(VapiConfigurationError, match=f"^{name} "):
         export(**{name: bound})
     assert simulator.requests == []
     assert list(tmp_path.iterdir()) == []
@@ -356,9 +354,9 @@ def test_empty_interval_is_refused_and_explained(simulator: VapiSimulator, expor
         pytest.param({"path": None}, "path is empty", id="none"),
         pytest.param({"path": "/data/calls.jsonl"}, "has no scheme", id="no-scheme"),
         pytest.param({"path": "s3:/bucket/calls.jsonl"}, "has no scheme", id="one-slash"),
-        pytest.param({"path": "file:///data/"}, "names no object", id="folder"),
-        pytest.param({"path": "s3://bucket"}, "names no object", id="bucket"),
-        pytest.param({"path": "s3:///calls.jsonl"}, "names no bucket", id="no-bucket"),
+        pytest.param({"path": "file:///data/"}, "no object name", id="folder"),
+        pytest.param({"path": "s3://bucket"}, "no object name", id="bucket"),
+        pytest.param({"path": "s3:///calls.jsonl"}, "has no bucket", id="no-bucket"),
         pytest.param({"path": "file://data/calls.jsonl"}, "three slashes", id="two-slashes"),
         pytest.param({"path": "file:///data/a\nb"}, "line break", id="line-break"),
         pytest.param({"path": "ftps-x://host/calls"}, "cannot open ftps-x", id="unknown-scheme"),
@@ -386,7 +384,7 @@ def test_bad_argument_is_refused_before_any_request(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_connection_of_the_storage_is_in_no_result(
+def test_result_has_no_storage_connection(
     simulator: VapiSimulator, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", json.dumps({"conn_type": "fs"}))

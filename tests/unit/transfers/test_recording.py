@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VapiRecordingToObjectStorageOperator copies a recording to an object, whole or not at all."""
+"""VapiRecordingToObjectStorageOperator copies a recording, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Copy = Callable[..., Any]
 
 @pytest.fixture
 def call_id(simulator: VapiSimulator) -> str:
-    """A call that has a recording."""
+    """The id of a call with a recording."""
     simulator.add_call(status="ended", body=ENDED)
     simulator.add_artifact(CALL_ID, "mono-recording", RECORDING)
     return CALL_ID
@@ -45,7 +45,7 @@ def call_id(simulator: VapiSimulator) -> str:
 
 @pytest.fixture
 def copy(context: Any, tmp_path: Path) -> Copy:
-    """Copy the recording into the folder of the test, or to a path below it."""
+    """Copy the recording to the folder of the test, or to a path in it."""
 
     def run(name: str = "", **arguments: Any) -> Any:
         arguments = {"path": f"file://{tmp_path}/{name}", "call_id": CALL_ID, **arguments}
@@ -88,7 +88,7 @@ def test_call_may_be_a_summary(call_id: str, copy: Copy) -> None:
         ("call-logs", "application/gzip", "gz"),
     ],
 )
-def test_file_in_a_folder_is_named_after_call_kind_and_type(
+def test_object_in_a_folder_has_a_name_and_extension(
     simulator: VapiSimulator,
     call_id: str,
     copy: Copy,
@@ -112,29 +112,29 @@ def test_folder_may_be_a_whole_bucket(call_id: str, copy: Copy, monkeypatch: pyt
     assert MemoryFileSystem().cat_file(f"/bucket/{call_id}-mono.wav") == RECORDING
 
 
-# What is there already
+# Existing objects
 
 
 @pytest.mark.parametrize("extension", ["wav", "mp3"])
-def test_existing_file_is_seen_before_any_request(
+def test_existing_file_is_checked_before_any_request(
     simulator: VapiSimulator, call_id: str, copy: Copy, tmp_path: Path, extension: str
 ) -> None:
     (tmp_path / f"{call_id}-mono.{extension}").write_text("there")
-    with pytest.raises(AirflowSkipException, match="exists already"):
+    with pytest.raises(AirflowSkipException, match="already exists"):
         copy(if_exists="skip")
-    with pytest.raises(VapiPermanentError, match="exists already"):
+    with pytest.raises(VapiPermanentError, match="already exists"):
         copy(if_exists="fail")
     assert simulator.requests == []
     copy(if_exists="overwrite")
     assert (tmp_path / f"{call_id}-mono.wav").read_bytes() == RECORDING
 
 
-def test_file_that_is_not_there_is_copied(call_id: str, copy: Copy) -> None:
+def test_skip_and_fail_copy_a_new_file(call_id: str, copy: Copy) -> None:
     for if_exists in ("skip", "fail"):
         assert copy(f"{if_exists}/", if_exists=if_exists)["bytes"] == len(RECORDING)
 
 
-# What is missing
+# Missing recordings
 
 
 def test_missing_recording_skips_or_fails(simulator: VapiSimulator, copy: Copy, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_missing_recording_skips_or_fails(simulator: VapiSimulator, copy: Copy, 
     assert os.listdir(tmp_path) == []
 
 
-def test_recording_that_may_follow_is_retried(simulator: VapiSimulator, copy: Copy) -> None:
+def test_recording_that_may_still_appear_is_transient(simulator: VapiSimulator, copy: Copy) -> None:
     simulator.add_call(status="in-progress", body={"id": CALL_ID})
     with pytest.raises(VapiTransientError):
         copy()
@@ -183,7 +183,7 @@ def test_too_large_recording_leaves_nothing(call_id: str, copy: Copy, tmp_path: 
     assert os.listdir(tmp_path) == []
 
 
-def test_kill_between_download_and_replacement_leaves_nothing(
+def test_kill_before_the_replacement_leaves_nothing(
     call_id: str, copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_child: Callable[..., int]
 ) -> None:
     for name in ("os.fsync", "os.replace"):
@@ -193,7 +193,7 @@ def test_kill_between_download_and_replacement_leaves_nothing(
     assert [name for name in os.listdir(tmp_path) if not name.startswith(".")] == []
 
 
-# What is refused
+# Refusals
 
 
 def test_mapped_task_needs_a_path_of_its_own(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An object appears whole or not at all, whatever goes wrong and whenever the task is killed."""
+"""An object appears as a whole or not at all, whatever fails and whenever the task is killed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_kill_leaves_the_former_object_or_none(
 
 
 @pytest.mark.usefixtures("_calls")
-def test_kill_after_the_replacement_leaves_the_whole(
+def test_kill_after_the_replacement_leaves_the_object(
     export: Export, path: Path, in_child: InChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -171,7 +171,7 @@ def test_failure_between_pages_leaves_the_former_object(
 
 
 @pytest.mark.usefixtures("_calls")
-def test_spool_goes_away(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spool_is_removed(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "spools"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -184,14 +184,14 @@ def test_spool_goes_away(export: Export, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(target_module.Target, "put", look)
     export("a.b/calls.2026.jsonl.gz")
-    # A store guesses the content type from the name.
+    # Stores guess the content type from the name.
     [spool] = seen
     assert spool.endswith(".jsonl.gz")
     assert os.listdir(folder) == []
 
 
 @pytest.mark.usefixtures("_calls")
-def test_parents_are_made_and_a_link_is_followed(export: Export, tmp_path: Path) -> None:
+def test_parents_are_created_and_links_followed(export: Export, tmp_path: Path) -> None:
     export("a/b/calls.jsonl")
     real = tmp_path / "a/b/calls.jsonl"
     real.chmod(0o640)
@@ -219,7 +219,7 @@ def test_new_file_has_the_usual_permissions(export: Export, path: Path) -> None:
 
 @pytest.fixture
 def memory() -> MemoryFileSystem:
-    """The scheme ``memory``, which Airflow does not know by itself."""
+    """The scheme ``memory``, which Airflow does not register itself."""
     from airflow.sdk.io import attach
 
     filesystem = MemoryFileSystem()
@@ -229,7 +229,7 @@ def memory() -> MemoryFileSystem:
 
 
 @pytest.mark.usefixtures("_calls")
-def test_store_gets_one_put_of_the_whole(
+def test_store_gets_one_put(
     export: Export, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     puts: list[tuple[int, str]] = []
@@ -247,21 +247,21 @@ def test_store_gets_one_put_of_the_whole(
         export(path="memory://bucket/calls.jsonl", assistant_id="0198a3f0-0000-7000-8000-00000000000a")
 
 
-def test_store_that_hides_the_object_is_an_error(
+def test_denied_access_is_an_error(
     simulator: VapiSimulator, export: Export, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: Any, **_options: Any) -> None:
         raise PermissionError("Forbidden")
 
     monkeypatch.setattr(MemoryFileSystem, "info", refuse)
-    with pytest.raises(VapiPermanentError, match="does not let this task look"):
+    with pytest.raises(VapiPermanentError, match="storage denied access"):
         export(path="memory://bucket/calls.jsonl")
     with pytest.raises(VapiPermanentError):
         export(path="memory://bucket/calls.jsonl", if_exists="skip")
     assert export(path="memory://bucket/calls.jsonl", if_exists="replace")["calls"] == 0
 
 
-def test_prefix_in_the_way_is_refused(
+def test_prefix_as_path_is_refused(
     simulator: VapiSimulator, export: Export, memory: MemoryFileSystem
 ) -> None:
     memory.pipe_file("/bucket/calls/2026.jsonl", b"")
@@ -290,7 +290,7 @@ def test_lineage_is_the_object_without_its_connection(
     assert reported == [("add_output_asset", f"{scheme}://{url}")] * 2
 
 
-def test_url_that_makes_no_asset_does_not_fail_the_task(
+def test_invalid_asset_url_does_not_fail_the_task(
     simulator: VapiSimulator, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(context: Any, uri: str) -> None:
