@@ -11,7 +11,7 @@
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
 #   make compare    how often a phone rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
-#   make bench      what importing, parsing and waiting cost, beside others (in an environment of its own; half an hour)
+#   make bench      what importing, parsing, waiting and exporting cost, compared with others (half an hour)
 #
 # Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
 
@@ -93,6 +93,7 @@ bench:
 	$(VENV)-bench/bin/python -m benchmarks.import_time
 	$(VENV)-bench/bin/python -m benchmarks.parse_call
 	$(VENV)-bench/bin/python -m benchmarks.waiting
+	$(VENV)-bench/bin/python -m benchmarks.export
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET_MS = 10.0
 HEAVY = (
     "requests", "urllib3", "httpx", "aiohttp", "asyncio", "pydantic", "fastapi", "tenacity",
-    "sqlalchemy", "airflow.triggers", "airflow.models", "airflow.providers.http.hooks",
+    "sqlalchemy", "fsspec", "upath", "airflow.triggers", "airflow.models", "airflow.providers.http.hooks",
     "vapi_provider.hooks", "vapi_provider.client.client", "vapi_provider.models.call", "vapi.types",
 )  # fmt: skip
 """Modules that are slow to import, or that only a running task needs."""
@@ -57,10 +57,11 @@ class Candidate:
 def candidates() -> list[Candidate]:
     return [
         Candidate(
-            "vapi_provider operators, sensors, links",
+            "vapi_provider operators, sensors, transfers",
             "from vapi_provider.operators.call import *\n"
             "from vapi_provider.sensors.call import *\n"
-            "from vapi_provider.links.call import *",
+            "from vapi_provider.transfers.calls_to_object_storage import *\n"
+            "from vapi_provider.transfers.recording_to_object_storage import *",
         ),
         Candidate(
             "HTTP provider operator, sensor",

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vapi_provider.exceptions import (
+        VapiArtifactExpiredError as VapiArtifactExpiredError,
+        VapiArtifactNotFoundError as VapiArtifactNotFoundError,
+        VapiArtifactRefusedError as VapiArtifactRefusedError,
         VapiAuthenticationError as VapiAuthenticationError,
         VapiCallFailedError as VapiCallFailedError,
         VapiCallInDoubtError as VapiCallInDoubtError,
@@ -27,12 +30,21 @@ if TYPE_CHECKING:
         VapiUpdateCallOperator as VapiUpdateCallOperator,
     )
     from vapi_provider.sensors.call import VapiCallSensor as VapiCallSensor
+    from vapi_provider.transfers.calls_to_object_storage import (
+        VapiCallsToObjectStorageOperator as VapiCallsToObjectStorageOperator,
+    )
+    from vapi_provider.transfers.recording_to_object_storage import (
+        VapiRecordingToObjectStorageOperator as VapiRecordingToObjectStorageOperator,
+    )
     from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "CallOutcome": "models.outcome",
+    "VapiArtifactExpiredError": "exceptions",
+    "VapiArtifactNotFoundError": "exceptions",
+    "VapiArtifactRefusedError": "exceptions",
     "VapiAuthenticationError": "exceptions",
     "VapiCallFailedError": "exceptions",
     "VapiCallInDoubtError": "exceptions",
@@ -42,11 +54,13 @@ _EXPORTS = {
     "VapiConcurrencyLimitError": "exceptions",
     "VapiConfigurationError": "exceptions",
     "VapiConnectionNotFoundError": "exceptions",
+    "VapiCallsToObjectStorageOperator": "transfers.calls_to_object_storage",
     "VapiCreateCallOperator": "operators.call",
     "VapiError": "exceptions",
     "VapiHook": "hooks.vapi",
     "VapiPermanentError": "exceptions",
     "VapiRateLimitError": "exceptions",
+    "VapiRecordingToObjectStorageOperator": "transfers.recording_to_object_storage",
     "VapiTransientError": "exceptions",
     "VapiUpdateCallOperator": "operators.call",
 }

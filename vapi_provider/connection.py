@@ -48,8 +48,14 @@ CONN_FIELDS: dict[str, Any] = {
 }
 """The form's extra fields; the parser enforces the same bounds."""
 
+ARTIFACT_HOSTS = "artifact_hosts"
+"""The field of the connection's extra that the form does not show."""
+
 _HOST = "host (API base URL)"
 _MAX_PORT = 65_535
+HOST_NAME = re.compile(r"[\w.:-]+", re.ASCII)
+"""A host name or literal address, which all URL parsers read alike."""
+
 _VAPI_DOMAIN = ".vapi.ai"
 
 
@@ -64,6 +70,7 @@ class VapiSettings:
     :param api_key: the private API key; not part of the repr
     :param timeout: the time limit per request, in seconds
     :param max_retries: how many times a safe request is repeated
+    :param artifact_hosts: the private hosts that recordings may come from
     :param max_response_bytes: the largest response that is read, in bytes
     """
 
@@ -73,6 +80,7 @@ class VapiSettings:
     api_key: str = field(repr=False)
     timeout: float
     max_retries: int
+    artifact_hosts: frozenset[str] = frozenset()
     max_response_bytes: float = math.inf
 
     def limited(
@@ -130,6 +138,7 @@ def read_settings(conn: Connection, conn_id: str | None = None) -> VapiSettings:
         api_key=parser.api_key(),
         timeout=parser.number("timeout", DEFAULT_TIMEOUT),
         max_retries=int(parser.number("max_retries", DEFAULT_MAX_RETRIES)),
+        artifact_hosts=parser.hosts(ARTIFACT_HOSTS),
     )
 
 
@@ -202,11 +211,10 @@ class _ConnectionParser:
             extra = None
         if not isinstance(extra, dict):
             raise self._error("extra", 'must be a JSON object, such as {"timeout": 30}')
-        unknown = sorted(str(name)[:40] for name in extra.keys() - CONN_FIELDS.keys())
+        known = {*CONN_FIELDS, ARTIFACT_HOSTS}
+        unknown = sorted(str(name)[:40] for name in extra.keys() - known)
         if unknown:
-            raise self._error(
-                "extra", f"has unknown fields {unknown}; valid fields are {sorted(CONN_FIELDS)}"
-            )
+            raise self._error("extra", f"has unknown fields {unknown}; valid fields are {sorted(known)}")
         return extra
 
     def api_key(self) -> str:
@@ -249,7 +257,7 @@ class _ConnectionParser:
             # Raises UnicodeError for a name with an empty or overlong label.
             (parts.hostname or "").encode("idna")
             # With other characters, requests and urllib disagree on the host, so the key would not be sent.
-            is_complete = is_complete and bool(re.fullmatch(r"[\w.:-]+", parts.hostname or "", re.ASCII))
+            is_complete = is_complete and bool(HOST_NAME.fullmatch(parts.hostname or ""))
         except ValueError:
             is_complete = False
         if not is_complete:
@@ -278,3 +286,13 @@ class _ConnectionParser:
             kind = "whole number" if is_whole else "number"
             raise self._error(f"extra field {name}", f"must be a {kind} from {low} to {high}")
         return number
+
+    def hosts(self, name: str) -> frozenset[str]:
+        """Return the host names in a field of extra: a list, or a text with commas."""
+        value = self.extra.get(name) or ()
+        hosts = value.split(",") if isinstance(value, str) else value
+        if isinstance(hosts, (list, tuple)) and all(isinstance(host, str) for host in hosts):
+            names = [host.strip().lower() for host in hosts if host.strip()]
+            if all(HOST_NAME.fullmatch(host) for host in names):
+                return frozenset(names)
+        raise self._error(f"extra field {name}", "must be host names separated by commas")

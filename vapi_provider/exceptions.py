@@ -74,6 +74,18 @@ class VapiCallNotFoundError(VapiPermanentError):
     """Raised when the call does not exist, or belongs to another organization."""
 
 
+class VapiArtifactNotFoundError(VapiPermanentError):
+    """Raised when a call that is over has no such recording, video, packet capture or log."""
+
+
+class VapiArtifactExpiredError(VapiPermanentError):
+    """Raised when Vapi no longer keeps a recording, video, packet capture or log."""
+
+
+class VapiArtifactRefusedError(VapiPermanentError):
+    """Raised when a file is not fetched: it is too large, or Vapi redirects to a place that is not allowed."""
+
+
 class VapiConfigurationError(VapiPermanentError, ValueError):  # type: ignore[misc]
     """Raised when a connection, an argument or a rendered template is invalid; nothing was sent."""
 

@@ -33,6 +33,15 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": integration, "python-modules": ["vapi_provider.sensors.call"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["vapi_provider.triggers.call"]}],
         "hooks": [{"integration-name": integration, "python-modules": ["vapi_provider.hooks.vapi"]}],
+        "transfers": [
+            {
+                "source-integration-name": integration,
+                # Where Airflow lists its object storage.
+                "target-integration-name": "Common IO",
+                "python-module": f"vapi_provider.transfers.{module}",
+            }
+            for module in ("calls_to_object_storage", "recording_to_object_storage")
+        ],
         "extra-links": ["vapi_provider.links.call.VapiCallLink"],
         "connection-types": [
             {

@@ -141,7 +141,7 @@ def test_bad_summary_fails_without_retries_and_is_not_shown(
         task_id: (["failed"], [1]) for task_id in TASKS
     }
     assert run.failures == [
-        f"VapiConfigurationError: call_id is {problem}; pass a call id, or a call's summary as it is "
+        f"VapiConfigurationError: call_id is {problem}; pass a call id, or the summary itself "
         "(call_id=call.output, not a template). Nothing was sent."
     ] * len(TASKS)
     assert simulator.requests == []

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import re
 import subprocess
@@ -156,6 +158,42 @@ def test_nightly_labels_require_a_logical_date(
     assert "This run has no data interval. Trigger it with a logical date" in capfd.readouterr().out
     # Without bounds, it must not list all calls.
     assert simulator.requests == []
+
+
+def test_nightly_export_writes_the_day_and_copies_recordings(
+    run_example: Runner, simulator: VapiSimulator, tmp_path: Path
+) -> None:
+    def call(created_at: str, reason: str) -> str:
+        ended = {
+            "createdAt": created_at,
+            "updatedAt": created_at,
+            "endedAt": created_at,
+            "endedReason": reason,
+        }
+        return simulator.add_call(status="ended", body=ended)
+
+    completed = call("2026-03-10T09:00:00.000Z", "customer-ended-call")
+    silent = call("2026-03-10T10:00:00.000Z", "customer-ended-call")
+    missed = call("2026-03-10T23:59:59.999Z", "voicemail")
+    call("2026-03-11T00:00:00.000Z", "customer-ended-call")
+    for recorded in (completed, missed):
+        simulator.add_artifact(recorded, "mono-recording", b"RIFF")
+    night = {
+        "logical_date": datetime(2026, 3, 11, tzinfo=timezone.utc),
+        "run_conf": {"archive": f"file://{tmp_path}"},
+    }
+    contents = set()
+    for copied in ("success", "skipped"):
+        state, states, run = run_example("nightly_export", **night)
+        assert state == "success"
+        assert sorted(states["copy_recording"]) == sorted(["skipped", copied])
+        [path] = (tmp_path / "calls").iterdir()
+        assert result(run, "export_calls")["path"] == f"file://{path}"
+        contents.add(path.read_bytes())
+        assert [path.name for path in tmp_path.glob("recordings/*/*")] == [f"{completed}-mono.wav"]
+    [content] = contents
+    ids = [json.loads(line)["id"] for line in gzip.decompress(content).splitlines()]
+    assert ids == [missed, silent, completed]
 
 
 def test_scheduled_call_is_waited_for_between_pokes(run_example: Runner, simulator: VapiSimulator) -> None:

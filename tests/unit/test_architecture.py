@@ -19,6 +19,7 @@ ALLOWED: dict[str, str] = {
     "get_provider_info": "connection __init__",
     "__main__": "placing client connection models exceptions",
     "operators": "placing waiting rendering links hooks client models exceptions",
+    "transfers": "rendering links hooks client models exceptions",
     "sensors": "waiting rendering links models exceptions",
     "placing": "waiting triggers hooks client models exceptions",
     "waiting": "rendering links triggers polling hooks client models exceptions",

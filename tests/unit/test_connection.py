@@ -86,7 +86,11 @@ UNUSABLE = {
     "extra that is a list": ({"extra": f'["{SECRET}"]'}, "extra", "JSON object"),
     "extra that is a number": ({"extra": "5"}, "extra", "JSON object"),
     "an unknown field": ({"extra": json.dumps({"api_key": SECRET})}, "extra", "'api_key'"),
-    "an unknown field, named": ({"extra": '{"time_out": 5}'}, "extra", "['max_retries', 'timeout']"),
+    "an unknown field, named": (
+        {"extra": '{"time_out": 5}'},
+        "extra",
+        "['artifact_hosts', 'max_retries', 'timeout']",
+    ),
     **{
         f"timeout {text}": (
             {"extra": f'{{"timeout": {text}}}'},
@@ -158,6 +162,27 @@ def test_parser_and_form_have_the_same_bounds(name: str) -> None:
         assert getattr(settings_of(extra=json.dumps({name: value})), name) == value
     for value in (low - 1, high + 1):
         failure(VapiConfigurationError, lambda value=value: settings_of(extra=json.dumps({name: value})))
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        (None, set()),
+        ("", set()),
+        (" , ", set()),
+        ("a.example.org", {"a.example.org"}),
+        (" A.example.org,b-2.example.org ,", {"a.example.org", "b-2.example.org"}),
+        (["a.example.org"], {"a.example.org"}),
+    ],
+)
+def test_artifact_hosts_are_names_with_commas(value: Any, hosts: set[str]) -> None:
+    assert settings_of(extra=json.dumps({"artifact_hosts": value})).artifact_hosts == hosts
+
+
+@pytest.mark.parametrize("value", [5, True, {"a": 1}, [1], "https://a.example.org", "a b", "*.example.org"])
+def test_artifact_hosts_that_are_not_names_are_refused(value: Any) -> None:
+    error = failure(VapiConfigurationError, lambda: settings_of(extra=json.dumps({"artifact_hosts": value})))
+    assert "artifact_hosts must be host names separated by commas" in str(error)
 
 
 # The base URL.

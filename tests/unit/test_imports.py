@@ -21,22 +21,27 @@ from airflow.sdk import BaseOperator, BaseSensorOperator
 before = set(sys.modules)
 from vapi_provider.operators.call import *
 from vapi_provider.sensors.call import *
+from vapi_provider.transfers.calls_to_object_storage import *
+from vapi_provider.transfers.recording_to_object_storage import *
 from vapi_provider.links.call import *
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 HEAVY = (
-    *("airflow.triggers", "pydantic", "requests", "tenacity", "urllib3"),
+    *("airflow.triggers", "fsspec", "upath", "pydantic", "requests", "tenacity", "urllib3"),
     *("vapi_provider.client", "vapi_provider.hooks", "vapi_provider.polling", "vapi_provider.triggers"),
 )
 TASKS = """
 VapiCreateCallOperator(task_id="call", assistant_id="x", phone_number_id="y", customer={"number": "+12025550143"})
 VapiUpdateCallOperator(task_id="rename", call_id="x", name="y")
 VapiCallSensor(task_id="wait", call_id="x")
+VapiCallsToObjectStorageOperator(task_id="export", path="s3://x/y")
+VapiRecordingToObjectStorageOperator(task_id="copy", call_id="x", path="s3://x/")
 """
 # Modules that only a running task needs.
 AT_RUN_TIME = {
     *("vapi_provider.models.call", "vapi_provider.placing.decision", "vapi_provider.placing.placement"),
     *("vapi_provider.waiting.policy", "vapi_provider.waiting.wait"),
+    *("vapi_provider.transfers.export", "vapi_provider.transfers.target"),
 }
 ROOT = """
 import json, sys
@@ -119,6 +124,8 @@ def test_exports_are_the_public_names_of_the_design() -> None:
         "VapiUpdateCallOperator",
         "VapiCallSensor",
         "VapiCallTrigger",
+        "VapiCallsToObjectStorageOperator",
+        "VapiRecordingToObjectStorageOperator",
     }
     assert set(vapi_provider._EXPORTS) == errors | classes | {"CallOutcome"}
 

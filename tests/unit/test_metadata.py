@@ -47,6 +47,9 @@ def test_everything_in_the_metadata_exists() -> None:
             assert entry["python-modules"], f"no modules in {kind}: {entry}"
             for module in entry["python-modules"]:
                 importlib.import_module(module)
+    assert len(info["transfers"]) == 2
+    for transfer in info["transfers"]:
+        importlib.import_module(transfer["python-module"])
     named = [*info["extra-links"], *(entry["hook-class-name"] for entry in info["connection-types"])]
     for name in named:
         module, _, attribute = name.rpartition(".")
@@ -86,7 +89,15 @@ def test_metadata_is_read_without_importing_airflow() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["exceptions", "client.client", "models.outcome", "hooks.vapi", "operators.call", "triggers.call"],
+    [
+        "exceptions",
+        "client.client",
+        "models.outcome",
+        "hooks.vapi",
+        "operators.call",
+        "triggers.call",
+        "transfers.export",
+    ],
 )
 def test_any_module_can_be_imported_first(module: str) -> None:
     # Importing Airflow reads this provider's metadata while the module is only half imported.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeAlias, TypedDict, cast
 
 from vapi_provider.exceptions import VapiConfigurationError
@@ -64,6 +65,7 @@ class CallSummary(_CallSummaryBase, total=False):
     transcript: str | None
 
 
+@cache
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
 
@@ -174,13 +176,14 @@ def summarize(call: _Call, include: Iterable[str] = ()) -> CallSummary:
     :raises VapiConfigurationError: for an unknown name in ``include``
     """
     names = _checked_names(include)
+    outcome = call.outcome
     base = {
         "id": clean_line(call.id),
         "status": clean_line(call.status),
         "type": clean_line(call.type),
         "name": clean_line(call.name),
         "ended_reason": clean_line(call.ended_reason),
-        "outcome": None if call.outcome is None else call.outcome.value,
+        "outcome": None if outcome is None else outcome.value,
         "created_at": _iso(call, "created_at"),
         "started_at": _iso(call, "started_at"),
         "ended_at": _iso(call, "ended_at"),

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from vapi_provider.simulator import bodies, validation
+from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
+from vapi_provider.simulator.local_server import HOST
 from vapi_provider.simulator.page_routes import page_routes
 from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
@@ -21,18 +23,21 @@ if TYPE_CHECKING:
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
 
 
-def create_app(store: CallStore, api_key: str, log: list[RequestRecord]) -> FastAPI:
+def create_app(store: CallStore, artifacts: Artifacts, api_key: str, log: list[RequestRecord]) -> FastAPI:
     """
     Make the application.
 
     :param store: the organization's calls.
+    :param artifacts: the recordings and other files of the calls.
     :param api_key: the private key that every request to ``/call`` must carry.
     :param log: the requests so far, for the pages.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ApiError, _respond_with_error)
     app.add_exception_handler(HTTPException, _respond_to_unknown_route)
-    app.include_router(_call_routes(store), dependencies=[Depends(_key_check(api_key))])
+    with_key = [Depends(_key_check(api_key))]
+    app.include_router(_call_routes(store), dependencies=with_key)
+    app.include_router(_artifact_routes(store, artifacts), dependencies=with_key)
     app.include_router(_control_routes(store))
     app.include_router(page_routes(store, log))
     return app
@@ -75,6 +80,25 @@ def _call_routes(store: CallStore) -> APIRouter:
         body = await _read_body(request)
         validation.check_delete(body)
         return _found(store.delete(body.get("ids", [call_id])))
+
+    return router
+
+
+def _artifact_routes(store: CallStore, artifacts: Artifacts) -> APIRouter:
+    router = APIRouter(redirect_slashes=False)
+
+    @router.get("/call/{call_id}/{kind}")
+    async def get_artifact(call_id: str, kind: str, request: Request) -> Response:
+        if kind not in KINDS:
+            raise ApiError(404, f"Cannot GET {request.url.path}")
+        validation.check_call_id(call_id)
+        call = store.find(call_id)
+        if call is None:
+            raise ApiError(404, "There is no call with this id")
+        link = artifacts.link(json.loads(call), kind, request.url.hostname or HOST)
+        if link is None:
+            raise ApiError(404, "The call has no such artifact")
+        return Response(status_code=302, headers={"Location": link})
 
     return router
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vapi_provider.simulator import bodies
 from vapi_provider.simulator.app import create_app
+from vapi_provider.simulator.artifacts import Artifact, Artifacts
 from vapi_provider.simulator.clock import Clock, SystemClock
 from vapi_provider.simulator.faults import Faults
 from vapi_provider.simulator.gateway import Gateway
@@ -51,7 +52,8 @@ class VapiSimulator:
     :param list_lag: how many seconds ``GET /call`` is behind.
     :param hidden_fields: fields of a call that no response shows; it is not known for sure which ones
         the real API shows.
-    :param port: the port to listen on; 0 picks a free one.
+    :param link_lifetime: how many seconds the signed URL of a recording is valid.
+    :param port: the port to listen on; 0 picks a free one. Recordings are served on another free port.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class VapiSimulator:
         over_limit: OverLimit = "refuse",
         list_lag: float = 0,
         hidden_fields: Collection[str] = (),
+        link_lifetime: float = 300,
         port: int = 0,
     ) -> None:
         self.api_key = api_key
@@ -78,9 +81,15 @@ class VapiSimulator:
             list_lag=list_lag,
             hidden_fields=hidden_fields,
         )
-        app = create_app(self._store, api_key, self.requests)
-        self.app: ASGIApp = Gateway(app, self.clock, self.faults, self.requests)
+        self._artifacts = Artifacts(self.clock, link_lifetime)
+        self.app: ASGIApp = self._behind_gateway(
+            create_app(self._store, self._artifacts, api_key, self.requests)
+        )
         self._server = LocalServer(self.app, port)
+        self._artifact_server = LocalServer(self._behind_gateway(self._artifacts.app), 0)
+
+    def _behind_gateway(self, app: ASGIApp) -> ASGIApp:
+        return Gateway(app, self.clock, self.faults, self.requests)
 
     def __enter__(self) -> VapiSimulator:
         self.start()
@@ -103,10 +112,13 @@ class VapiSimulator:
         """
         self._server.start()
         self._store.base_url = self.url
+        self._artifact_server.start()
+        self._artifacts.port = self._artifact_server.port
 
     def stop(self) -> None:
         """Close every connection, even in the middle of a response, and end the server's thread."""
         self._server.stop()
+        self._artifact_server.stop()
 
     @property
     def url(self) -> str:
@@ -177,6 +189,25 @@ class VapiSimulator:
         :return: the call's id.
         """
         return self._store.add({"status": status, **(body or {})}, timeline)
+
+    def add_artifact(
+        self, call_id: str, kind: str, content: bytes, *, content_type: str = "binary/octet-stream"
+    ) -> None:
+        """
+        Add a recording, the video, the packet capture or the log of a call.
+
+        A request for it is redirected to a signed URL on another port. A call whose end came with a transcript has
+        a short recording of silence already.
+
+        :param call_id: the call's id.
+        :param kind: the last part of its path, such as ``mono-recording`` or ``call-logs``.
+        :param content: the file.
+        :param content_type: what it is served as.
+        :raises KeyError: when there is no such call.
+        :raises ValueError: for an unknown kind.
+        """
+        self._store.snapshot(call_id)
+        self._artifacts.add(call_id, kind, Artifact(content, content_type))
 
     def set_status(self, call_id: str, status: str) -> None:
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments are checked before anything is sent, and an error names the argument."""
+"""Arguments are checked before any request, and errors name the argument."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EMPTY_IDS: list[tuple[Any, str]] = [
     (" None ", "' None '"),
 ]
 
-# What stands in place of an id can be anything, such as somebody's number, so only its kind is shown.
+# A bad id can be anything, such as a phone number, so errors show only its kind.
 NO_IDS: list[tuple[Any, str]] = [
     ("+12025550143", "a string of 12 characters"),
     ("../assistant", "a string of 12 characters"),
@@ -52,7 +52,7 @@ NO_IDS: list[tuple[Any, str]] = [
     ([CALL_ID], "list"),
 ]
 
-# A call's summary is an id too, but what else it contains is not shown.
+# A summary is accepted as an id, but errors show nothing else of it.
 MAPPINGS: list[tuple[Any, str]] = [
     ({}, "a mapping without an id"),
     ({"transcript": "hush-hush"}, "a mapping without an id"),
@@ -72,7 +72,7 @@ USES: dict[str, Callable[[VapiHook, Any], Any]] = {
 }
 
 
-# None means no filter, and the form of Vapi's other ids is not checked.
+# None means no filter, and ids of other resources need not be UUIDs.
 NO_FILTERS = [
     (value, shown)
     for value, shown in [*EMPTY_IDS, *NO_IDS]
@@ -87,7 +87,7 @@ NO_FILTERS = [
         *row_and_diagonal(NO_FILTERS, ["assistant_id", "phone_number_id"]),
     ],
 )
-def test_bad_ids_are_refused_and_nothing_is_sent(
+def test_bad_ids_are_refused_before_any_request(
     api: requests_mock.Mocker, use: str, value: Any, shown: str
 ) -> None:
     api.get(f"{API}/call", json=[])
@@ -101,7 +101,7 @@ def test_bad_ids_are_refused_and_nothing_is_sent(
 
 
 @pytest.mark.parametrize("use", ["assistant_id", "phone_number_id"])
-def test_half_a_character_in_a_filter_is_refused(api: requests_mock.Mocker, use: str) -> None:
+def test_lone_surrogate_in_a_filter_is_refused(api: requests_mock.Mocker, use: str) -> None:
     error = failure(VapiConfigurationError, lambda: USES[use](make_hook(), "x\ud800"))
     assert str(error) == f"{use} must be an id; got a string of 2 characters. Nothing was sent."
 
@@ -201,7 +201,7 @@ def test_bounds_are_sent_as_iso_8601_with_an_offset(
     assert set(query) == {"limit", BOUNDS[bound].lower()}
     sent = query[BOUNDS[bound].lower()][0].upper()
     assert datetime.fromisoformat(sent) == INSTANT
-    # The plus of an offset is not a space on the other side.
+    # The plus of an offset does not arrive as a space.
     assert f"{BOUNDS[bound]}=" in api.last_request.url
     assert " " not in sent
 

@@ -17,6 +17,11 @@ from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallO
 from vapi_provider.placing.decision import RULES, Rule
 from vapi_provider.placing.request import Customer
 from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.transfers.calls_to_object_storage import CallsExport, VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import (
+    RecordingExport,
+    VapiRecordingToObjectStorageOperator,
+)
 from vapi_provider.waiting import mixin
 
 CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
@@ -144,3 +149,20 @@ def test_arguments_of_the_sensor() -> None:
     assert shown["mode"] == f'`"{made.mode}"`'
     assert shown["deferrable"].endswith(f"`{made.deferrable}`")
     assert (made.timeout, shown["timeout"].partition(", ")[2]) == (7 * 24 * 3600, "7 days")
+
+
+def test_arguments_of_the_transfers() -> None:
+    for header, kind in (
+        ("| argument |", VapiCallsToObjectStorageOperator),
+        ("| argument of it |", VapiRecordingToObjectStorageOperator),
+    ):
+        rows = columns("exporting.md", header)
+        check_arguments(rows, kind.__init__)
+        check_templated(rows, kind)
+
+
+def test_results_of_the_transfers() -> None:
+    calls = sentence("exporting.md", r"The task returns (.*?)\. The same")
+    recording = sentence("exporting.md", r"It returns (.*?)\. The extension")
+    assert code_in(calls) == list(CallsExport.__annotations__)
+    assert code_in(recording) == list(RecordingExport.__annotations__)

@@ -20,6 +20,7 @@ from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallO
 from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
 
@@ -42,6 +43,7 @@ def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator)
     names = {
         **FOR_CONTRIBUTORS,
         "VapiCallSensor": VapiCallSensor,
+        "VapiCallsToObjectStorageOperator": VapiCallsToObjectStorageOperator,
         "VapiCreateCallOperator": VapiCreateCallOperator,
         "VapiUpdateCallOperator": VapiUpdateCallOperator,
         "task": task,

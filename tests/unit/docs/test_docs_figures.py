@@ -9,13 +9,14 @@ import pytest
 from markdown_pages import DOCS, read
 
 from airflow.configuration import conf
-from vapi_provider.client import hang_up, responses, transport
+from vapi_provider.client import artifact, deadline, hang_up, responses, transport
 from vapi_provider.connection import CONN_FIELDS, DEFAULT_TIMEOUT
 from vapi_provider.models import call, cleaning
 from vapi_provider.placing import dialling, placement, search
 from vapi_provider.placing.request import MAX_NAME_LENGTH
 from vapi_provider.polling import changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.transfers import export
 from vapi_provider.triggers import call as trigger
 from vapi_provider.waiting import mixin, wait
 
@@ -59,6 +60,11 @@ from vapi_provider.waiting import mixin, wait
         ("outcomes", "when its `endedAt` is a minute old", call.STUCK_SECONDS, 60),
         ("outcomes", "gives it 15 seconds", call.REASON_SECONDS, 15),
         ("outcomes", "nesting deeper than 50 levels is cut", cleaning._MAX_DEPTH, 50),
+        ("exporting", "ended less than 60 seconds ago", export.SETTLE_SECONDS, 60),
+        ("exporting", "30 seconds after the end of the interval at the earliest", export.LIST_LAG_SECONDS, 30),
+        ("exporting", "Until 5 minutes after it", artifact.ARRIVAL_SECONDS, 300),
+        ("exporting", "64 KiB arrive in 30 seconds", (deadline.PACE_BYTES, deadline.PACE_SECONDS), (65_536, 30)),
+        ("exporting", "| 1 GiB |", artifact.MAX_BYTES, 2**30),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH, 30),
         ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS, 3),
         ("placing", "In the first 30 seconds after its placement", wait.READ_LAG_SECONDS, 30),

@@ -7,6 +7,10 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +25,7 @@ from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
 
@@ -126,6 +131,39 @@ def lose_response_to_delete(simulator: VapiSimulator) -> Any:
     return VapiHook().delete_call(simulator.add_call(status="scheduled"))
 
 
+def exporting(**arguments: Any) -> Callable[[VapiSimulator], Any]:
+    given = {
+        "path": "file:///tmp/vapi-archive/calls.jsonl",
+        "created_at_ge": "2026-03-10T00:00:00Z",
+        "created_at_lt": "2026-03-11T00:00:00Z",
+        **arguments,
+    }
+    operator = VapiCallsToObjectStorageOperator(task_id="export", **given)
+    # The first of two tries.
+    context = {"ti": SimpleNamespace(try_number=1, max_tries=1)}
+    return lambda simulator: operator.execute(context)
+
+
+def export_live_call(simulator: VapiSimulator) -> None:
+    simulator.add_call(status="ringing", body={"createdAt": "2026-03-10T12:00:00Z"})
+    with TemporaryDirectory() as folder:
+        exporting(path=f"file://{folder}/calls.jsonl")(simulator)
+
+
+def export_fewer_calls(simulator: VapiSimulator) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "calls.jsonl").write_text("{}\n")
+        exporting(path=f"file://{folder}/calls.jsonl")(simulator)
+
+
+def download_after(**fault: Any) -> Callable[[VapiSimulator], Any]:
+    def download(simulator: VapiSimulator) -> None:
+        simulator.faults.add(Fault(**fault))
+        VapiHook().download_artifact(CALL_ID, "mono", BytesIO())
+
+    return download
+
+
 # Raised by a constructor, which Airflow runs when it parses the DAG.
 IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
     "exactly one of assistant_id, squad_id and assistant is required": lambda _: operator_with(squad_id="z"),
@@ -179,6 +217,16 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "must be a datetime with a time zone": lambda simulator: VapiHook().list_calls(created_at_ge="yesterday"),
     "fail_on must be a list of known outcomes": sensor_with(fail_on="failed"),
     "include must be a list of known names": sensor_with(include=["recording"]),
+    "an export needs both bounds": exporting(created_at_ge=""),
+    "(created_at_lt) is empty": exporting(created_at_lt="2026-03-10T00:00:00Z"),
+    "The export is unfinished": export_live_call,
+    "and Vapi now lists": export_fewer_calls,
+    "for the storage. Create it": exporting(storage_conn_id="nowhere"),
+    "has no scheme; pass a URL": exporting(path="/data/calls.jsonl"),
+    "Vapi no longer keeps this file": download_after(
+        status=400, body='{"message": "expired", "error": "Bad Request", "statusCode": 400}'
+    ),
+    "Vapi redirected to": download_after(status=302, headers={"Location": "https://169.254.169.254/"}),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 from markdown_pages import DOCS, ROOT, code_in, read, sentence, table
@@ -38,6 +39,22 @@ def test_type_of_the_summary_has_its_fields() -> None:
     named = {code_in(row[0])[0] for row in table("outcomes.md", "| name | adds |")}
     base = Call.model_validate({"id": CALL_ID}).summary()
     assert CallSummary.__annotations__.keys() == base.keys() | named
+
+
+def test_columns_of_an_export() -> None:
+    rows = table("exporting.md", "| column |")
+    always = [code_in(row[0])[0] for row in rows if row[2] == "always"]
+    assert always == list(Call.model_validate({"id": CALL_ID}).summary())
+    assert {code_in(row[0])[0] for row in rows} == CallSummary.__annotations__.keys()
+
+
+def test_fields_within_the_columns_of_an_export() -> None:
+    call = Call.model_validate({"id": CALL_ID, "messages": [{}], "analysis": {}, "customer": {}})
+    summary: dict[str, Any] = {**call.summary(["messages", "analysis", "customer"])}
+    shown = {code_in(row[0])[0]: code_in(row[1]) for row in table("exporting.md", "| column |")}
+    assert shown["messages"] == list(summary["messages"][0])
+    assert shown["analysis"] == list(summary["analysis"])
+    assert shown["customer"] == list(summary["customer"])
 
 
 def test_methods_of_the_hook() -> None:
