@@ -247,11 +247,17 @@ def test_wait_for_batch_defers_and_counts(
     assert result(run, "count_outcomes") == {"completed": 2, "no_answer": 1}
 
 
-def test_shortest_dag_of_the_readme_works(run_example: Runner, simulator: VapiSimulator) -> None:
+@pytest.mark.parametrize(
+    ("ended_reason", "chosen", "skipped"),
+    [("customer-ended-call", "confirm", "send_letter"), ("voicemail", "send_letter", "confirm")],
+)
+def test_shortest_dag_of_the_readme(
+    run_example: Runner, simulator: VapiSimulator, ended_reason: str, chosen: str, skipped: str
+) -> None:
     path = README_DAGS / "readme_dag.py"
-    path.write_text(block_with("README.md", "wait_and_rename"), encoding="utf-8")
-    call_id = simulator.add_call()
-    simulator.end_call(call_id, "voicemail")
-    state, _, _ = run_example(path, run_conf={"call_id": call_id})
+    path.write_text(block_with("README.md", "remind_customer"), encoding="utf-8")
+    simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0, ended_reason=ended_reason)
+    state, states, _ = run_example(path)
     assert state == "success"
-    assert simulator.get_call(call_id)["name"] == "no_answer"
+    assert (states[chosen], states[skipped]) == (["success"], ["skipped"])
+    assert simulator.rings == {"+12025550143": 1}

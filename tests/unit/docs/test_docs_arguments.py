@@ -45,6 +45,8 @@ TYPES = {
 
 def written(annotation: str) -> str:
     """Write a type as the tables do: without None, and without the outputs of other tasks."""
+    if annotation.startswith("Literal["):
+        return "str"
     return TYPES[annotation.removesuffix(" | None").removesuffix(" | XComArg")]
 
 

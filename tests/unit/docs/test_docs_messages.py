@@ -176,7 +176,7 @@ IMPORT_ERRORS: dict[str, Callable[[VapiSimulator], Any]] = {
 MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     **IMPORT_ERRORS,
     "password (API key) is empty": of_connection(password=""),
-    "holds the mask that Airflow shows in place of the key": of_connection(password="***"),
+    "is the *** mask that Airflow shows instead of the key": of_connection(password="***"),
     "must use https:// (http:// is allowed only for localhost)": of_connection(host="http://vapi.example"),
     "returned 401": of_response({}, status=401),
     "Use the private key, not the public one": of_response({}, status=403, body=nest("Forbidden", 403)),
@@ -232,11 +232,11 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
 
 # The messages of tests of the sensor, of paging and of a missing connection.
 ELSEWHERE = {
-    "Airflow finds no connection 'vapi_default'",
+    "Airflow found no connection 'vapi_default'",
     "had not ended after",
     "which is in fail_on",
     "The triggerer cannot read call",
-    "that this task does not know",
+    "does not understand the triggerer's event",
     "cannot continue",
 }
 
