@@ -104,7 +104,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv and pip (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
 	@echo "Installing into $(VENV); this is needed once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) pip hatchling editables
+	@$(INSTALL) pip hatchling hatch-fancy-pypi-readme editables
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 

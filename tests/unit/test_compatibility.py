@@ -107,7 +107,15 @@ def test_pinned_versions_are_allowed_and_complete(path: Path) -> None:
     assert {name for name, specifiers in needed().items() if versions[name] not in specifiers} == set()
     groups = project()["dependency-groups"]
     tools = {
-        Requirement(tool).name for tool in [*groups["test"], *groups["e2e"], "pip", "hatchling", "editables"]
+        Requirement(tool).name
+        for tool in [
+            *groups["test"],
+            *groups["e2e"],
+            "pip",
+            "hatchling",
+            "hatch-fancy-pypi-readme",
+            "editables",
+        ]
     }
     assert tools <= versions.keys()
 
