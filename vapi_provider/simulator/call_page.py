@@ -121,6 +121,7 @@ def _facts(call: CallView) -> Html:
         "Rings": page.rings_of(call),
         **{label: call.body.get(field) for label, field in _FACTS.items()},
         **{label: _time(call.body.get(field)) for label, field in _TIMES.items()},
+        "Due": _time(_mapping(call.body.get("schedulePlan")).get("earliestAt")),
         "Duration": _duration(call.body),
         "Cost": _cost(call.body.get("cost")),
     }

@@ -160,6 +160,7 @@ def test_page_shows_the_life_of_a_call(
         "7.0 s",
         "$0.0512",
     )
+    assert page.text.count("output ") == 2
     assert page.has_in_order(
         "Transcript", "Assistant", "this is Riley", "Callee", "Yes, Tuesday at ten is fine."
     )
@@ -167,6 +168,16 @@ def test_page_shows_the_life_of_a_call(
         "Results", "Summary", "confirmed the appointment", "Mood", '"mood": "good"', "Score", "skipped"
     )
     assert page.has_in_order("Latest requests for this call", "PATCH", f"/call/{call['id']}", "200")
+
+
+def test_page_of_a_scheduled_call_shows_when_it_is_due(
+    simulator: VapiSimulator, api: Api, request_body: dict[str, Any]
+) -> None:
+    plan = {"earliestAt": "2099-12-24T18:00:00+01:00"}
+    call = api("POST", "/call", json={**request_body, "schedulePlan": plan}).json()
+    page = call_page(simulator, call["id"])
+    assert page.has_in_order("scheduled", "Due", "2099-12-24 17:00:00 UTC")
+    assert "Answered" not in page.texts
 
 
 def test_page_follows_the_call(simulator: VapiSimulator) -> None:
