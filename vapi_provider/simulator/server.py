@@ -105,7 +105,7 @@ class VapiSimulator:
         self._store.base_url = self.url
 
     def stop(self) -> None:
-        """Close every connection, even in the middle of a response, and end the server's thread."""
+        """Close every connection, even during a response, and end the server's thread."""
         self._server.stop()
 
     @property
