@@ -610,10 +610,12 @@ BREAKS.update(
         "simulator_pages_escape_nothing": Break(
             "simulator.markup:html",
             constant(SimpleNamespace(escape=str)),
-            ("unit/simulator/test_simulator_page.py",),
+            ("unit/simulator/test_simulator_page_safety.py",),
         ),
         "simulator_pages_are_for_everyone": Break(
-            "simulator.page_routes:_is_loopback", always(True), ("unit/simulator/test_simulator_page.py",)
+            "simulator.page_routes:_is_loopback",
+            always(True),
+            ("unit/simulator/test_simulator_page_safety.py",),
         ),
         "simulator_makes_no_outputs": Break(
             "simulator.scenario:_outputs", always(()), ("unit/simulator/test_simulator_scenario.py",)
