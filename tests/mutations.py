@@ -622,6 +622,24 @@ BREAKS.update(
             always([]),
             ("unit/simulator/test_simulator_placing.py",),
         ),
+        "simulator_pages_escape_nothing": Break(
+            "simulator.markup:html",
+            constant(SimpleNamespace(escape=str)),
+            ("unit/simulator/test_simulator_page_safety.py",),
+        ),
+        "simulator_pages_are_for_everyone": Break(
+            "simulator.page_routes:_is_loopback",
+            always(True),
+            ("unit/simulator/test_simulator_page_safety.py",),
+        ),
+        "simulator_makes_no_outputs": Break(
+            "simulator.scenario:_outputs", always(()), ("unit/simulator/test_simulator_scenario.py",)
+        ),
+        "simulator_ignores_the_speed": Break(
+            "simulator.scenario:Scenario._seconds",
+            lambda _original: lambda _self, *spans: sum(spans),
+            ("unit/simulator/test_simulator_scenario.py",),
+        ),
         "state_of_the_wait_is_lost": Break(
             "waiting.mixin:WaitsForCall._save_state", always(None), ("unit/waiting", "unit/sensors")
         ),

@@ -120,7 +120,7 @@ def _add_life(group: argparse._ArgumentGroup) -> None:
         type=_speed,
         default=Scenario.speed,
         metavar="FACTOR",
-        help="how many times faster than that calls run (default: %(default)s)",
+        help="how many times faster all of this happens (default: %(default)s)",
     )
     group.add_argument(
         "--outcome",

@@ -39,7 +39,7 @@ def call_page(call: CallView, requests: list[RequestRecord]) -> bytes:
     Return the page of a call.
 
     :param call: the call.
-    :param requests: all requests, in the order in which they came.
+    :param requests: all requests, oldest first.
     """
     body = call.body
     name, _ = page.names_of(body)
@@ -98,7 +98,7 @@ def _offset(time: timedelta) -> str:
 
 
 def _happenings(fields: Mapping[str, Any], seen: set[str]) -> Iterator[Html]:
-    """Describe a change in words; ``seen`` collects the ids of structured outputs that were there before."""
+    """Describe a change in words; ``seen`` collects the ids of the outputs so far."""
     if "status" in fields:
         yield escaped(fields["status"])
     if "name" in fields:
@@ -121,6 +121,7 @@ def _facts(call: CallView) -> Html:
         "Rings": page.rings_of(call),
         **{label: call.body.get(field) for label, field in _FACTS.items()},
         **{label: _time(call.body.get(field)) for label, field in _TIMES.items()},
+        "Due": _time(_mapping(call.body.get("schedulePlan")).get("earliestAt")),
         "Duration": _duration(call.body),
         "Cost": _cost(call.body.get("cost")),
     }
@@ -172,10 +173,8 @@ def _results(body: Mapping[str, Any]) -> Html:
 
 
 def _result(name: object, value: object) -> Html:
-    if isinstance(value, str):
-        shown = tag("p", value)
-    else:
-        shown = tag("pre", json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    shown = tag("pre" if isinstance(value, (dict, list)) else "p", text)
     return tag("div", tag("h3", name), shown, class_="result")
 
 

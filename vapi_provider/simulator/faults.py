@@ -84,7 +84,7 @@ class Faults:
             self._waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault for a request, or None, and count it as happened."""
+        """Return the fault that applies to a request, or None; this uses it up once."""
         with self._lock:
             for position, (fault, left) in enumerate(self._waiting):
                 if fault.matches(method, path):

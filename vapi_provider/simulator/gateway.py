@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request passes before the simulated API: the log, the faults, and a check like Cloudflare's."""
+"""The layer in front of the simulated API: the log, the faults, and a check like Cloudflare's."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def list_page(overview: Overview, requests: list[RequestRecord], url: str) -> by
     Return the page of all calls.
 
     :param overview: the calls.
-    :param requests: all requests, in the order in which they came.
+    :param requests: all requests, oldest first.
     :param url: the simulator's base URL, which the empty page shows.
     """
     latest = requests[: -SHOWN_REQUESTS - 1 : -1]

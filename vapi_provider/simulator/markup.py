@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML in which everything is escaped, unless it was made here."""
+"""HTML elements that escape their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Html(str):
 
 
 def escaped(content: object) -> Html:
-    """Return anything as HTML: None is empty, and all that is not HTML yet is escaped."""
+    """Return content as HTML, escaped unless it already is; None becomes empty."""
     if isinstance(content, Html):
         return content
     return Html("" if content is None else html.escape(str(content)))
@@ -30,7 +30,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
 
     :param name: its name.
     :param children: its content, escaped.
-    :param attributes: its attributes; one of None is left out, and a trailing ``_`` is dropped from a name.
+    :param attributes: its attributes; None leaves one out, and a trailing ``_`` of a name is dropped.
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame of the simulator's pages, and what their cards have in common."""
+"""The frame of the simulator's pages, and the parts that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vapi_provider.simulator.views import CallView
 
 REFRESH_SECONDS = 2
-"""How often a browser loads a page again."""
+"""How often a page refreshes itself."""
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLESHEET.encode()).digest()).decode()
 
@@ -31,7 +31,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""The headers of a page: it loads nothing, runs nothing, and is in no other page's frame."""
+"""The headers of a page, which keep it from loading or running anything and out of other pages' frames."""
 
 _PHONE = (
     "M22 16.9v3a2 2 0 0 1-2.2 2A19.8 19.8 0 0 1 2.1 4.2 2 2 0 0 1 4.1 2h3a2 2 0 0 1 2 1.7l.7 2.8a2 2 0 0 1-.5 2.1"
@@ -69,7 +69,7 @@ def document(title: str, *content: object) -> bytes:
 
 
 def card(heading: str, *content: object, note: str | None = None) -> Html:
-    """Return a card with a heading, perhaps a note beside it, and its content."""
+    """Return a card with a heading, an optional note beside it, and content."""
     beside = tag("span", note) if note else None
     return tag("section", tag("header", tag("h2", heading), beside), *content, class_="card")
 
@@ -86,14 +86,14 @@ def rows(headings: Mapping[str, str | None], cells: Iterable[Html]) -> Html:
 
 
 def status_pill(status: object) -> Html:
-    """Return a call's status in its colour."""
+    """Return a call's status as a coloured pill."""
     tone = _LIVE_TONES.get(str(status), "idle")
     dot = tag("span", class_="dot") if tone != "idle" else None
     return tag("span", dot, status, class_=f"pill nowrap {tone}")
 
 
 def reason_pill(ended_reason: object) -> Html:
-    """Return why a call ended, in the colour of what that means; nothing without a reason."""
+    """Return an ended reason as a coloured pill; empty without one."""
     if ended_reason is None:
         return Html("")
     reason = str(ended_reason)
@@ -106,13 +106,13 @@ def reason_pill(ended_reason: object) -> Html:
 
 
 def rings_of(call: CallView) -> Html:
-    """Return how often a call made the phone ring, and all calls to that callee where those are more."""
+    """Return a call's rings, and the callee's rings over all calls if there are more."""
     others = f" of {call.callee_rings}" if call.callee_rings > call.rings else None
     return joined(call.rings, tag("small", others, class_="muted") if others else None)
 
 
 def names_of(body: Mapping[str, Any]) -> tuple[object, object]:
-    """Return what a callee is called, and their number where that is another text."""
+    """Return a callee's name and number, or the number alone if there is no name."""
     customer = body.get("customer")
     customer = customer if isinstance(customer, dict) else {}
     number = customer.get("number") or customer.get("sipUri") or body.get("customerId")
@@ -121,7 +121,7 @@ def names_of(body: Mapping[str, Any]) -> tuple[object, object]:
 
 
 def requests_table(requests: list[RequestRecord]) -> Html:
-    """Return the table of some requests, as they are given."""
+    """Return a table of requests in the given order."""
     if not requests:
         return tag("p", "None so far.", class_="empty")
     headings = {"Time (UTC)": None, "Method": None, "Path": None, "Status": "number"}
@@ -129,7 +129,7 @@ def requests_table(requests: list[RequestRecord]) -> Html:
 
 
 def age(since: datetime, now: datetime) -> str:
-    """Return how long ago something was, such as ``12 s`` or ``3 min``."""
+    """Return how long ago an instant was, such as ``12 s`` or ``3 min``."""
     seconds = max(0, int((now - since).total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:

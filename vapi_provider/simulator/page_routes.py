@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a browser on this machine may open without the key: the pages, and the count of rings."""
+"""The routes that a browser on this machine may open without the key: the pages and the rings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RINGS = "/__simulator/rings"
 
 
 def is_page(path: str) -> bool:
-    """Return True if a path is not part of the API, so that its requests are neither logged nor disturbed."""
+    """Return True if a path is not part of the API, so that its requests are not logged and have no faults."""
     return path in ("/", RINGS) or path.startswith(CALLS)
 
 
@@ -57,7 +57,7 @@ def page_routes(store: CallStore, log: list[RequestRecord]) -> APIRouter:
 
 async def _check_local(request: Request) -> None:
     peer = request.client.host if request.client else ""
-    # A page elsewhere could let its own name lead to this machine (DNS rebinding), so the name counts, too.
+    # A website can make its own host name resolve to this machine (DNS rebinding), so check the name, too.
     if not (_is_loopback(peer) and _is_loopback(_host_of(request.headers.get("host", "")))):
         raise ApiError(
             403,

@@ -82,7 +82,7 @@ class CallRecord:
 
     @property
     def callee(self) -> str | None:
-        """Whose phone the call rings."""
+        """The callee whose phone the call rings."""
         return bodies.callee_of(self.current.body)
 
     def version_at(self, instant: datetime) -> Version | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A timeline per call: what happens to a call by its callee, and the results that its request asks for."""
+"""A timeline per call, chosen by its callee and by the results that its request asks for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Scenario:
     :param answer_after: how long the phone rings before it is answered.
     :param end_after: how long an answered call lasts.
     :param analysis_after: how long after the end the analysis and the structured outputs arrive.
-    :param speed: how many times faster than that calls run.
+    :param speed: how many times faster all of this happens.
     :param outcomes: the ``endedReason`` of calls by glob patterns of callees, such as
         ``{"+1202555010*": "customer-did-not-answer"}``; the first pattern that matches wins.
     :raises ValueError: if a time is negative, or the speed is not positive.
@@ -130,10 +130,10 @@ def _outputs(request: Mapping[str, Any], lag: float, *, is_skipped: bool) -> Ite
     inline = [_mapping(each) for each in _list(plan.get("structuredOutputs"))]
     is_saved = "assistantId" in request or "squadId" in request
     if is_saved and not ids and not inline:
-        # A saved assistant's plan is not known here, and a task that wants outputs should get one.
+        # The plan of a saved assistant is unknown here, but a task that waits for outputs should get one.
         inline = [_SAVED_OUTPUT]
     for id_ in ids:
-        # The simulator knows no saved outputs, so the id stands in for the name.
+        # Saved outputs are unknown here, so the id also serves as the name.
         yield StructuredOutput(id_, None if is_skipped else True, lag, is_skipped, id_)
     for each in inline:
         if isinstance(name := each.get("name"), str):
@@ -147,10 +147,10 @@ def _structured_data(request: Mapping[str, Any]) -> Any:
 
 def sample(schema: object, depth: int = 0) -> Any:
     """
-    Return a value of a JSON Schema.
+    Return a value that fits a JSON Schema.
 
-    :param schema: the schema; one that is missing or not understood gives ``"example"``.
-    :param depth: how deep it is nested; from 10 on it is cut.
+    :param schema: the schema; without one the value is ``"example"``.
+    :param depth: how deeply it is nested; values end at a depth of 10.
     """
     schema = _mapping(schema)
     for keyword in ("const", "default"):

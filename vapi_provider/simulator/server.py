@@ -116,7 +116,7 @@ class VapiSimulator:
         self._artifacts.port = self._artifact_server.port
 
     def stop(self) -> None:
-        """Close every connection, even in the middle of a response, and end the server's thread."""
+        """Close every connection, even during a response, and end the server's thread."""
         self._server.stop()
         self._artifact_server.stop()
 

@@ -180,7 +180,7 @@ class CallStore:
             return copy.deepcopy(self._render(record, record.current))
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
-        """Return copies of all calls' JSON by id, in the order in which they were added."""
+        """Return copies of all calls' JSON by id, oldest first."""
         with self._lock:
             records = self._up_to_date()
             return {record.id: copy.deepcopy(self._render(record, record.current)) for record in records}
@@ -198,7 +198,7 @@ class CallStore:
             return None if record is None else self._view(record)
 
     def overview(self, most: int) -> Overview:
-        """Return what the page of all calls shows, with at most so many calls."""
+        """Return what the page of all calls shows, with at most ``most`` calls."""
         with self._lock:
             records = self._up_to_date()
             newest = sorted(reversed(records), key=lambda record: record.current.created_at, reverse=True)

@@ -26,7 +26,7 @@ a:hover { color: var(--accent); text-decoration-color: currentColor; }
 a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
 .bar { background: var(--card); border-bottom: 1px solid var(--line); }
 .bar > div, main { max-width: 1120px; margin: 0 auto; padding: 0 20px; }
-.bar > div { display: flex; align-items: center; gap: 12px; min-height: 58px; flex-wrap: wrap; }
+.bar > div { display: flex; align-items: center; gap: 2px 12px; padding-top: 13px; padding-bottom: 13px; flex-wrap: wrap; }
 .bar a { font-weight: 650; font-size: 17px; text-decoration: none; display: flex; align-items: center; gap: 10px; }
 .logo { width: 28px; height: 28px; border-radius: 8px; background: var(--accent); display: grid; place-items: center; }
 .logo svg { width: 16px; height: 16px; fill: none; stroke: var(--card); stroke-width: 2.2; stroke-linecap: round; }

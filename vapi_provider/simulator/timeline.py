@@ -17,7 +17,7 @@ class StructuredOutput:
     :param name: its name.
     :param result: the extracted value.
     :param lag: how many seconds after the end it arrives; None for never.
-    :param is_skipped: whether the call did not meet its condition, which lists it among the skipped ones.
+    :param is_skipped: whether it is skipped because the call did not meet its condition.
     :param id: its id; derived from the name by default.
     :raises ValueError: if the lag is negative.
     """
@@ -48,7 +48,7 @@ class Timeline:
 
     :param ringing: when the phone starts ringing.
     :param answered: when the callee answers and the call is in progress.
-    :param ended: when the call ends; with None it stays live until it is ended otherwise.
+    :param ended: when the call ends; None for a call that stays live until it is hung up.
     :param analysis: when analysis, artifact and cost arrive, which is after the end; None for
         never, as in an organization with zero data retention.
     :param ended_reason: the call's ``endedReason``.
@@ -90,7 +90,7 @@ class Timeline:
             (self.ended, "ended"),
         ]
         coming = [(seconds, step) for seconds, step in planned if seconds is not None]
-        # Results follow the end only.
+        # There are no results before the end.
         return coming if self.ended is None else coming + self.steps_after(self.ended)
 
     def analysis_body(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulator's pages show of its calls, taken at one instant."""
+"""Snapshots of calls for the simulator's pages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class CallView(NamedTuple):
     One call.
 
     :param id: the call's id.
-    :param body: its JSON as it is now.
+    :param body: its current JSON.
     :param created_at: when it was created.
-    :param changes: what changed at which instant, the creation first.
+    :param changes: its changes and their times, the creation first.
     :param rings: how often it made the phone ring.
-    :param callee_rings: how often all placed calls made the phone of this callee ring.
+    :param callee_rings: how often all placed calls made this callee's phone ring.
     """
 
     id: str
