@@ -99,7 +99,7 @@ def main() -> int:
         with output_in(log):
             prepare_airflow(home, simulator)
         call_id = simulator.add_call(body={"name": NAME_BEFORE})
-        say(f"The simulator at {simulator.url} runs call {call_id}, named {NAME_BEFORE!r}.")
+        say(f"Created call {call_id} ({NAME_BEFORE!r}) in the simulator at {simulator.url}.")
         say("The DAG example_vapi_rename_call waits for the call to end and renames it:")
         leader = threading.Thread(target=lead_call, args=(simulator, call_id), daemon=True)
         leader.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the Markdown of README and documentation: its blocks of code, its tables and the code in its text."""
+"""Reads the README and the documentation: code blocks, tables and inline code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
-"""All pages but the README, which has tests of its own."""
+"""All pages except the README, which has its own tests."""
 
 
 class Block(NamedTuple):
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """The file that the block is, where its first line says so."""
+        """The file of the block, if its first line names one."""
         named = re.match(r"# ([\w/]+\.py)\n", self.text)
         return named[1] if named else None
 
@@ -40,7 +40,7 @@ def read(page: Path) -> str:
 
 
 def path_of(page: str) -> Path:
-    """Return the path of a page by its name: one of ``docs``, or one at the top."""
+    """Return the path of a page in ``docs`` or at the top level."""
     return DOCS / page if (DOCS / page).exists() else ROOT / page
 
 
@@ -60,7 +60,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def label(where: Block | Path) -> str:
-    """Name a page, or a block by its page and line, as the id of a test or in a message."""
+    """Return the name of a page, or of a block by page and line, for test ids and messages."""
     return where.name if isinstance(where, Path) else f"{where.page.name}:{where.line}"
 
 
@@ -69,14 +69,14 @@ def blocks_in(*languages: str) -> list[Block]:
 
 
 def block_with(page: str, text: str) -> str:
-    """Return the one block of a page that contains a text."""
+    """Return the only block of a page that contains a text."""
     found = [block for block in blocks_of(path_of(page)) if text in block.text]
     assert len(found) == 1, f"{len(found)} blocks of {page} contain {text!r}: {[*map(label, found)]}"
     return found[0].text
 
 
 def table(page: str, header: str) -> list[list[str]]:
-    """Return the cells of a table's rows, below the heading row that begins with the given text."""
+    """Return the cells of the table whose header row begins with the given text."""
     found = re.findall(
         rf"^{re.escape(header)}.*\n\|[-|]+\|\n((?:\|.*\n)+)", read(path_of(page)), re.MULTILINE
     )
@@ -92,9 +92,9 @@ def columns(page: str, header: str) -> list[dict[str, str]]:
 
 
 def sentence(page: str, pattern: str) -> str:
-    """Return the group of a pattern that a page has once, with each line break as a space."""
+    """Return the group of a pattern that occurs once on a page, ignoring line breaks."""
     found = re.findall(pattern, " ".join(read(path_of(page)).split()))
-    assert len(found) == 1, f"{page} has {len(found)} times {pattern!r}"
+    assert len(found) == 1, f"{pattern!r} occurs {len(found)} times on {page}"
     return str(found[0])
 
 

@@ -46,7 +46,7 @@ CONN_FIELDS: dict[str, Any] = {
         "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
     },
 }
-"""The form's extra fields; the parser enforces the same bounds."""
+"""The form's extra fields, with bounds that the parser enforces, too."""
 
 ARTIFACT_HOSTS = "artifact_hosts"
 """The field of the connection's extra that the form does not show."""
@@ -187,7 +187,7 @@ def is_loopback(host: str) -> bool:
 
 
 class _ConnectionParser:
-    """Parses a connection; errors name the field and never contain a secret."""
+    """Parses a connection, with errors that name the field and contain no secret."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn

@@ -11,7 +11,7 @@ from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Return the provider metadata; the target of the ``apache_airflow_provider`` entry point.
+    Return the provider metadata for the ``apache_airflow_provider`` entry point.
 
     :return: metadata that follows Airflow's ``provider_info.schema.json`` and, for the connection type,
         ``provider.yaml.schema.json``

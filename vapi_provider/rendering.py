@@ -30,10 +30,11 @@ class MissingText(str):
 
 class RendersFields(BaseOperator):
     """
-    Base class of all operators; renders only templates that are written in the DAG file.
+    Base class of all operators.
 
-    Airflow also renders upstream values that are passed through ``expand_kwargs``, where ``{{ conn... }}`` may be a
-    customer's name. It stores the rendered attributes and shows them as Rendered Templates, so personal data is left out.
+    It renders only templates that are written in the DAG file. Airflow would also render upstream values that are passed
+    through ``expand_kwargs``, where ``{{ conn... }}`` may be a customer's name. Airflow stores the rendered attributes
+    and shows them as Rendered Templates, so this class replaces personal data in them.
     """
 
     shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}

@@ -123,7 +123,7 @@ def test_output_of_placed_calls_works_as_call_ids(
         pytest.param("use_template_of_output", "the text of a mapping", id="text-of-a-mapping"),
     ],
 )
-def test_bad_summary_fails_without_retries_and_is_not_shown(
+def test_invalid_summary_fails_at_once_and_is_not_shown(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],

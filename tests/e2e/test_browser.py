@@ -309,9 +309,7 @@ def test_summary_is_in_the_xcom_tab(window: Window, finished: Run) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["wait_for_call", "rename_call"])
-def test_no_page_of_a_task_shows_a_secret(
-    window: Window, finished: Run, planted: Planted, task_id: str
-) -> None:
+def test_no_task_page_shows_a_secret(window: Window, finished: Run, planted: Planted, task_id: str) -> None:
     pages = DagPages(window, EXAMPLE)
     pages.open_task(finished.run_id, task_id, "Logs")
     expect(window.page.get_by_text(finished.call_id).first).to_be_visible()

@@ -115,7 +115,7 @@ def test_files_have_no_circular_imports() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])), pytrace=False)
 
 
-def test_nothing_imports_the_provider_info() -> None:
+def test_no_module_imports_the_provider_info() -> None:
     assert rooms_that_import("get_provider_info") == set()
 
 

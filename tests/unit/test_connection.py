@@ -271,7 +271,7 @@ def test_whitespace_around_the_key_is_removed() -> None:
     assert settings_of(password=f" {KEY}\n").api_key == KEY
 
 
-def test_key_is_in_no_repr() -> None:
+def test_repr_does_not_contain_the_key() -> None:
     assert KEY not in f"{settings_of()!r} {settings_of()}"
 
 

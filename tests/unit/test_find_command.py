@@ -80,7 +80,7 @@ def test_search_ends_at_the_given_time(
     assert main(["find", TOKEN, "--since", f"{placed_at - timedelta(days=2):%Y-%m-%d}"]) == 1
 
 
-def test_other_connections_are_used(
+def test_conn_id_option_selects_the_connection(
     simulator: VapiSimulator, set_connection: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_id = add_call(simulator)
@@ -128,7 +128,7 @@ def test_usage_is_explained(arguments: list[str], says: str, capsys: pytest.Capt
     assert says in capsys.readouterr().err
 
 
-def test_help_needs_no_airflow() -> None:
+def test_help_works_without_airflow() -> None:
     program = "import sys; sys.modules['airflow'] = None; from vapi_provider.__main__ import main; main(['find', '-h'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--conn-id" in done.stdout

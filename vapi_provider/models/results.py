@@ -50,7 +50,7 @@ class Progress:
     missing: tuple[str, ...] | None
 
     def has_arrived(self, *, is_unchanged: bool) -> bool:
-        """Return whether all planned parts have arrived or, without a plan, no more seem to come."""
+        """Return whether all planned parts have arrived or, without a plan, none was added between two polls."""
         return not self.missing if self.missing is not None else is_unchanged and self.arrived > 0
 
     @property

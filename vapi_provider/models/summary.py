@@ -99,7 +99,7 @@ def _customer(call: _Call) -> dict[str, Json] | None:
 
 
 def _messages(call: _Call) -> list[dict[str, Json]] | None:
-    """Return the spoken messages, which excludes system messages: the assistant's prompt."""
+    """Return the spoken messages, without the system messages that contain the assistant's prompt."""
     if call.messages is None:
         return None
     spoken = (message for message in call.messages if isinstance(message, Mapping))

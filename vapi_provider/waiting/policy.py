@@ -96,7 +96,7 @@ class WaitPolicy:
         status, reason = clean_line(call.status), clean_line(call.ended_reason)
         if not call.has_ended:
             raise VapiCallFailedError(
-                f"Call {call.id} has status {status!r}: it never took place or was erased, so it will never end. "
+                f"Call {call.id} has status {status!r}: it never took place or was erased, so there is nothing to wait for. "
                 f"See {url}"
             )
         if call.outcome in self.fail_on:

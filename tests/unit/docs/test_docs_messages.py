@@ -208,7 +208,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "the connection was refused": of_connection(host="http://127.0.0.1:1", extra='{"max_retries": 0}'),
     "no complete response within": of_response({"timeout": 1}, delay=60),
     "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist": without_bundle,
-    "it never took place or was erased, so it will never end": wait_for_erased,
+    "it never took place or was erased, so there is nothing to wait for": wait_for_erased,
     "is not in E.164": place_to_unusable_number,
     "Airflow could not read connection": without_connections,
     "Could not write the task's state": place_without_writing,

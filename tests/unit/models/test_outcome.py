@@ -187,7 +187,7 @@ def test_fail_on_accepts_outcomes_and_their_values(given: Any, outcomes: tuple[C
 @pytest.mark.parametrize(
     "given", ["failed", "", CallOutcome.FAILED, None, 7, ["FAILED"], ["failed", 7], [None], [[]]], ids=repr
 )
-def test_other_values_of_fail_on_are_refused(given: Any) -> None:
+def test_invalid_fail_on_is_refused(given: Any) -> None:
     with pytest.raises(
         VapiConfigurationError, match=r"fail_on must be a list of known outcomes \(completed, "
     ) as caught:

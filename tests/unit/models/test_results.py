@@ -197,7 +197,7 @@ def test_names_of_missing_outputs_are_cleaned() -> None:
     assert results_of(OUTPUTS, **plan).missing == "structured outputs (so[2J)"
 
 
-def test_view_keeps_nothing_but_the_results() -> None:
+def test_view_keeps_only_the_results() -> None:
     body = {
         "id": "1",
         "artifact": {**artifact(BOOKED), "transcript": "AI: Hello.", "messages": [{"message": "Hello."}]},

@@ -112,7 +112,7 @@ def test_404_is_permanent_for_a_sensor_at_once(
 
 
 @with_and_without_store
-def test_refusals_of_the_triggerer_count_after_30_s(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_triggerer_errors_count_after_30_s(airflow: Airflow, simulator: VapiSimulator) -> None:
     """The triggerer's read may still lag when this worker already finds the call."""
     deferral = airflow.deferral()
     call_id = the_call(simulator)

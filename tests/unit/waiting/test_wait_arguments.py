@@ -97,7 +97,7 @@ def in_turn(cases: list[Any], *modes: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_SENSOR], "poke", "reschedule", "deferrable")
 )
-def test_bad_value_fails_the_sensor_before_any_request(
+def test_invalid_value_fails_the_sensor_before_any_request(
     simulator: VapiSimulator, worker: Any, arguments: dict[str, Any], message: str, how: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -120,7 +120,7 @@ def test_bad_value_fails_the_sensor_before_any_request(
 @pytest.mark.parametrize(
     ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_OPERATOR], "poke", "deferrable")
 )
-def test_bad_value_fails_the_operator_before_the_call(
+def test_invalid_value_fails_the_operator_before_the_call(
     airflow: Airflow, simulator: VapiSimulator, arguments: dict[str, Any], message: str, how: str
 ) -> None:
     failed = failure(airflow.first, deferrable=how == "deferrable", **arguments)

@@ -429,7 +429,7 @@ def test_broken_trigger_is_airflows_own_error(
 
 
 @with_and_without_store
-def test_bad_call_id_is_not_deferred(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_invalid_call_id_is_not_deferred(airflow: Airflow, simulator: VapiSimulator) -> None:
     failed = failure(airflow.first, call_id="None")
     assert type(failed) is VapiConfigurationError
     assert airflow.kept() == json.dumps([{}, airflow.store and {}])

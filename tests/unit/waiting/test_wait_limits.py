@@ -76,7 +76,9 @@ def test_backstop_in_an_outage_names_the_error(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_backstop_reports_a_refusal(airflow: Airflow, simulator: VapiSimulator, soft_fail: bool) -> None:
+def test_backstop_reports_a_permanent_error(
+    airflow: Airflow, simulator: VapiSimulator, soft_fail: bool
+) -> None:
     call_id = simulator.add_call(status="ringing")
     simulator.faults.add(Fault(status=401))
     failed = failure(airflow.resume_with, *BACKSTOP, call_id=call_id, soft_fail=soft_fail)

@@ -220,7 +220,7 @@ def test_result_has_only_what_is_included(
     assert "customer" not in bare
 
 
-def test_unknown_status_is_waited_on_and_logged_once(
+def test_unknown_status_is_logged_once_and_waited_out(
     simulator: VapiSimulator, worker: Any, mode: str, warnings: Callable[[], list[str]]
 ) -> None:
     status = f"on-hold-{mode}"
@@ -233,7 +233,7 @@ def test_unknown_status_is_waited_on_and_logged_once(
     assert f"Call {call_id} has status {status}, which" in logged
 
 
-def test_missing_status_is_waited_on(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_missing_status_is_waited_out(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(body={"status": None, "endedAt": "2026-08-01T10:00:00.000Z"})
     summary = worker.run(call_id=call_id, mode=mode, then=[lambda: simulator.end_call(call_id)])
     assert summary["status"] == "ended"
@@ -396,7 +396,7 @@ def test_link_is_published_while_the_task_waits(simulator: VapiSimulator, worker
     assert [xcoms[LINK] for xcoms in seen] == [f"{simulator.url}/calls/{call_id}"]
 
 
-def test_bad_id_has_no_link(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_invalid_id_publishes_no_link(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     worker.failure(call_id="../x", mode=mode)
     assert worker.task_instance.xcoms == {}
 

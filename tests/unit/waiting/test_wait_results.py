@@ -167,7 +167,7 @@ def change(simulator: VapiSimulator, call_id: str, **fields: Any) -> Callable[[]
     return lambda: simulator._store.drive(call_id, lambda record, now: record.change(now, fields))
 
 
-def test_reason_that_follows_is_waited_for(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+def test_late_reason_is_waited_for(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(status="ringing")
     then = [
         lambda: (simulator.end_call(call_id), change(simulator, call_id, endedReason=None)()),
