@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a transfer in this process, and kills it at a given request: ``storage_task.py JSON``."""
+"""Runs a transfer in a process of its own, and kills it where that was asked for: ``storage_task.py JSON``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main(order: dict[str, Any]) -> None:
         kill_at(*order["kill_at"])
     operator: Any = OPERATORS[order["kind"]](task_id="transfer", **order["arguments"])
     ti = SimpleNamespace(try_number=1, max_tries=0, map_index=-1, xcom_push=lambda key, value: None)
-    # Airflow only allows its own workers to call execute().
+    # Airflow wants operators to be run by its own workers.
     result = type(operator).execute.__wrapped__(operator, {"ti": ti})
     print(json.dumps({"result": result}))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports calls and recordings to a real S3 server, through an Airflow connection."""
+"""Calls and recordings in a real S3 server, through a connection of Airflow."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TASK = Path(__file__).with_name("storage_task.py")
 BUCKET = "archive"
 DAY = {"created_at_ge": "2026-03-10T00:00:00Z", "created_at_lt": "2026-03-11T00:00:00Z"}
 RECORDING = b"RIFF" + bytes(range(256)) * 100
-# More than twice the size of a part, so that it is uploaded in parts.
+# Over twice the size of a part, so that it is uploaded in parts.
 LONG_TRANSCRIPT = "User: Tuesday, please.\n" * 50_000
 
 RunTask = Callable[..., Any]
 
 
 class S3:
-    """A moto server and its client."""
+    """A server of moto, and a client of it."""
 
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -43,7 +43,7 @@ class S3:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self._is_up, 60, "the S3 server responds")
+        wait_until(self._is_up, 60, "the S3 server answers")
         self.client = boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -113,7 +113,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_task(s3: S3, vapi: VapiSimulator, home: Path) -> RunTask:
-    """Run a transfer in a new process, and return its result, its exit code if it was killed, or its output."""
+    """Run a transfer in a process of its own; return what the task returns, or how the process ended."""
 
     def run(kind: str, *, dies_at: tuple[str, int] | None = None, **arguments: Any) -> Any:
         bounds = DAY if kind == "calls" else {}
