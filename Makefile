@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-#   make demo       the main example, with real Airflow and a simulated Vapi
-#   make play       a whole Airflow to click through, against a simulated Vapi
+#   make demo       run the main example in a real Airflow, against the simulator
+#   make play       start a whole Airflow to try in the browser, against the simulator
 #   make test       tests/unit and tests/dag
 #   make test-deep  full searches: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
 #   make mutations  break the package in about a hundred ways, and check that the tests catch each (15 minutes)
@@ -10,8 +10,8 @@
 #   make e2e        tests/e2e: the built wheel in a real Airflow with PostgreSQL and a real browser
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (one hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
-#   make compare    how often a phone rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
-#   make bench      what importing, parsing, waiting and exporting cost, compared with others (half an hour)
+#   make compare    count the rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
+#   make bench      measure importing, parsing, waiting and exporting, compared with others (half an hour)
 #
 # Everything is installed into .venv, with the versions in $(CONSTRAINTS). After that, no network is needed.
 
@@ -83,7 +83,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 	$(BIN)/python -m pytest tests/docs
 
-# The tests run without the packages that we compare ourselves with, so those are in an environment of their own.
+# The packages for comparison are installed in a separate environment, because the tests must run without them.
 compare:
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
 	@PYTHONPATH=example_dags $(VENV)-bench/bin/python -m benchmarks.compare

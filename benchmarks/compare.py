@@ -2,9 +2,9 @@
 """
 Count how often one person's phone rings when something breaks: ``make compare``.
 
-A real Airflow runs the same task with this package, with a plain HttpOperator and with the vendor's SDK. The simulator
-loses the response to ``POST /call``, or the worker is killed while it waits for that response, or the task is cleared
-after its success. The numbers are those that the simulator counted.
+A real Airflow runs the same task with this package, with a plain HttpOperator and with Vapi's SDK. The simulator loses
+the response to ``POST /call``, or the worker is killed while waiting for it, or the task is cleared after it succeeded.
+The simulator counts the rings.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ OPTIONS = {
 @dataclass
 class Trial:
     """
-    One person who is called by one way, while one thing goes wrong.
+    A call to one person with one of the packages, during one fault.
 
-    :param airflow: the running Airflow.
-    :param simulator: the running simulator.
-    :param dag_id: the way.
-    :param number: the person's number.
+    :param airflow: the running Airflow
+    :param simulator: the running simulator
+    :param dag_id: the DAG of the package
+    :param number: the person's phone number
     """
 
     airflow: LocalAirflow
@@ -87,7 +87,7 @@ class Trial:
         self.airflow.wait_until(has_ended, f"The run of {self.dag_id} did not end", PATIENCE_SECONDS)
 
     def _kill_task(self, run_id: str) -> None:
-        """Kill the task and the process that supervises it, as the loss of a machine does."""
+        """Kill the task and its supervisor, as if their machine were lost."""
         query = "select pid from task_instance where dag_id = ? and run_id = ?"
         with contextlib.closing(sqlite3.connect(self.airflow.database)) as database:
             ((pid,),) = database.execute(query, (self.dag_id, run_id)).fetchall()
@@ -105,7 +105,7 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
 
 
 def run_all(airflow: LocalAirflow, simulator: VapiSimulator) -> dict[str, list[int]]:
-    """Return the calls that one person got, by fault and then by way."""
+    """Return the number of calls to one person for each package, by fault."""
     results: dict[str, list[int]] = {}
     for row, (fault, play) in enumerate(FAULTS.items()):
         for column, dag_id in enumerate(WAYS):

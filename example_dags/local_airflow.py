@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Airflow on this machine, over SQLite, for as long as a program runs: for ``make play`` and ``make compare``."""
+"""A temporary Airflow with SQLite on this machine, for ``make play`` and ``make compare``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ServiceError(Exception):
-    """A service did not start, or ended by itself."""
+    """Raised when a service does not start, or ends by itself."""
 
 
 def free_port() -> int:
@@ -37,11 +37,11 @@ def free_port() -> int:
 
 class LocalAirflow:
     """
-    The services of an Airflow, each with a log file, and what else runs beside them.
+    Airflow's services and other processes, each with a log file.
 
-    :param home: the AIRFLOW_HOME, an empty folder.
-    :param dags_folder: the DAG files.
-    :param options: Airflow's options, such as ``{"core.parallelism": 8}``, over the ones here.
+    :param home: AIRFLOW_HOME, an empty folder
+    :param dags_folder: the folder with the DAG files
+    :param options: Airflow's options, such as ``{"core.parallelism": 8}``, in addition to the defaults here
     """
 
     def __init__(self, home: Path, dags_folder: Path, options: dict[str, Any] | None = None) -> None:
@@ -55,7 +55,7 @@ class LocalAirflow:
         self._session.trust_env = False
 
     def start_page(self) -> None:
-        """Make the database and start the API server; return once it shows its first page."""
+        """Create the database, and start the API server and wait for its first page."""
         self.start("database", "airflow", "db", "migrate")
         if self._running["database"].wait():
             self._fail("database")
@@ -67,9 +67,9 @@ class LocalAirflow:
 
     def start_rest(self, dag_id: str) -> None:
         """
-        Start scheduler, triggerer and dag-processor; return once they are healthy.
+        Start scheduler, triggerer and dag-processor, and wait until they are healthy.
 
-        :param dag_id: a DAG that Airflow must have read by then.
+        :param dag_id: a DAG that Airflow must have parsed by then
         """
         for name in ("dag-processor", "scheduler", "triggerer"):
             self.start(name, "airflow", name)
@@ -77,7 +77,7 @@ class LocalAirflow:
         self.wait_until(lambda: self._responds(f"/api/v2/dags/{dag_id}"), f"Airflow has not read {dag_id}")
 
     def start(self, name: str, *command: str) -> None:
-        """Start a Python module with its arguments, in a process group of its own."""
+        """Start a Python module with arguments, in its own process group."""
         with self._log(name).open("w") as log:
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -92,7 +92,7 @@ class LocalAirflow:
             )
 
     def request(self, method: str, path: str, json: dict[str, Any] | None = None) -> Any:
-        """Send a request to Airflow's REST API and return its JSON."""
+        """Send a request to Airflow's REST API, and return the response's JSON."""
         response = self._session.request(method, f"{self.url}/api/v2/{path}", json=json, timeout=30)
         response.raise_for_status()
         return response.json() if response.content else None
@@ -103,7 +103,7 @@ class LocalAirflow:
         """
         Wait for a condition while all services run.
 
-        :raises ServiceError: when the time is over, or a service has ended.
+        :raises ServiceError: if the condition does not come true in time, or a service has ended
         """
         give_up = time.monotonic() + timeout
         while not condition():
@@ -116,14 +116,14 @@ class LocalAirflow:
         """
         Check that all services run.
 
-        :raises ServiceError: when one has ended; with the end of its log.
+        :raises ServiceError: if one has ended, with the end of its log
         """
         for name, process in self._running.items():
             if process.poll() is not None:
                 self._fail(name)
 
     def stop(self) -> None:
-        """Stop every process, and kill by its process group what is left of it."""
+        """Stop all processes, and kill what is left of their process groups."""
         for process in self._running.values():
             process.terminate()
         give_up = time.monotonic() + STOP_SECONDS
@@ -176,14 +176,14 @@ class LocalAirflow:
         settings = {
             f"AIRFLOW__{name.upper().replace('.', '__')}": str(value) for name, value in options.items()
         }
-        # The settings of another Airflow on this machine do not count.
+        # Ignore the settings of any other Airflow on this machine.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         return {**inherited, **settings, "AIRFLOW_HOME": str(self._home), "NO_PROXY": HOST}
 
 
 @contextlib.contextmanager
 def stopped_at_the_end(airflow: LocalAirflow) -> Iterator[None]:
-    """Stop all services when the block ends, also by an error or a signal; a signal raises KeyboardInterrupt."""
+    """Stop all services when the block ends, even after an error or a signal, which raises KeyboardInterrupt."""
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:

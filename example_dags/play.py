@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run a whole Airflow to click through, against a simulated Vapi: ``make play``.
+Start a whole Airflow to try in the browser, with a simulated Vapi: ``make play``.
 
-Airflow and the simulator listen on free ports of 127.0.0.1. Their data is in a temporary folder. Ctrl-C stops all of
-it and removes the folder.
+Airflow and the simulator listen on free ports of 127.0.0.1 and keep their data in a temporary folder. Ctrl-C stops
+everything and removes the folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READY = """
 Ready. Click first:
 
   1. Open {airflow}/dags/{dag}
-     and press Trigger twice: on the page, and in the dialog.
+     and press Trigger twice: on the page and in the dialog.
   2. Watch the calls ring and end at {simulator}
   3. Open the run and a task of call_person: its tab Details has the button "Vapi Call".
 
@@ -36,7 +36,7 @@ def say(line: str) -> None:
 
 
 def start(airflow: LocalAirflow) -> str:
-    """Start everything, and first of all what shows the first page; return the simulator's URL."""
+    """Start everything, the API server first, and return the simulator's URL."""
     port = free_port()
     simulator_url = f"http://{HOST}:{port}"
     airflow.start("simulator", "vapi_provider.simulator", "--port", str(port), *SIMULATOR_OPTIONS)
@@ -56,7 +56,7 @@ def main() -> int:
         airflow = LocalAirflow(Path(folder), Path(__file__).resolve().parent)
         try:
             with stopped_at_the_end(airflow):
-                say("Setting up an Airflow of its own ...")
+                say("Setting up a temporary Airflow ...")
                 simulator_url = start(airflow)
                 say(READY.format(airflow=airflow.url, dag=FIRST_DAG, simulator=simulator_url))
                 while True:

@@ -49,12 +49,12 @@ CONN_FIELDS: dict[str, Any] = {
 """The form's extra fields, with bounds that the parser enforces, too."""
 
 ARTIFACT_HOSTS = "artifact_hosts"
-"""The field of the connection's extra that the form does not show."""
+"""An extra field that the form does not show."""
 
 _HOST = "host (API base URL)"
 _MAX_PORT = 65_535
 HOST_NAME = re.compile(r"[\w.:-]+", re.ASCII)
-"""A host name or literal address, which all URL parsers read alike."""
+"""A host name or IP address on which all URL parsers agree."""
 
 _VAPI_DOMAIN = ".vapi.ai"
 
@@ -70,7 +70,7 @@ class VapiSettings:
     :param api_key: the private API key; not part of the repr
     :param timeout: the time limit per request, in seconds
     :param max_retries: how many times a safe request is repeated
-    :param artifact_hosts: the private hosts that recordings may come from
+    :param artifact_hosts: private hosts from which recordings may be downloaded
     :param max_response_bytes: the largest response that is read, in bytes
     """
 
@@ -288,7 +288,7 @@ class _ConnectionParser:
         return number
 
     def hosts(self, name: str) -> frozenset[str]:
-        """Return the host names in a field of extra: a list, or a text with commas."""
+        """Return the host names in an extra field: a list, or a comma-separated string."""
         value = self.extra.get(name) or ()
         hosts = value.split(",") if isinstance(value, str) else value
         if isinstance(hosts, (list, tuple)) and all(isinstance(host, str) for host in hosts):

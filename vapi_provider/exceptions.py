@@ -75,7 +75,7 @@ class VapiCallNotFoundError(VapiPermanentError):
 
 
 class VapiArtifactNotFoundError(VapiPermanentError):
-    """Raised when a call that is over has no such recording, video, packet capture or log."""
+    """Raised when an ended call has no such recording, video, packet capture or log."""
 
 
 class VapiArtifactExpiredError(VapiPermanentError):
@@ -83,7 +83,7 @@ class VapiArtifactExpiredError(VapiPermanentError):
 
 
 class VapiArtifactRefusedError(VapiPermanentError):
-    """Raised when a file is not fetched: it is too large, or Vapi redirects to a place that is not allowed."""
+    """Raised when a file is too large, or Vapi redirects to a host that is not allowed."""
 
 
 class VapiConfigurationError(VapiPermanentError, ValueError):  # type: ignore[misc]

@@ -36,7 +36,7 @@ def get_provider_info() -> dict[str, Any]:
         "transfers": [
             {
                 "source-integration-name": integration,
-                # Where Airflow lists its object storage.
+                # Airflow's own integration for object storage.
                 "target-integration-name": "Common IO",
                 "python-module": f"vapi_provider.transfers.{module}",
             }

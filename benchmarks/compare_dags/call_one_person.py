@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One DAG per way to place a call, each with one task that calls the number of its run."""
+"""One DAG per package, each with a task that calls the number in the run's configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vapi_provider.operators.call import VapiCreateCallOperator
 
 ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
 PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
-# As a user would set them, with a shorter delay.
+# Typical settings, but with a shorter delay.
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 with DAG("vapi_provider", schedule=None):

@@ -232,7 +232,7 @@ class DagPages:
         self._page.goto(f"/dags/{self._dag_id}/runs/{run_id}")
 
     def open_task(self, run_id: str, task_id: str, *tabs: str, map_index: int | None = None) -> None:
-        """Open the page of a task or of one of its mapped instances, and then its tabs in this order."""
+        """Open the page of a task or of one of its mapped instances, and then these tabs in order."""
         path = f"/dags/{self._dag_id}/runs/{run_id}/tasks/{task_id}"
         self._page.goto(path if map_index is None else f"{path}/mapped/{map_index}")
         for tab in tabs:

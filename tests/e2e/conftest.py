@@ -62,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser's program."""
+    """The path of the browser's executable."""
     program = find_chromium()
     if program is None:
         pytest.fail(f"Chromium is missing: {INSTALL_CHROMIUM}", pytrace=False)
@@ -77,7 +77,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A folder that other users may enter, which pytest's own is not."""
+    """A folder that other users may enter, unlike pytest's own."""
     path = Path(tempfile.mkdtemp(prefix="vapi-e2e-"))
     path.chmod(0o755)
     yield path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make play``: a new user triggers an example in the browser, and nothing is left running afterwards."""
+"""``make play``: a new user triggers an example in the browser, and no process is left afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DAG_ID = "example_vapi_place_and_label"
 START_SECONDS = 180
 STOP_SECONDS = 60
-# Of a run with calls that take half a minute, on a busy machine.
+# The time limit of a run with calls that take half a minute, on a busy machine.
 RUN_MS = 240_000
 
 
@@ -33,7 +33,7 @@ class Play:
     """
     A running ``make play``.
 
-    :param folder: for its output and its temporary files.
+    :param folder: the folder for its output and its temporary files
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Play:
         return found[1]
 
     def services(self) -> list[psutil.Process]:
-        """Return all processes that work in its temporary folder."""
+        """Return all processes that run in its temporary folder."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -88,7 +88,7 @@ class Play:
             process.kill()
 
     def leftovers(self) -> list[object]:
-        """Return the processes and files that it left."""
+        """Return the processes and files that it left behind."""
         return [*self.services(), *self._temporary.iterdir()]
 
 
@@ -126,7 +126,7 @@ def test_example_succeeds_and_a_failure_stops_everything(
 
 def test_ctrl_c_while_it_starts_stops_everything(play: Play) -> None:
     play.wait_for("Setting up")
-    wait_until(play.services, START_SECONDS, "something runs")
+    wait_until(play.services, START_SECONDS, "a service runs")
     play.interrupt()
     assert play.wait_for_end() == 0
     assert "Stopped everything." in play.output
