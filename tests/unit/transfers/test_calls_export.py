@@ -268,7 +268,7 @@ def test_progress_is_logged_every_30_seconds(
     monkeypatch.setattr("vapi_provider.transfers.export.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with caplog.at_level(logging.INFO):
         export()
-    assert "Exported 3 calls so far, back to 2026-03-10 12:06:00+00:00." in caplog.text
+    assert "Exporting (calls so far: 3, back to 2026-03-10 12:06:00+00:00)." in caplog.text
     assert caplog.text.count("so far") in (2, 3)
 
 
@@ -285,7 +285,7 @@ def test_object_is_not_replaced_by_a_smaller_one(
     former = (tmp_path / name).read_bytes()
     fewer = {"assistant_id": "0198a3f0-0000-7000-8000-00000000000a"}
     add(simulator, assistantId=fewer["assistant_id"])
-    with pytest.raises(VapiPermanentError, match="has 2 calls, and Vapi now lists 1"):
+    with pytest.raises(VapiPermanentError, match=r"more calls \(2\) than Vapi now lists for the interval \(1\)"):
         export(name, **fewer)
     assert (tmp_path / name).read_bytes() == former
     assert export(name)["calls"] == 3
