@@ -183,7 +183,9 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(extra)
-        self.log.info("Exported to %s (calls: %d, bytes: %d).", result["path"], result["calls"], result["bytes"])
+        self.log.info(
+            "Exported to %s (calls: %d, bytes: %d).", result["path"], result["calls"], result["bytes"]
+        )
         return result
 
 
