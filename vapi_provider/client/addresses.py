@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Python versions differ on whether it is public.
+_PROTOCOL_ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")
 _ALWAYS_REFUSED = ("loopback", "link_local", "unspecified", "multicast", "reserved")
 
 
@@ -125,4 +128,7 @@ def _kind_of(ip: _Address) -> str | None:
     for kind in _ALWAYS_REFUSED:
         if getattr(ip, f"is_{kind}"):
             return kind
-    return None if ip.is_global else "private"
+    is_public = ip.is_global and (
+        ip in _GLOBAL_UNICAST if ip.version == 6 else ip not in _PROTOCOL_ASSIGNMENTS
+    )
+    return None if is_public else "private"

@@ -232,8 +232,9 @@ def check_file(file: Any) -> None:
 
     :raises VapiConfigurationError: if it is not a writable, seekable binary file
     """
-    is_binary = hasattr(file, "write") and not isinstance(file, io.TextIOBase)
-    if not (is_binary and hasattr(file, "truncate") and hasattr(file, "seekable") and file.seekable()):
+    is_file = all(hasattr(file, name) for name in ("write", "truncate", "writable", "seekable"))
+    is_binary = is_file and not isinstance(file, io.TextIOBase)
+    if not (is_binary and file.writable() and file.seekable()):
         raise VapiConfigurationError(
             f"file must be a writable, seekable binary file; got {type(file).__name__}. Nothing was sent."
         )
@@ -281,8 +282,9 @@ def missing_artifact(call: Call, path: str) -> VapiError:
 
 
 def _content_type(response: requests.Response) -> str | None:
-    sent = clean_line(response.headers.get("Content-Type"))
-    return sent.strip()[:_MAX_CONTENT_TYPE] or None if sent else None
+    sent = (clean_line(response.headers.get("Content-Type")) or "").strip()
+    # Stores accept only ASCII.
+    return sent[:_MAX_CONTENT_TYPE] if sent and sent.isascii() else None
 
 
 _is_signed: ContextVar[bool] = ContextVar("_is_signed", default=False)

@@ -172,8 +172,8 @@ class VapiCallsToObjectStorageOperator(RendersFields):
             former = target.count_lines()
             if former > export.calls:
                 raise VapiPermanentError(
-                    f"{target.url} has {former} calls, and Vapi now lists {export.calls} for the interval, perhaps "
-                    "because it has erased old calls. The object was not changed; to replace it, pass "
+                    f"{target.url} contains more calls ({former}) than Vapi now lists for the interval ({export.calls}), "
+                    "perhaps because Vapi has deleted old calls. The object was not changed; to replace it, pass "
                     "if_exists='replace'."
                 )
         target.put(file)
@@ -183,7 +183,9 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(extra)
-        self.log.info("Exported %d calls (%d bytes) to %s.", result["calls"], result["bytes"], result["path"])
+        self.log.info(
+            "Exported to %s (calls: %d, bytes: %d).", result["path"], result["calls"], result["bytes"]
+        )
         return result
 
 

@@ -117,7 +117,7 @@ class Export:
             self._add(call, summary)
             if time.monotonic() - logged_at >= LOG_SECONDS:
                 logged_at = time.monotonic()
-                self._log.info("Exported %d calls so far, back to %s.", self.calls, call.created_at)
+                self._log.info("Exporting (calls so far: %d, back to %s).", self.calls, call.created_at)
         self._oldest = math.inf
         self._flush()
         while self._pending:

@@ -76,6 +76,9 @@ def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = Fals
         raise _refuse("contains a line break or control character, or begins or ends with white space")
     authority, _, key = rest.partition("/")
     url_conn_id, _, container = authority.rpartition("@")
+    if ":" in url_conn_id:
+        # Not shown: what is before the @ may be a password.
+        raise _refuse("contains credentials; store them in a connection, and pass its id")
     if url_conn_id and storage_conn_id is not None:
         raise _refuse("names a connection, and so does storage_conn_id; use only one of them")
     if scheme.lower() in _LOCAL and container:

@@ -220,7 +220,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "an export needs both bounds": exporting(created_at_ge=""),
     "(created_at_lt) is empty": exporting(created_at_lt="2026-03-10T00:00:00Z"),
     "The export is unfinished": export_live_call,
-    "and Vapi now lists": export_fewer_calls,
+    "than Vapi now lists for the interval": export_fewer_calls,
     "for the storage. Create it": exporting(storage_conn_id="nowhere"),
     "has no scheme; pass a URL": exporting(path="/data/calls.jsonl"),
     "Vapi no longer keeps this file": download_after(

@@ -82,6 +82,14 @@ def test_text_is_utf_8_with_one_line_per_call(
     assert len(content.decode().splitlines()) == content.count(b"\n") == 1
 
 
+def test_odd_texts_are_written(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
+    odd = "half \ud83d a character, \x00, \x85 and \u2029"
+    add(simulator, name=odd, artifact={"transcript": odd, "messages": [{"role": odd, "message": odd}]})
+    assert export(include=["transcript", "messages", "structured_outputs", "analysis"])["calls"] == 1
+    [line] = lines(tmp_path / "calls.jsonl")
+    assert "a character" in line["transcript"]
+
+
 def test_compressed_object_is_the_same_each_time(
     simulator: VapiSimulator, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +276,7 @@ def test_progress_is_logged_every_30_seconds(
     monkeypatch.setattr("vapi_provider.transfers.export.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with caplog.at_level(logging.INFO):
         export()
-    assert "Exported 3 calls so far, back to 2026-03-10 12:06:00+00:00." in caplog.text
+    assert "Exporting (calls so far: 3, back to 2026-03-10 12:06:00+00:00)." in caplog.text
     assert caplog.text.count("so far") in (2, 3)
 
 
@@ -285,7 +293,9 @@ def test_object_is_not_replaced_by_a_smaller_one(
     former = (tmp_path / name).read_bytes()
     fewer = {"assistant_id": "0198a3f0-0000-7000-8000-00000000000a"}
     add(simulator, assistantId=fewer["assistant_id"])
-    with pytest.raises(VapiPermanentError, match="has 2 calls, and Vapi now lists 1"):
+    with pytest.raises(
+        VapiPermanentError, match=r"more calls \(2\) than Vapi now lists for the interval \(1\)"
+    ):
         export(name, **fewer)
     assert (tmp_path / name).read_bytes() == former
     assert export(name)["calls"] == 3
@@ -365,6 +375,7 @@ def test_empty_interval_is_refused_and_explained(simulator: VapiSimulator, expor
         pytest.param(
             {"path": "file://a@/data/x", "storage_conn_id": "b"}, "names a connection", id="two-connections"
         ),
+        pytest.param({"path": "s3://user:word@bucket/x"}, "contains credentials", id="credentials"),
         pytest.param(
             {"path": "file://nowhere@/data/x"}, "no connection 'nowhere'", id="no-connection-of-url"
         ),
@@ -378,8 +389,9 @@ def test_empty_interval_is_refused_and_explained(simulator: VapiSimulator, expor
 def test_bad_argument_is_refused_before_any_request(
     simulator: VapiSimulator, export: Export, tmp_path: Path, arguments: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(VapiConfigurationError, match=problem):
+    with pytest.raises(VapiConfigurationError, match=problem) as caught:
         export(**arguments)
+    assert "user:word" not in str(caught.value)
     assert simulator.requests == []
     assert list(tmp_path.iterdir()) == []
 

@@ -243,7 +243,7 @@ def test_store_gets_one_put(
     assert export(path="memory://bucket/calls.jsonl")["calls"] == CALLS
     assert puts == [(CALLS, "/bucket/calls.jsonl")]
     assert memory.cat_file("/bucket/calls.jsonl").count(b"\n") == CALLS
-    with pytest.raises(VapiPermanentError, match=r"memory://bucket/calls.jsonl has 250 calls"):
+    with pytest.raises(VapiPermanentError, match=r"memory://bucket/calls.jsonl contains more calls \(250\)"):
         export(path="memory://bucket/calls.jsonl", assistant_id="0198a3f0-0000-7000-8000-00000000000a")
 
 
