@@ -22,7 +22,7 @@ from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import Fault, VapiSimulator
 
 API_KEY = "7d1c0b54-93e6-4f0a-8a55-5ec4e7a2b9d1"
-NUMBER = "+12025550117"
+NUMBER = "+12025550118"
 
 RunDag = Callable[..., Any]
 

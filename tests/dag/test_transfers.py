@@ -19,7 +19,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 AT = "2026-03-10T12:00:00.000Z"
 NIGHT = datetime(2026, 3, 11, tzinfo=timezone.utc)
-SAID = "said in confidence"
+SAID = "said in an exported call"
 
 Run = Callable[..., Any]
 

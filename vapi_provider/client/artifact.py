@@ -120,7 +120,7 @@ class ArtifactDownload:
         session = open_session(self._settings, with_key=False)
         session.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
-            session.mount(scheme, deadline.DeadlineAdapter(self._rules.check_address, is_paced=True))
+            session.mount(scheme, deadline.DownloadAdapter(self._rules.check_address))
         return session
 
     def _link(self) -> _Link:
