@@ -249,7 +249,7 @@ def test_wait_for_batch_defers_and_counts(
 
 @pytest.mark.parametrize(
     ("ended_reason", "chosen", "skipped"),
-    [("customer-ended-call", "confirm", "send_letter"), ("voicemail", "send_letter", "confirm")],
+    [("customer-ended-call", "reached", "follow_up"), ("voicemail", "follow_up", "reached")],
 )
 def test_shortest_dag_of_the_readme(
     run_example: Runner, simulator: VapiSimulator, ended_reason: str, chosen: str, skipped: str

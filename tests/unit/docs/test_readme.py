@@ -32,10 +32,7 @@ def test_exported_connections_can_be_read(monkeypatch: pytest.MonkeyPatch) -> No
             monkeypatch.setenv(name, value)
             settings = read_settings(VapiHook.get_connection("vapi_default"))
             found.append((settings.base_url, settings.api_key))
-    assert found == [
-        ("https://api.vapi.ai", "YOUR_PRIVATE_KEY"),
-        ("https://api.eu.vapi.ai", "YOUR_PRIVATE_KEY"),
-    ]
+    assert found == [("https://api.vapi.ai", "YOUR_PRIVATE_KEY")]
 
 
 def test_table_of_faults_is_what_make_compare_prints() -> None:
