@@ -4,7 +4,7 @@
 #   make play       start a whole Airflow to try in the browser, against the simulator
 #   make test       tests/unit and tests/dag
 #   make test-deep  full searches: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
-#   make mutations  break the package in about a hundred ways, and check that the tests catch each (15 minutes)
+#   make mutations  break the package in more than a hundred ways, and check that the tests catch each (15 minutes)
 #   make lint       ruff and mypy
 #   make docs       build the documentation in build/docs, and test its links and projects (Python 3.11 or newer)
 #   make e2e        tests/e2e: the built wheel in a real Airflow with PostgreSQL and a real browser

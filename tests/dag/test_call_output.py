@@ -142,7 +142,7 @@ def test_invalid_summary_fails_at_once_and_is_not_shown(
     }
     assert run.failures == [
         f"VapiConfigurationError: call_id is {problem}; pass a call id, or the summary itself "
-        "(call_id=call.output, not a template). Nothing was sent."
+        "(call_id=call.output, not a template)."
     ] * len(TASKS)
     assert simulator.requests == []
     left = left_behind(simulator)
