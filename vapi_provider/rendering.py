@@ -150,7 +150,7 @@ class RendersFields(BaseOperator):
         if places:
             raise VapiConfigurationError(
                 f"{', '.join(places)}: a template, or an expression in it, rendered to None or an empty string. Nothing "
-                "was sent. Check the value that it reads, or give it a default with {{ ... | default(...) }}."
+                "was sent. Check the value that it reads, or give it a default with {{ ... | default('...', true) }}."
             )
 
 

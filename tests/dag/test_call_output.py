@@ -118,9 +118,9 @@ def test_output_of_placed_calls_works_as_call_ids(
 @pytest.mark.parametrize(
     ("dag_id", "problem"),
     [
-        pytest.param("use_output", "a mapping without an id", id="mapping-without-id"),
-        pytest.param("use_each_output", "a mapping without an id", id="mapped-mapping-without-id"),
-        pytest.param("use_template_of_output", "the text of a mapping", id="text-of-a-mapping"),
+        pytest.param("use_output", "a dict without an id", id="mapping-without-id"),
+        pytest.param("use_each_output", "a dict without an id", id="mapped-mapping-without-id"),
+        pytest.param("use_template_of_output", "a dict rendered to a string", id="text-of-a-mapping"),
     ],
 )
 def test_invalid_summary_fails_at_once_and_is_not_shown(

@@ -171,7 +171,7 @@ def test_button_test_reports_a_wrong_key(
     said = page.press_test("vapi_reminders", "Test Connection Failed")
     expect(said).to_contain_text("GET /call returned 401: Invalid Key.")
     expect(said).to_contain_text(
-        "Set the private API key from https://dashboard.vapi.ai/org/api-keys in this connection."
+        "Replace the API key of this connection. Private keys: https://dashboard.vapi.ai/org/api-keys"
     )
     assert planted.api_key not in window.texts() + "".join(window.answers)
 

@@ -91,23 +91,23 @@ def test_summary_from_native_template_is_shown_as_its_id(kind: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        pytest.param({"transcript": SAID}, "is a mapping without an id;", id="mapping-without-id"),
+        pytest.param({"transcript": SAID}, "is a dict without an id;", id="mapping-without-id"),
         pytest.param(
-            OpenMapping({"transcript": SAID}), "is a mapping without an id;", id="open-mapping-without-id"
+            OpenMapping({"transcript": SAID}), "is a dict without an id;", id="open-mapping-without-id"
         ),
-        pytest.param({"id": {"transcript": SAID}}, "is a mapping without an id;", id="mapping-as-id"),
-        pytest.param({"id": {"id": SAID}}, "is a mapping without an id;", id="summary-as-id"),
+        pytest.param({"id": {"transcript": SAID}}, "is a dict without an id;", id="mapping-as-id"),
+        pytest.param({"id": {"id": SAID}}, "is a dict without an id;", id="summary-as-id"),
         pytest.param(
             {"id": OpenMapping({"id": CALL_ID, "transcript": SAID})},
-            "is a mapping without an id;",
+            "is a dict without an id;",
             id="open-summary-as-id",
         ),
-        pytest.param({"id": [SAID]}, "is a mapping without an id;", id="list-as-id"),
-        pytest.param({"id": 7, "transcript": SAID}, "is a mapping without an id;", id="number-as-id"),
-        pytest.param({"id": None, "transcript": SAID}, "is a mapping without an id;", id="id-none"),
-        pytest.param({"id": str(SUMMARY)}, "is the text of a mapping;", id="text-as-id"),
-        pytest.param(str(SUMMARY), "is the text of a mapping;", id="text-of-a-summary"),
-        pytest.param(f"\n {SUMMARY}", "is the text of a mapping;", id="text-with-white-space"),
+        pytest.param({"id": [SAID]}, "is a dict without an id;", id="list-as-id"),
+        pytest.param({"id": 7, "transcript": SAID}, "is a dict without an id;", id="number-as-id"),
+        pytest.param({"id": None, "transcript": SAID}, "is a dict without an id;", id="id-none"),
+        pytest.param({"id": str(SUMMARY)}, "is a dict rendered to a string;", id="text-as-id"),
+        pytest.param(str(SUMMARY), "is a dict rendered to a string;", id="text-of-a-summary"),
+        pytest.param(f"\n {SUMMARY}", "is a dict rendered to a string;", id="text-with-white-space"),
         pytest.param([SUMMARY], "must be the id of a call", id="list"),
         pytest.param(str([SAID]), "must be the id of a call", id="text-of-a-list"),
         pytest.param((SAID,), "must be the id of a call", id="tuple"),
@@ -127,7 +127,9 @@ def test_other_values_are_refused_and_not_shown(kind: str, value: Any, message: 
 def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
     task = render(lambda: KINDS[kind]("{{ summary }}"), summary=SUMMARY)
     assert SAID not in shown(task)
-    with pytest.raises(VapiConfigurationError, match=r"text of a mapping; .*call_id=call\.output") as failure:
+    with pytest.raises(
+        VapiConfigurationError, match=r"a dict rendered to a string; .*call_id=call\.output"
+    ) as failure:
         check_call_id(task.call_id)
     assert SAID not in str(failure.value)
 
@@ -135,7 +137,7 @@ def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
 @pytest.mark.parametrize("call_id", [{"id": {"id": CALL_ID}}, {"id": SUMMARY}], ids=["id", "summary"])
 def test_summary_whose_id_is_a_mapping_shows_nothing(call_id: Any) -> None:
     assert show_call_id(call_id) == {}
-    with pytest.raises(VapiConfigurationError, match="^call_id is a mapping without an id;") as failure:
+    with pytest.raises(VapiConfigurationError, match="^call_id is a dict without an id;") as failure:
         check_call_id(call_id)
     assert SAID not in str(failure.value)
 

@@ -47,7 +47,7 @@ def check_call_id(call_id: Any) -> str:
         call_id = call_id.get("id", call_id)
     if isinstance(call_id, Mapping) or (isinstance(call_id, str) and call_id.strip().startswith("{")):
         raise VapiConfigurationError(
-            f"call_id is {'a mapping without an id' if isinstance(call_id, Mapping) else 'the text of a mapping'}; pass "
+            f"call_id is {'a dict without an id' if isinstance(call_id, Mapping) else 'a dict rendered to a string'}; pass "
             "a call id, or the summary itself (call_id=call.output, not a template)."
         )
     if _renders_nothing(call_id):

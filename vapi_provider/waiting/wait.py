@@ -239,7 +239,7 @@ class CallWait:
         try:
             self.fate = hang_up(self.hook.client, self.call_id)
         except VapiError as error:
-            self.fate = f"Call {self.call_id} could not be ended and may go on. {error}"
+            self.fate = f"Call {self.call_id} could not be ended and may still be live. {error}"
 
     def _url(self) -> str | None:
         try:

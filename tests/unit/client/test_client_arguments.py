@@ -54,13 +54,13 @@ NO_IDS: list[tuple[Any, str]] = [
 
 # A summary is accepted as an id, but errors show nothing else of it.
 MAPPINGS: list[tuple[Any, str]] = [
-    ({}, "a mapping without an id"),
-    ({"transcript": "hush-hush"}, "a mapping without an id"),
-    ({"id": {"transcript": "hush-hush"}}, "a mapping without an id"),
-    (str({"id": CALL_ID, "transcript": "hush-hush"}), "the text of a mapping"),
-    (f' {{"id": "{CALL_ID}", "transcript": "hush-hush"}}', "the text of a mapping"),
-    (f"{{{CALL_ID}}}", "the text of a mapping"),
-    ("{{ ti.xcom_pull('place') }}", "the text of a mapping"),
+    ({}, "a dict without an id"),
+    ({"transcript": "hush-hush"}, "a dict without an id"),
+    ({"id": {"transcript": "hush-hush"}}, "a dict without an id"),
+    (str({"id": CALL_ID, "transcript": "hush-hush"}), "a dict rendered to a string"),
+    (f' {{"id": "{CALL_ID}", "transcript": "hush-hush"}}', "a dict rendered to a string"),
+    (f"{{{CALL_ID}}}", "a dict rendered to a string"),
+    ("{{ ti.xcom_pull('place') }}", "a dict rendered to a string"),
 ]
 
 
