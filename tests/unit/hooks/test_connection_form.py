@@ -41,7 +41,7 @@ def test_button_reports_a_wrong_key_and_where_to_find_it(
     worked, sentence = hook_of(monkeypatch, simulator.url).test_connection()
     assert worked is False
     assert "401" in sentence
-    assert "private API key" in sentence
+    assert "Replace the API key" in sentence
     assert "https://dashboard.vapi.ai/org/api-keys" in sentence
     assert "in this connection." in sentence
     assert "made-up-id" not in sentence
