@@ -264,17 +264,17 @@ def test_dripping_body_is_transient(raw_server: Start, monkeypatch: pytest.Monke
 
 
 def test_body_at_a_steady_pace_may_take_long(raw_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "PACE_SECONDS", 0.5)
+    monkeypatch.setattr(deadline, "PACE_SECONDS", 1.0)
     monkeypatch.setattr(deadline, "PACE_BYTES", 1000)
 
     def trickle(connection: socket.socket, server: RawServer) -> None:
         connection.sendall(body(b"", length=8000))
         for _ in range(8):
-            server.rest(0.15)
+            server.rest(0.2)
             connection.sendall(bytes(1000))
 
     # Longer than PACE_SECONDS and the connection's time limit.
-    assert Store(raw_server, trickle).download(timeout=0.5).size == 8000
+    assert Store(raw_server, trickle).download(timeout=1).size == 8000
 
 
 def test_full_disk_is_not_a_network_error(simulator: VapiSimulator) -> None:
