@@ -127,7 +127,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
     if parsed is None or parsed.tzinfo is None:
         raise VapiConfigurationError(
             f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got "
-            f"{_shown(instant) if _looks_like_a_date(instant) else show_kind(instant)}."
+            f"{_shown(instant) if _looks_like_a_date(instant) else show_kind(instant)}. Nothing was sent."
         )
     return parsed.isoformat()
 
