@@ -43,12 +43,6 @@ def test_project_of_the_simulator_page_passes(tmp_path: Path) -> None:
     assert re.search(rf"\b{tests} passed\b", printed), printed
 
 
-def test_test_of_the_readme_passes(tmp_path: Path) -> None:
-    (tmp_path / "test_example.py").write_text(block_with("README.md", "pytest_plugins"), encoding="utf-8")
-    printed = run_pytest(tmp_path)
-    assert re.search(r"\b1 passed\b", printed), printed
-
-
 def test_every_file_is_part_of_the_simulator_page() -> None:
     assert {block.page.name for block in BLOCKS if block.file} == {"simulator.md"}
     # A test outside a file would be defined but not run.
