@@ -34,6 +34,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [{"integration-name": integration, "python-modules": ["vapi_provider.triggers.call"]}],
         "hooks": [{"integration-name": integration, "python-modules": ["vapi_provider.hooks.vapi"]}],
         "extra-links": ["vapi_provider.links.call.VapiCallLink"],
+        "notifications": ["vapi_provider.notifications.call.VapiNotifier"],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,
