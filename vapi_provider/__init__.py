@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from vapi_provider.hooks.vapi import VapiHook as VapiHook
     from vapi_provider.models.outcome import CallOutcome as CallOutcome
+    from vapi_provider.notifications.call import VapiNotifier as VapiNotifier
     from vapi_provider.operators.call import (
         VapiCreateCallOperator as VapiCreateCallOperator,
         VapiUpdateCallOperator as VapiUpdateCallOperator,
@@ -45,6 +46,7 @@ _EXPORTS = {
     "VapiCreateCallOperator": "operators.call",
     "VapiError": "exceptions",
     "VapiHook": "hooks.vapi",
+    "VapiNotifier": "notifications.call",
     "VapiPermanentError": "exceptions",
     "VapiRateLimitError": "exceptions",
     "VapiTransientError": "exceptions",

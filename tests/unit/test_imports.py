@@ -17,11 +17,12 @@ from vapi_provider import exceptions
 # What Airflow's own base classes load does not count, only what comes on top.
 DAG_FILE = """
 import json, sys
-from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.sdk import BaseNotifier, BaseOperator, BaseSensorOperator
 before = set(sys.modules)
 from vapi_provider.operators.call import *
 from vapi_provider.sensors.call import *
 from vapi_provider.links.call import *
+from vapi_provider.notifications.call import *
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 HEAVY = (
@@ -32,11 +33,12 @@ TASKS = """
 VapiCreateCallOperator(task_id="call", assistant_id="x", phone_number_id="y", customer={"number": "+12025550143"})
 VapiUpdateCallOperator(task_id="rename", call_id="x", name="y")
 VapiCallSensor(task_id="wait", call_id="x")
+VapiNotifier(assistant_id="x", phone_number_id="y", customer={"number": "+12025550143"})
 """
 # Modules that only a running task needs.
 AT_RUN_TIME = {
     *("vapi_provider.models.call", "vapi_provider.placing.decision", "vapi_provider.placing.placement"),
-    *("vapi_provider.waiting.policy", "vapi_provider.waiting.wait"),
+    *("vapi_provider.notifications.alert", "vapi_provider.waiting.policy", "vapi_provider.waiting.wait"),
 }
 ROOT = """
 import json, sys
@@ -119,6 +121,7 @@ def test_exports_are_the_public_names_of_the_design() -> None:
         "VapiUpdateCallOperator",
         "VapiCallSensor",
         "VapiCallTrigger",
+        "VapiNotifier",
     }
     assert set(vapi_provider._EXPORTS) == errors | classes | {"CallOutcome"}
 

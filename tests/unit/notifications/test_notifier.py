@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alerts by phone: what is said, that one key rings once, and that a failing alert changes nothing."""
+"""What an alert says, and that a failing one raises nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,200 +15,265 @@ import pytest
 
 from airflow.sdk import DAG
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.notifications import alert
-from vapi_provider.notifications.call import VapiNotifier
+from vapi_provider.notifications.call import MAX_MESSAGE_LENGTH, VapiNotifier
 from vapi_provider.simulator import Fault, VapiSimulator
 
 NUMBER = "+12025550143"
-ARGUMENTS: dict[str, Any] = {
-    "customer": {"number": NUMBER},
-    "assistant_id": "0198a3f0-0000-7000-8000-000000000002",
-    "phone_number_id": "0198a3f0-0000-7000-8000-000000000003",
-}
+SQUAD = {"assistant_id": None, "squad_id": "0198a3f0-0000-7000-8000-000000000004"}
+FALLBACK = "Something failed in Airflow. The message of this alert could not be rendered."
+
+MakeNotifier = Callable[..., VapiNotifier]
+Context = dict[str, Any]
 
 
-@pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    monkeypatch.setattr(alert, "_rung_at", {})
-    with VapiSimulator() as running:
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", running.connection)
-        yield running
-
-
-@pytest.fixture
-def context() -> dict[str, Any]:
-    """The context of a task's callback."""
-    return {"dag": DAG("sales"), "run_id": "run 1", "exception": ValueError("no rows")}
-
-
-def said(simulator: VapiSimulator) -> list[str]:
+def messages(simulator: VapiSimulator) -> list[str]:
     return [call["assistantOverrides"]["variableValues"]["message"] for call in simulator.calls.values()]
 
 
-def forget() -> None:
-    """Do as another process does."""
-    alert._rung_at.clear()
+# What it says
 
 
-def test_message_names_dag_and_exception(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    VapiNotifier(**ARGUMENTS)(context)
+def test_message_names_dag_and_exception(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    notifier()(context)
     (call,) = simulator.calls.values()
-    assert said(simulator) == ["sales failed: no rows"]
+    assert messages(simulator) == ["sales failed: no rows"]
     assert call["customer"]["number"] == NUMBER
     assert call["name"].startswith("Airflow alert #")
     assert "firstMessage" not in call["assistantOverrides"]
 
 
-def test_dag_callback_says_the_reason(simulator: VapiSimulator) -> None:
-    VapiNotifier(**ARGUMENTS)({"dag": DAG("sales"), "run_id": "run 1", "reason": "task_failure"})
-    assert said(simulator) == ["sales failed: task_failure"]
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        pytest.param(
+            {"dag": DAG("sales"), "run_id": "run 1", "reason": "task_failure"},
+            "sales failed: task_failure",
+            id="dag",
+        ),
+        pytest.param(
+            {"dag": DAG("sales"), "run_id": "run 1"}, "sales failed: see its logs", id="killed-task"
+        ),
+        pytest.param(
+            {"dag_run": {"dag_id": "sales", "dag_run_id": "run 1"}, "deadline": {"deadline_time": "soon"}},
+            "sales failed: it missed a deadline",
+            id="deadline",
+        ),
+        pytest.param({}, "failed: see its logs", id="nothing"),
+    ],
+)
+def test_default_message_suits_every_callback(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, message: str
+) -> None:
+    notifier()(context)
+    assert [text.strip() for text in messages(simulator)] == [message]
 
 
-def test_deadline_alert_names_its_dag(simulator: VapiSimulator) -> None:
-    VapiNotifier(**ARGUMENTS)({"dag_run": {"dag_id": "sales", "dag_run_id": "run 1"}, "deadline": {}})
-    assert said(simulator) == ["sales failed: a deadline was missed"]
-
-
-def test_message_is_spoken_first_if_asked_for(simulator: VapiSimulator, context: dict[str, Any]) -> None:
+def test_message_is_spoken_first_if_asked_for(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
     overrides = {"variableValues": {"team": "data"}, "maxDurationSeconds": 60}
-    VapiNotifier(**ARGUMENTS, speak_first=True, assistant_overrides=overrides)(context)
+    notifier(speak_first=True, assistant_overrides=overrides)(context)
     (call,) = simulator.calls.values()
     assert call["assistantOverrides"]["firstMessage"] == "sales failed: no rows"
     assert call["assistantOverrides"]["maxDurationSeconds"] == 60
     assert call["assistantOverrides"]["variableValues"]["team"] == "data"
 
 
-def test_squad_gets_the_message_as_a_variable(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    arguments = {**ARGUMENTS, "assistant_id": None, "squad_id": "0198a3f0-0000-7000-8000-000000000004"}
-    VapiNotifier(**arguments)(context)
+def test_squad_gets_the_message_as_a_variable(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    notifier(**SQUAD)(context)
     (call,) = simulator.calls.values()
     assert call["squadOverrides"]["variableValues"]["message"] == "sales failed: no rows"
 
 
-def test_message_is_cut(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    VapiNotifier(**ARGUMENTS, message="x" * 5_000)(context)
-    assert said(simulator) == ["x" * 1_000]
+def test_message_is_cut(simulator: VapiSimulator, notifier: MakeNotifier, context: Context) -> None:
+    notifier(message="x" * 5_000)(context)
+    assert messages(simulator) == ["x" * MAX_MESSAGE_LENGTH]
 
 
-def test_secrets_that_airflow_knows_are_not_spoken(simulator: VapiSimulator, context: dict[str, Any]) -> None:
+def test_secrets_known_to_airflow_are_not_spoken(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
     from airflow.sdk.log import mask_secret
 
     mask_secret("hunter2-hunter2")
-    VapiNotifier(**ARGUMENTS)({**context, "exception": ValueError("password hunter2-hunter2 refused")})
-    assert said(simulator) == ["sales failed: password *** refused"]
+    notifier()({**context, "exception": ValueError("password hunter2-hunter2 refused")})
+    assert messages(simulator) == ["sales failed: password *** refused"]
 
 
-def test_many_failures_of_a_run_ring_once(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    notifier = VapiNotifier(**ARGUMENTS)
-    for number in range(50):
-        notifier({**context, "exception": ValueError(number)})
-    assert len(simulator.calls) == 1
-    assert said(simulator) == ["sales failed: 0"]
-
-
-def test_other_processes_find_the_call(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    VapiNotifier(**ARGUMENTS)(context)
-    forget()
-    VapiNotifier(**ARGUMENTS)(context)
-    assert len(simulator.calls) == 1
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"dedup_key": "another"}, {"customer": {"number": "+12025550144"}}, {"quiet_for": 0}],
-    ids=["key", "number", "no-quiet-time"],
-)
-def test_other_alerts_ring(
-    simulator: VapiSimulator, context: dict[str, Any], changes: dict[str, Any]
+def test_unknown_names_render_as_empty(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
-    VapiNotifier(**ARGUMENTS)(context)
-    VapiNotifier(**{**ARGUMENTS, **changes})(context)
-    assert len(simulator.calls) == 2
+    notifier(message="{{ dag.dag_id }}{{ ti.task_id }}{{ nothing.at.all }} failed")(context)
+    assert messages(simulator) == ["sales failed"]
 
 
-def test_it_dials_when_the_search_fails(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    simulator.faults.add(Fault(method="GET", status=500))
-    VapiNotifier(**ARGUMENTS)(context)
-    VapiNotifier(**ARGUMENTS)(context)
-    assert len(simulator.calls) == 1
-
-
-def test_refused_alert_is_tried_by_the_next_failure(
-    simulator: VapiSimulator, context: dict[str, Any]
+@pytest.mark.parametrize("message", ["{{ 1 / 0 }}", "{% if %}", "{{ nothing }}", "{{ exception }}"])
+def test_broken_message_becomes_a_fixed_sentence(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, message: str
 ) -> None:
-    simulator.faults.add(Fault(method="POST", status=429))
-    VapiNotifier(**ARGUMENTS)(context)
-    assert simulator.calls == {}
-    VapiNotifier(**ARGUMENTS)(context)
-    assert len(simulator.calls) == 1
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    notifier(message=message)({**context, "exception": SilentError()})
+    assert messages(simulator) == [FALLBACK]
 
 
-FAILING: dict[str, dict[str, Any]] = {
-    "number": {"customer": {"number": "911"}},
-    "number template": {"customer": {"number": "{{ 1 / 0 }}"}},
-    "connection": {"vapi_conn_id": "absent"},
-    "assistant template": {"assistant_id": "{{ nothing }}"},
+def test_number_stays_text_in_a_native_dag(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    dag = DAG("sales", render_template_as_native_obj=True)
+    notifier(customer={"number": "{{ '+1202' }}5550143"}, message="{{ 404 }}")({**context, "dag": dag})
+    (call,) = simulator.calls.values()
+    assert call["customer"]["number"] == NUMBER
+    assert messages(simulator) == ["404"]
+
+
+def test_macros_and_filters_of_the_dag_are_known(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    dag = DAG("sales", user_defined_macros={"team": "data"}, user_defined_filters={"loud": str.upper})
+    notifier(message="{{ team | loud }}")({**context, "dag": dag})
+    assert messages(simulator) == ["DATA"]
+
+
+def test_notifier_and_context_stay_as_they_are(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    alert = notifier()
+    before = dict(context)
+    alert(context)
+    assert context == before
+    alert({**context, "run_id": "run 2", "exception": ValueError("other")})
+    assert messages(simulator) == ["sales failed: no rows", "sales failed: other"]
+
+
+def test_notifiers_that_share_a_context_do_not_mix(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    for number, message in ((NUMBER, "one"), ("+12025550144", "two")):
+        notifier(customer={"number": number}, message=message)(context)
+    calls = list(simulator.calls.values())
+    assert [call["customer"]["number"] for call in calls] == [NUMBER, "+12025550144"]
+    assert messages(simulator) == ["one", "two"]
+
+
+# Asynchronously
+
+
+def test_awaiting_it_places_the_call(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    async def notify() -> None:
+        await notifier(context=context)
+
+    asyncio.run(notify())
+    assert messages(simulator) == ["sales failed: no rows"]
+
+
+def test_event_loop_is_not_blocked(
+    simulator: VapiSimulator,
+    notifier: MakeNotifier,
+    context: Context,
+    held_responses: Any,
+) -> None:
+    simulator.faults.add(Fault(method="POST", delay=60))
+
+    async def notify() -> None:
+        calling = asyncio.ensure_future(notifier().async_notify(context))
+        ends_at = time.monotonic() + 60
+        while not simulator.calls:
+            # If the request ran in the loop, it would end before this line.
+            await asyncio.sleep(0.005)
+            assert time.monotonic() < ends_at
+        assert not calling.done()
+        held_responses.let_all_go()
+        await calling
+
+    asyncio.run(notify())
+    assert messages(simulator) == ["sales failed: no rows"]
+
+
+# What fails
+
+FAILING: dict[str, tuple[dict[str, Any], str]] = {
+    "number": ({"customer": {"number": "911"}}, "is not in E.164"),
+    "number-template": ({"customer": {"number": "{{ 1 / 0 }}"}}, "customer cannot be rendered (ZeroDivision"),
+    "empty-number": ({"customer": {"number": "{{ nothing }}"}}, "must have either a number or a sip_uri"),
+    "no-connection": ({"vapi_conn_id": "absent"}, "absent"),
+    "empty-assistant": ({"assistant_id": "{{ nothing }}"}, "assistant_id must be a string"),
+    "overrides": ({"assistant_overrides": "{{ 'text' }}"}, "assistant_overrides must be a dictionary"),
+    "variables": ({"assistant_overrides": {"variableValues": [1]}}, "must be an object; got list"),
 }
 
 
 @pytest.mark.parametrize("case", FAILING)
-def test_failing_alert_is_logged_and_raises_nothing(
-    simulator: VapiSimulator, context: dict[str, Any], caplog: pytest.LogCaptureFixture, case: str
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_unusable_alert_is_logged_and_raises_nothing(
+    simulator: VapiSimulator,
+    notifier: MakeNotifier,
+    context: Context,
+    caplog: pytest.LogCaptureFixture,
+    case: str,
+    is_async: bool,
 ) -> None:
+    changes, problem = FAILING[case]
+    alert = notifier(**changes, context=context)
     with caplog.at_level(logging.INFO):
-        VapiNotifier(**{**ARGUMENTS, **FAILING[case]})(context)
-        asyncio.run(VapiNotifier(**{**ARGUMENTS, **FAILING[case]}, context=context).async_notify(context))
-    assert simulator.calls == {}
+        if is_async:
+            asyncio.run(alert.async_notify(context))
+        else:
+            alert(context)
+    assert simulator.requests == []
+    (record,) = (record for record in caplog.records if record.name == "notifier")
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("The alert call failed. ")
+    assert problem in record.getMessage()
     assert "911" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "message", ["{{ 1 / 0 }}", "{{ exception.args[7].name }} {% if %}"], ids=["error", "syntax"]
-)
-def test_broken_message_becomes_a_fixed_sentence(
-    simulator: VapiSimulator, context: dict[str, Any], message: str
+@pytest.mark.parametrize("status", [400, 401, 429, 500, 502])
+def test_refusal_is_logged_without_number_and_message(
+    simulator: VapiSimulator,
+    notifier: MakeNotifier,
+    context: Context,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
 ) -> None:
-    VapiNotifier(**ARGUMENTS, message=message)(context)
-    assert said(simulator) == [
-        "Something failed in Airflow. The message of this alert could not be rendered."
-    ]
+    body = f'{{"message": "no call to {NUMBER}: sales failed: no rows", "statusCode": {status}}}'
+    simulator.faults.add(Fault(method="POST", status=status, body=body))
+    with caplog.at_level(logging.DEBUG, logger="notifier"):
+        notifier()(context)
+    assert [request.method for request in simulator.requests] == ["GET", "POST"]
+    assert str(status) in caplog.text
+    assert NUMBER[2:] not in caplog.text
+    assert "no rows" not in caplog.text
 
 
-def test_unknown_names_render_as_nothing(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    VapiNotifier(**ARGUMENTS, message="{{ dag.dag_id }}{{ ti.task_id }}{{ nothing.at.all }} failed")(context)
-    assert said(simulator) == ["sales failed"]
-
-
-def test_notifier_and_context_stay_as_they_are(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    notifier = VapiNotifier(**ARGUMENTS)
-    before = dict(context)
-    notifier(context)
-    assert context == before
-    assert notifier.message == "{{ dag.dag_id }} failed: {{ exception | default(reason) }}"
-    notifier({**context, "run_id": "run 2", "exception": ValueError("other")})
-    assert said(simulator) == ["sales failed: no rows", "sales failed: other"]
-
-
-def test_awaiting_it_places_the_call(simulator: VapiSimulator, context: dict[str, Any]) -> None:
-    async def notify() -> None:
-        await VapiNotifier(**ARGUMENTS, context=context)
-
-    asyncio.run(notify())
-    assert said(simulator) == ["sales failed: no rows"]
+def test_log_shows_only_the_end_of_the_number(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="notifier"):
+        notifier()(context)
+    assert "to ***43 for alert 'sales/run 1'" in caplog.text
+    assert NUMBER[2:] not in caplog.text
 
 
 MISUSED: dict[str, dict[str, Any]] = {
+    "seconds from 0; got '15'": {"quiet_for": "15"},
+    "seconds from 0; got nan": {"quiet_for": math.nan},
     "exactly one of assistant_id": {"assistant_id": None},
-    "speak_first has no effect": {
-        "assistant_id": None,
-        "squad_id": "0198a3f0-0000-7000-8000-000000000004",
-        "speak_first": True,
-    },
+    "speak_first has no effect": {**SQUAD, "speak_first": True},
+    "assistant_overrides requires an assistant": {**SQUAD, "assistant_overrides": {"voice": {}}},
     "quiet_for must be": {"quiet_for": timedelta(minutes=-1)},
 }
 
 
 @pytest.mark.parametrize("problem", MISUSED)
-def test_misuse_is_refused_when_the_dag_is_parsed(problem: str) -> None:
+def test_misuse_is_refused_at_parse_time(notifier: MakeNotifier, problem: str) -> None:
     with pytest.raises(VapiConfigurationError, match=problem):
-        VapiNotifier(**{**ARGUMENTS, **MISUSED[problem]})
+        notifier(**MISUSED[problem])
