@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     )
     from vapi_provider.sensors.call import VapiCallSensor as VapiCallSensor
     from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
+    from vapi_provider.triggers.ended import VapiCallEndedTrigger as VapiCallEndedTrigger
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "CallOutcome": "models.outcome",
     "VapiAuthenticationError": "exceptions",
+    "VapiCallEndedTrigger": "triggers.ended",
     "VapiCallFailedError": "exceptions",
     "VapiCallInDoubtError": "exceptions",
     "VapiCallNotFoundError": "exceptions",

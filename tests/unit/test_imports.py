@@ -85,6 +85,20 @@ def test_making_tasks_loads_only_the_checks_of_arguments() -> None:
     assert ours == {"vapi_provider.client", "vapi_provider.client.arguments"}
 
 
+def test_asset_trigger_loads_no_poller() -> None:
+    loaded = loaded_by(
+        DAG_FILE.replace("before =", "import airflow.triggers.base\nbefore =").replace(
+            "print(", "from vapi_provider.triggers.ended import *\nVapiCallEndedTrigger().serialize()\nprint("
+        )
+    )
+    assert "vapi_provider.triggers.ended" in loaded
+    ours = {name for name in loaded if name.startswith(("pydantic", "requests", "vapi_provider.triggers."))}
+    assert ours == {"vapi_provider.triggers.ended"}
+    assert [
+        name for name in loaded if name.startswith(("vapi_provider.client", "vapi_provider.polling"))
+    ] == []
+
+
 def test_root_loads_none_of_its_modules_and_no_airflow() -> None:
     assert loaded_by(ROOT) == ["vapi_provider"]
 
@@ -121,6 +135,7 @@ def test_exports_are_the_public_names_of_the_design() -> None:
         "VapiUpdateCallOperator",
         "VapiCallSensor",
         "VapiCallTrigger",
+        "VapiCallEndedTrigger",
         "VapiNotifier",
     }
     assert set(vapi_provider._EXPORTS) == errors | classes | {"CallOutcome"}

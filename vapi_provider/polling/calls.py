@@ -7,7 +7,7 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -133,6 +133,11 @@ class PolledCalls:
 
     def __contains__(self, call: PolledCall) -> bool:
         return self._calls.get(call.call_id) is call
+
+    @property
+    def ids(self) -> Container[str]:
+        """The ids of the calls."""
+        return self._calls.keys()
 
     @property
     def shortest_interval(self) -> float:
