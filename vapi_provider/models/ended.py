@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an event about the end of a call says: nothing personal."""
+"""The payload of an event about the end of a call, which contains nothing personal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EndedCall(TypedDict):
 
 
 def describe_end(call: CallStatusView) -> EndedCall:
-    """Return what an event says of a call that has ended."""
+    """Build the payload for a call that has ended."""
     return {
         "call_id": str(clean_line(call.id)),
         "ended_at": None if call.ended_at is None else call.ended_at.isoformat(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The listeners of a poller, which collect every call that ends, and the live calls that they keep an eye on."""
+"""The listeners of a poller, which collect the calls that end and remember the live ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vapi_provider.polling.changes import ChangeFeed
 
 MOST_LIVE_CALLS = 300
-"""How many live calls a listener keeps an eye on."""
+"""How many live calls a listener remembers."""
 
 LONGEST_ABSENCE = timedelta(hours=24)
 """How far back a listener reads what changed while nothing polled."""
@@ -64,7 +64,7 @@ class EndListener:
     live: Iterable[str] = ()
 
     feed: ChangeFeed | None = field(init=False, default=None)
-    """The feed that it reads; a new one has to start where the former ended."""
+    """The feed that it reads; a new one has to start where the last one ended."""
     live_calls: dict[str, float] = field(init=False)
     """The live calls, and when each was last read, by the monotonic clock."""
     _made_at: float = field(init=False)
@@ -78,12 +78,12 @@ class EndListener:
         self._since = asyncio.get_running_loop().create_future()
 
     def begin(self, feed: ChangeFeed) -> None:
-        """Read a feed, back to where this listener has read everything."""
+        """Read a feed, starting where this listener has read everything."""
         now = feed.now()
         if self.read_until is not None:
             self.read_until = min(max(self.read_until, now - LONGEST_ABSENCE), now)
         else:
-            # Since it was made, Vapi may have been out of reach for long.
+            # Vapi may have been unreachable since it was made.
             waited = time.monotonic() - self._made_at
             self.read_until = now - timedelta(seconds=self.lookback + waited)
         if not self._since.done():
@@ -153,7 +153,7 @@ class EndListeners:
         self._listeners.remove(listener)
 
     def begin(self, feed: ChangeFeed) -> None:
-        """Have the feed read again what listeners lack that do not read it yet."""
+        """Connect listeners that do not read the feed yet, and read again what they missed."""
         for listener in self._listeners:
             if listener.feed is not feed:
                 listener.begin(feed)

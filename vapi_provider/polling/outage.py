@@ -13,7 +13,7 @@ class Outage:
     """
     Logs that something fails, and that it works again, once each.
 
-    :param what: what it is
+    :param what: the subject of the message
     :param conn_id: the connection's id
     """
 
@@ -23,7 +23,7 @@ class Outage:
         self._since: float | None = None
 
     def log_begin(self, reason: str, pending: str, *, traceback: bool = False) -> None:
-        """Log the reason, unless the outage is known; it may last for hours, poll after poll."""
+        """Log the reason once per outage, which may last for hours."""
         if self._since is None:
             self._since = time.monotonic()
             log.warning(
@@ -36,7 +36,7 @@ class Outage:
             )
 
     def log_end(self) -> None:
-        """Log that it works again, if it did not."""
+        """Log the end of the outage, if there was one."""
         if self._since is not None:
             seconds = time.monotonic() - self._since
             log.info("%s works again (connection %r, after %.0f s).", self._what, self._conn_id, seconds)

@@ -49,7 +49,7 @@ class CallPoller:
     """
     Polls Vapi for all triggers of one connection in one event loop.
 
-    Each poll makes a bounded number of requests, however many calls there are; the page on waiting in the docs says how.
+    Each poll makes a bounded number of requests, however many calls are pending; docs/waiting.md explains how.
 
     :param conn_id: the connection's id
     """
@@ -71,13 +71,13 @@ class CallPoller:
         self._failures = 0
         self._hurry = asyncio.Event()
         self._is_stopped = False
-        # In a context of its own: its log lines do not belong in the log of the task that happened to join first.
+        # In a context of its own: its log lines do not belong in the log of the task that joined first.
         self._loop_task = contextvars.Context().run(asyncio.create_task, self._run())
 
     @classmethod
     @asynccontextmanager
     async def join(cls, conn_id: str, waiter: Waiter) -> AsyncIterator[None]:
-        """Have a call polled by the one poller of this connection and event loop."""
+        """Poll a call for the length of a block, with the one poller of this connection and event loop."""
         async with cls._of(conn_id) as poller:
             poller._join(waiter)
             try:
@@ -88,7 +88,7 @@ class CallPoller:
     @classmethod
     @asynccontextmanager
     async def listen(cls, conn_id: str, listener: EndListener) -> AsyncIterator[None]:
-        """Have a listener hear of calls that end, through the one poller of this connection and event loop."""
+        """Collect the calls that end for the length of a block, with the one poller of this connection and event loop."""
         async with cls._of(conn_id) as poller:
             poller._listeners.join(listener)
             poller._shorten(listener.poll_interval)
@@ -153,7 +153,7 @@ class CallPoller:
                 self._outage.log_end()
                 self._calls.notify_late()
             self._listeners.publish()
-            # Where a poll takes longer than the interval, the next one does not follow at once.
+            # After a poll that took longer than the interval, the next one does not follow at once.
             self._rest_until = time.monotonic() + MIN_INTERVAL_SECONDS / 5
 
     @property
@@ -185,12 +185,12 @@ class CallPoller:
         self._outage.log_begin(reason, self._pending, traceback=traceback)
 
     def _back_off_pause(self, failures: int) -> float:
-        """Return the pause after a failure that so many others precede."""
+        """Return the pause after a failure, by the number of failures before it."""
         pause = random.uniform(self._interval, 2 * self._interval)
         return min(math.ldexp(pause, min(failures, 10)), max(MAX_BACK_OFF_SECONDS, pause))
 
     def _process_refusal(self, error: VapiError) -> None:
-        """End all waits if the connection was read afresh and is refused again; a key may just have been replaced."""
+        """End all waits if the connection is refused again after it was read afresh; a key may just have been replaced."""
         if self._connection.is_in_doubt:
             self._calls.end_all(Verdict("error", str(error)))
             if self._listeners:
@@ -203,8 +203,11 @@ class CallPoller:
     def _pending(self) -> str:
         """What is pending, for the log."""
         calls, listeners = len(self._calls), len(self._listeners)
-        parts = [f"{calls} {'call' if calls == 1 else 'calls'} pending"] * (calls > 0 or not listeners)
-        parts += [f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}"] * (listeners > 0)
+        parts = []
+        if calls or not listeners:
+            parts.append(f"{calls} {'call' if calls == 1 else 'calls'} pending")
+        if listeners:
+            parts.append(f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}")
         return ", ".join(parts)
 
     async def _poll(self) -> None:
@@ -289,7 +292,7 @@ class CallPoller:
         try:
             view = await self._connection.get_status(call.call_id)
         except OversizedResponseError:
-            # A worker has the time to read it.
+            # The task's worker can take its time to read it.
             call.end(may_have_ended(call.call_id))
         except VapiPermanentError as error:
             call.end(Verdict("error", str(error)))

@@ -70,7 +70,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
-        Return what Airflow stores of the trigger, and tells triggers apart by.
+        Return what Airflow stores of the trigger, and identifies it by.
 
         :return: its class and its arguments
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ends a trigger has reported, as it is stored between two runs of the trigger."""
+"""What a trigger has reported, as stored between two of its runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vapi_provider.polling.listeners import ListenedPoll
 
 MEMORY_SECONDS = 3600
-"""How much later than its ``endedAt`` an end may be shown and is still reported."""
+"""How long after its ``endedAt`` an end may appear and is still reported."""
 
 MAX_STATE_BYTES = 60_000
 """Airflow warns of values over 65,535 bytes."""
@@ -80,7 +80,7 @@ class EndMemory:
         self._reported[_hash(call.id)] = int(_ended_at(call) or 0)
 
     def finish_poll(self, poll: ListenedPoll) -> None:
-        """Move on to the end of a poll, whose ends were all reported."""
+        """Advance to a poll whose ends were all reported."""
         self.live = poll.live
         self.mark = max(self.mark or 0, int(poll.read_until.timestamp()))
         self._floor = max(self._floor, self.mark - MEMORY_SECONDS)
@@ -90,8 +90,8 @@ class EndMemory:
         """
         Return what is to be stored, within :data:`MAX_STATE_BYTES`.
 
-        Where that is not enough for all ends of the last hour, the older ones are left out, and so that they are not
-        reported again, nothing that ended as early is reported; but never beyond the mark, where not all was read.
+        If that is too little for all ends of the last hour, the oldest are left out, and the floor is raised so that they
+        are not reported again; but not beyond the mark, because ends after it may still be unread.
         """
         state: dict[str, Any] = {"mark": self.mark, "floor": self._floor, "live": self.live, "reported": {}}
         most = max(0, MAX_STATE_BYTES - len(json.dumps(state))) // _ENTRY_BYTES

@@ -120,7 +120,7 @@ def test_airflow_knows_it_as_an_event_trigger() -> None:
 # Events
 
 
-def test_event_describes_the_end_and_nobody(world: World) -> None:
+def test_event_describes_the_end_and_no_person(world: World) -> None:
     call_id = add_ended(
         world,
         age=60,

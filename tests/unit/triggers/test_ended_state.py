@@ -346,7 +346,7 @@ def test_memory_survives_storing() -> None:
     assert again.is_new(ended(2, 20))
 
 
-def test_floor_is_the_first_start_and_later_an_hour_before_the_mark() -> None:
+def test_floor_is_first_start_and_later_an_hour_before_the_mark() -> None:
     memory = begun(900)
     assert memory.is_new(ended(1, 900))
     assert not memory.is_new(ended(1, 900.1))
