@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields
+from vapi_provider.waiting.outlets import shows_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -78,6 +79,7 @@ class WaitsForCall(RendersFields):
     _hook: VapiHook | None = None
     _has_link: bool = False
 
+    @shows_end
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`; what Airflow 3.0 takes for that in a retry begins anew."""
         begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
@@ -98,11 +100,7 @@ class WaitsForCall(RendersFields):
         return self._end_unreported(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> CallSummary:
-        """
-        Read the call again, after the trigger has reported.
-
-        It raises and returns what :meth:`execute` does.
-        """
+        """Read the call again, after the trigger has reported; it raises and returns what :meth:`execute` does."""
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import refused
         from vapi_provider.waiting.report import read_report
