@@ -19,7 +19,7 @@ CONSTRAINTS ?= constraints/airflow-3.3.txt
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST_ARGS ?=
 E2E_TESTS ?= tests/e2e
-E2E_EXTRA ?=
+E2E_EXTRA ?= airflow-provider-inbound-webhooks
 E2E_WORKERS ?= 2
 SCREENSHOTS ?=
 
@@ -61,6 +61,7 @@ versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 
 # Airflow 3.0 shows the form of any provider only beside this one.
 airflow-3.0: E2E_EXTRA = apache-airflow-providers-fab
+airflow-3.1 airflow-3.2: E2E_EXTRA =
 airflow-%:
 	$(MAKE) test VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt
 	$(MAKE) e2e VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt E2E_TESTS=tests/e2e/test_essentials.py E2E_EXTRA=$(E2E_EXTRA) E2E_WORKERS=0

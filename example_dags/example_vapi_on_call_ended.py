@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Label every call as soon as it has ended, whoever placed it.
+Label every call as soon as it has ended, also calls that Airflow did not place.
 
 An asset watcher creates an asset event for each call of your organization that ends, inbound calls too, and the events start
 this DAG. One run can have several events, and after a restart of the triggerer the same call can come again, so the task does

@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 
 def documented_extra() -> dict[str, Any]:
     """Return the extra of the connection, as the page shows it."""
-    (block,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(r"```text\s*(\{.*?\})\s*```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     extra: dict[str, Any] = json.loads(block)
     return extra
 
