@@ -37,11 +37,8 @@ class Ended:
         self._airflow.wait_until(lambda: self.has_trigger() is not is_paused, 60, f"paused: {is_paused}")
 
     def has_trigger(self) -> bool:
-        return bool(
-            self._airflow.postgres.query(
-                "select 1 from trigger where classpath like '%VapiCallEndedTrigger'", []
-            )
-        )
+        query = "select 1 from trigger where classpath like %s"
+        return bool(self._airflow.postgres.query(query, ["%VapiCallEndedTrigger"]))
 
     def add_call(self) -> str:
         return self._simulator.add_call(status="in-progress", body={"assistantId": ASSISTANT_ID})

@@ -175,6 +175,31 @@ def test_awaiting_it_places_the_call(
     assert messages(simulator) == ["sales failed: no rows"]
 
 
+def deadline_trigger(**arguments: Any) -> Any:
+    """Return Airflow's trigger for a missed deadline, as the versions from 3.1 on have it."""
+    path = f"{VapiNotifier.__module__}.{VapiNotifier.__name__}"
+    try:
+        from airflow.triggers.callback import CallbackTrigger as Trigger
+    except ImportError:
+        deadline = pytest.importorskip("airflow.triggers.deadline", reason="requires Airflow 3.1")
+        Trigger = deadline.DeadlineCallbackTrigger
+    return Trigger(callback_path=path, callback_kwargs=arguments)
+
+
+def test_missed_deadline_places_the_call_in_the_triggerer(
+    simulator: VapiSimulator, notifier: MakeNotifier
+) -> None:
+    arguments = {name: getattr(notifier(), name) for name in ("customer", "assistant_id", "phone_number_id")}
+    context = {"dag_run": {"dag_id": "sales", "dag_run_id": "run 1"}, "deadline": {"deadline_time": "soon"}}
+    trigger = deadline_trigger(**arguments, quiet_for=timedelta(minutes=5), context=context)
+
+    async def run() -> list[str]:
+        return [str(event.payload["state"]) async for event in trigger.run()]
+
+    assert asyncio.run(run())[-1].lower().endswith("success")
+    assert messages(simulator) == ["sales failed: it missed a deadline"]
+
+
 def test_event_loop_is_not_blocked(
     simulator: VapiSimulator,
     notifier: MakeNotifier,
