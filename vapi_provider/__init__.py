@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from vapi_provider.hooks.vapi import VapiHook as VapiHook
     from vapi_provider.models.outcome import CallOutcome as CallOutcome
+    from vapi_provider.notifications.call import VapiNotifier as VapiNotifier
     from vapi_provider.operators.call import (
         VapiCreateCallOperator as VapiCreateCallOperator,
         VapiUpdateCallOperator as VapiUpdateCallOperator,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         VapiRecordingToObjectStorageOperator as VapiRecordingToObjectStorageOperator,
     )
     from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
+    from vapi_provider.triggers.ended import VapiCallEndedTrigger as VapiCallEndedTrigger
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ _EXPORTS = {
     "VapiArtifactNotFoundError": "exceptions",
     "VapiArtifactRefusedError": "exceptions",
     "VapiAuthenticationError": "exceptions",
+    "VapiCallEndedTrigger": "triggers.ended",
     "VapiCallFailedError": "exceptions",
     "VapiCallInDoubtError": "exceptions",
     "VapiCallNotFoundError": "exceptions",
@@ -58,6 +61,7 @@ _EXPORTS = {
     "VapiCreateCallOperator": "operators.call",
     "VapiError": "exceptions",
     "VapiHook": "hooks.vapi",
+    "VapiNotifier": "notifications.call",
     "VapiPermanentError": "exceptions",
     "VapiRateLimitError": "exceptions",
     "VapiRecordingToObjectStorageOperator": "transfers.recording_to_object_storage",

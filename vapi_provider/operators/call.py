@@ -19,6 +19,7 @@ from vapi_provider.waiting.mixin import (
     as_given,
     useless_without_wait,
 )
+from vapi_provider.waiting.outlets import shows_end
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,6 +64,7 @@ class VapiUpdateCallOperator(RendersFields):
         self.name = name
         self.vapi_conn_id = vapi_conn_id
 
+    @shows_end
     def execute(self, context: Context) -> CallSummary:
         """
         Set the name.
@@ -80,7 +82,6 @@ class VapiUpdateCallOperator(RendersFields):
         self.refuse_missing("name")
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
-        # A name that is not a string is refused by the hook.
         summary = hook.update_call(call_id, name=self.name).summary()  # type: ignore[arg-type]
         # The name can be a person's.
         self.log.info("Call %s has its new name.", call_id)
@@ -214,6 +215,7 @@ class VapiCreateCallOperator(DefersPlacing):
         other._stop = StopFlag()
         return other
 
+    @shows_end
     def execute(self, context: Context) -> CallSummary:
         """
         Place the call, or find the one that an earlier try has placed, and wait for its end unless told otherwise.
@@ -290,7 +292,6 @@ class VapiCreateCallOperator(DefersPlacing):
             self._has_link = True
         finally:
             if self._stop.is_set:
-                # The task was stopped while the request was under way.
                 self._hang_up_if_killed()
 
     def _awaited_call_id(self, context: Context) -> Any:

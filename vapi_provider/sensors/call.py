@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import show_call_id
 from vapi_provider.waiting.mixin import WaitsForCall, as_given
+from vapi_provider.waiting.outlets import shows_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -88,6 +89,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         self.deferrable = deferrable
         self._wait: CallWait | None = None
 
+    @shows_end
     def execute(self, context: Context) -> CallSummary:
         """
         Wait for the call to end.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields
+from vapi_provider.waiting.outlets import shows_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -79,6 +80,7 @@ class WaitsForCall(RendersFields):
     _hook: VapiHook | None = None
     _has_link: bool = False
 
+    @shows_end
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`."""
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.

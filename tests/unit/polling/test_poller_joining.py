@@ -256,7 +256,7 @@ def test_poller_logs_outside_any_task_context(world: World, caplog: pytest.LogCa
     seen: list[str] = []
     handler: Any = logging.Handler()
     handler.emit = lambda record: seen.append(task_of_log.get())
-    logger = logging.getLogger("vapi_provider.polling.poller")
+    logger = logging.getLogger("vapi_provider.polling.outage")
     logger.addHandler(handler)
     (call_id,) = world.add_calls(1)
     world.simulator.faults.add(Fault(status=500))

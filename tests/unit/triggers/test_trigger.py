@@ -532,7 +532,7 @@ def test_poll_logs_outside_the_first_tasks_context(
 
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 503, "times": 1}]
-    logger, note = logging.getLogger("vapi_provider.polling.poller"), PlacementState()
+    logger, note = logging.getLogger("vapi_provider.polling.outage"), PlacementState()
 
     async def main(triggerer: Triggerer) -> None:
         whose.set("the first task")
