@@ -435,17 +435,17 @@ BREAKS.update(
             ("unit/models/test_call.py",),
         ),
         "state_is_not_recorded": Break(
-            "placing.state:PlacementStore.write",
+            "placing.attempts:PlacementStore.write",
             always(None),
             ("unit/placing/test_placing_mutations.py", "unit/placing/test_placing_faults.py"),
         ),
         "state_is_not_read": Break(
-            "placing.state:PlacementStore.read",
+            "placing.attempts:PlacementStore.read",
             lambda _original: lambda self, blank: blank,
             ("unit/placing/test_placing_faults.py",),
         ),
         "search_finds_nothing": Break(
-            "placing.tokens:carries", always(False), ("unit/placing/test_placing_faults.py",)
+            "placing.search:carried_token", always(None), ("unit/placing/test_placing_faults.py",)
         ),
         "search_is_trusted_at_once": Break(
             "placing.search:CallSearch.settles_at", always(0.0), ("unit/placing/test_placing_faults.py",)
@@ -464,17 +464,17 @@ BREAKS.update(
             ("unit/placing/test_placing_faults.py",),
         ),
         "id_is_published_after_the_read": Break(
-            "operators.call:VapiCreateCallOperator._publish",
+            "placing.mixin:PlacesCall._publish",
             always(None),
             ("unit/placing/test_placing_faults.py", "unit/placing/test_create_call_ending.py"),
         ),
         "token_depends_on_the_try": Break(
-            "placing.tokens:_scope",
+            "placing.attempts:_scope",
             lambda original: lambda context: [*original(context), str(context["ti"].try_number)],
             ("unit/placing/test_tokens.py",),
         ),
         "token_is_the_same_for_all": Break(
-            "placing.tokens:make_token", always("aaaaaaaa"), ("unit/placing/test_tokens.py",)
+            "placing.attempts:make_token", always("aaaaaaaa"), ("unit/placing/test_tokens.py",)
         ),
         "dialled_although_over_limit": Break(
             "waiting.policy:check_dialled", always(None), ("unit/placing/test_create_call_limit.py",)

@@ -32,7 +32,7 @@ SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 def use_worker_clock(clock: Any, patch: pytest.MonkeyPatch) -> None:
     """Put what runs in a worker on a clock, an object with ``time``, ``monotonic`` and ``sleep``."""
     for module in (
-        "operators.call",
+        "placing.mixin",
         "placing.deferral",
         "placing.dialling",
         "placing.placement",

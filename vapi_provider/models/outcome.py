@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from vapi_provider.exceptions import VapiConfigurationError
 
@@ -124,20 +124,21 @@ def _normalized(ended_reason: str | None) -> str:
     return (ended_reason or "").strip().lower()
 
 
-def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
+def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     """
-    Check which outcomes count as a failure of the task, before its first request.
+    Check an argument that lists outcomes, before the first request.
 
-    :param fail_on: outcomes, or their values
+    :param argument: the name of the argument
+    :param outcomes: outcomes, or their values
     :raises VapiConfigurationError: for an unknown outcome, and for a single string in place of a list
     :return: the outcomes
     """
     try:
-        if not isinstance(fail_on, str):
-            return tuple(CallOutcome(outcome) for outcome in fail_on)
+        if not isinstance(outcomes, str):
+            return tuple(CallOutcome(outcome) for outcome in outcomes)
     except (TypeError, ValueError):
         pass
-    outcomes = ", ".join(outcome.value for outcome in CallOutcome)
+    known = ", ".join(outcome.value for outcome in CallOutcome)
     raise VapiConfigurationError(
-        f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}. Nothing was sent."
+        f"{argument} must be a list of outcomes among {known}; got {outcomes!r}. Nothing was sent."
     )

@@ -63,6 +63,13 @@ class CallSummary(_CallSummaryBase, total=False):
     transcript: str | None
 
 
+class PlacedCallSummary(CallSummary):
+    """The summary of a call that the task has placed."""
+
+    attempts: int
+    """How many calls for this callee rang, or may have."""
+
+
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
 

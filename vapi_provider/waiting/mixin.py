@@ -34,13 +34,14 @@ DEFAULT_TIMEOUT = 12 * 60 * 60
 """The longest that Vapi lets a call last, in seconds."""
 
 _ONLY_WHILE_WAITING = {
-    "deferrable": None,
     "poll_interval": 15,
     "timeout": DEFAULT_TIMEOUT,
     "fail_on": (),
     "wait_for_analysis": False,
     "analysis_timeout": 60,
     "hang_up_on_timeout": False,
+    "redial_on": (),
+    "max_attempts": None,
 }
 """Arguments that have an effect only while a task waits, and their defaults."""
 
@@ -172,9 +173,9 @@ class WaitsForCall(RendersFields):
                 poll_interval=self._interval_seconds(),
                 end_time=wait.ends_at,
                 since=wait.state.since,
-                # An end that is in fail_on is not worth the wait for results, so the end is reported first.
+                # Some ends are not worth the wait for results, so the end is reported first.
                 wait_for_analysis=policy.wait_for_analysis
-                and (not policy.fail_on or wait.state.results is not None),
+                and (not policy.judges_end or wait.state.results is not None),
                 # Plain JSON has no infinity.
                 analysis_timeout=min(policy.analysis_timeout, timedelta.max.total_seconds()),
                 hang_up_on_kill=self.hang_up_on_kill,
@@ -209,7 +210,7 @@ class WaitsForCall(RendersFields):
 
     def _checked_policy(self) -> WaitPolicy:
         from vapi_provider.exceptions import VapiConfigurationError
-        from vapi_provider.models.outcome import check_fail_on
+        from vapi_provider.models.outcome import check_outcomes
         from vapi_provider.models.summary import check_include
         from vapi_provider.waiting.policy import WaitPolicy, seconds_of
 
@@ -218,7 +219,7 @@ class WaitsForCall(RendersFields):
                 f"{self.interval_argument} must be more than 0 seconds. Nothing was sent."
             )
         return WaitPolicy(
-            fail_on=check_fail_on(self.fail_on),
+            fail_on=check_outcomes("fail_on", self.fail_on),
             wait_for_analysis=self.wait_for_analysis,
             analysis_timeout=seconds_of("analysis_timeout", self.analysis_timeout, may_be_infinite=True),
             timeout=seconds_of("timeout", self.timeout),
@@ -316,12 +317,12 @@ def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) ->
     return [
         name
         for name, default in _ONLY_WHILE_WAITING.items()
-        if _is_given(value := _in_seconds(getattr(task, name)))
-        and value not in (default, _in_seconds(default_args.get(name)))
+        if _is_given(value := in_seconds(getattr(task, name)))
+        and value not in (default, in_seconds(default_args.get(name)))
     ]
 
 
-def _in_seconds(value: Any) -> Any:
+def in_seconds(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
