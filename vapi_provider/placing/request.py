@@ -305,12 +305,11 @@ def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
 
 def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Iterable[str]) -> None:
     # A key that is not a word may be a person's number.
-    names = (
+    unknown = sorted(
         str(name) if re.fullmatch(r"[A-Za-z_]{1,40}", str(name)) else MASK
         for name in given
         if name not in known
     )
-    unknown = sorted(names)
     if unknown:
         raise _refuse(f"{parameter} has unknown keys {unknown}; the known ones are {', '.join(known)}")
 
@@ -323,7 +322,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "customer": _check_customer,
     "name": _check_name,
     "assistant_overrides": _check_overrides,
-    "schedule_plan": lambda *given: check_schedule_plan(_check_keys(*given, SCHEDULE_FIELDS)),
+    "schedule_plan": lambda name, value: check_schedule_plan(_check_keys(name, value, SCHEDULE_FIELDS)),
     "extra_body": _check_extra,
-    "calling_hours": lambda *given: check_calling_hours(_check_keys(*given, CallingHours.__annotations__)),
+    "calling_hours": lambda name, value: check_calling_hours(
+        _check_keys(name, value, CallingHours.__annotations__)
+    ),
 }
