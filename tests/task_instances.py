@@ -72,6 +72,7 @@ class TaskInstance:
     task_id: str = "call"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
     at: Callable[[str], None] = ignore
     run: Run = field(default_factory=Run)

@@ -42,7 +42,6 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
         r"""
         customer-(did-not-|not-|no-|busy|declined|rejected|un).*
         | voicemail.*
-        | call\.forwarding\.(.*-)?(busy|no-answer|unavailable)
         # request timeout, temporarily unavailable, busy here, busy everywhere, declined
         | (.*[.-])?sip-(408|480|486|600|603)-.*
         | call\.ringing\.sip-inbound-caller-hungup-.*
@@ -76,8 +75,8 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
-# Unanswered, and yet Vapi has something to analyse: a message was left, or the assistant talked before it forwarded.
-_WITH_CONVERSATION = r"voicemail.* | call\.forwarding\..*"
+# Unanswered, and yet Vapi has something to analyse: the message that was left.
+_WITH_CONVERSATION = r"voicemail.*"
 _NEVER_DIALLED = r"call[.-]start[.-].*error.*"
 _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
 

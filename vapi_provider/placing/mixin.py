@@ -211,7 +211,9 @@ class PlacesCall(DefersPlacing):
             self._publish(context, hook, str(placement.call_id))
             call = placement.read()
         if self._limit_since is not None and not call.is_concurrency_blocked:
-            self.log.info("Placed the call %.0f s after the first try.", time.time() - self._limit_since)
+            from vapi_provider.waiting.policy import duration
+
+            self.log.info("Got a line after %s.", duration(time.time() - self._limit_since))
         return call
 
     def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:
