@@ -2,11 +2,8 @@
 """
 Remind people of their appointments.
 
-Each run calls everyone who has an appointment and was not reached by an earlier run, in one mapped task per person, and
-counts how the calls ended. However often a task is tried or cleared, a person's phone rings once per run.
-
-A pool caps how many calls there are at once; create it with your organization's limit at Vapi, 10 by default:
-``airflow pools set vapi_calls 10 "Calls at once" --include-deferred``.
+Each person is one mapped task. A person who was not reached is called again an hour later, up to three times in all, and
+the report counts how the last calls ended. However often a task is tried or cleared, each attempt rings once.
 
 The numbers are in the XCom of ``people_to_call`` for as long as Airflow keeps it, and in no log.
 """
@@ -17,7 +14,7 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow.sdk import DAG, Variable, task
+from airflow.sdk import DAG, task
 from vapi_provider.models.outcome import CallOutcome
 from vapi_provider.operators.call import VapiCreateCallOperator
 
@@ -25,16 +22,13 @@ from vapi_provider.operators.call import VapiCreateCallOperator
 ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
 PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The people who were reached, by their external ids, so that no number is in a Variable.
-REACHED = "vapi_reminders_reached"
-
 
 def appointments() -> list[dict[str, str]]:
-    """Return the appointments of the next days; ask your own database here."""
+    """Return the appointments of tomorrow; ask your own database here."""
     return [
         {"id": "A-1", "number": "+12025550101", "name": "Ada", "time": "Tuesday at ten"},
         {"id": "A-2", "number": "+12025550102", "name": "Grace", "time": "Tuesday at noon"},
-        {"id": "A-3", "number": "+12025550103", "name": "Edsger", "time": "Wednesday at nine"},
+        {"id": "A-3", "number": "+12025550103", "name": "Edsger", "time": "Tuesday at nine"},
     ]
 
 
@@ -43,22 +37,18 @@ with DAG(
     schedule="0 15 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # The next run must know who was reached by this one.
-    max_active_runs=1,
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
     # The log would show what the task returns: numbers and names.
     @task(show_return_value_in_logs=False)
     def people_to_call() -> list[dict[str, Any]]:
-        reached = Variable.get(REACHED, default=[], deserialize_json=True)
         return [
             {
                 "customer": {"external_id": each["id"], "number": each["number"], "name": each["name"]},
                 "assistant_overrides": {"variableValues": {"name": each["name"], "time": each["time"]}},
             }
             for each in appointments()
-            if each["id"] not in reached
         ]
 
     call = VapiCreateCallOperator.partial(
@@ -68,27 +58,19 @@ with DAG(
         name="Appointment reminder",
         deferrable=True,
         timeout=timedelta(hours=1),
-        # A deferred task counts only in a pool that includes them; for max_active_tis_per_dag, from Airflow 3.2 on.
-        pool="vapi_calls",
-        # Inbound calls, and those that others place, count towards the limit, too: then no call is placed, and a retry does it.
+        redial_on=[CallOutcome.NO_ANSWER],
+        max_attempts=3,
+        # An outage uses a retry but no attempt, so there are more retries than attempts.
         retries=5,
-        retry_delay=timedelta(minutes=2),
+        retry_delay=timedelta(hours=1),
     ).expand_kwargs(people_to_call())
 
     @task(trigger_rule="all_done")
     def count_outcomes(ti: Any = None) -> dict[str, int]:
         # Pulled, because Airflow shows a task's arguments.
         people = ti.xcom_pull(task_ids="people_to_call")
-        # One a person, in their order; None for a task that failed.
+        # One per person, in their order; None for a task that failed.
         summaries = ti.xcom_pull(task_ids="call_person", map_indexes=range(len(people)))
-        outcomes = {
-            person["customer"]["external_id"]: summary["outcome"] if summary else "not_called"
-            for person, summary in zip(people, summaries, strict=True)
-        }
-        reached = {each for each, outcome in outcomes.items() if outcome == CallOutcome.COMPLETED}
-        reached.update(Variable.get(REACHED, default=[], deserialize_json=True))
-        still_known = reached & {each["id"] for each in appointments()}
-        Variable.set(REACHED, sorted(still_known), serialize_json=True)
-        return dict(Counter(outcomes.values()))
+        return dict(Counter(summary["outcome"] if summary else "not_called" for summary in summaries))
 
     call >> count_outcomes()

@@ -200,6 +200,11 @@ class Attempts:
         self.number = self.tokens(state)[token]
         return dataclasses.replace(state, token=token, attempt=self.number)
 
+    def may_have_gone_on(self, state: PlacementState, outcome: CallOutcome | None) -> bool:
+        """Return whether an attempt may have followed one that ended so, and not be listed yet."""
+        is_open = state.state is Recorded.NOTHING and self._redial.allows_after(state.attempt)
+        return is_open and outcome in self._redial.outcomes
+
     def record_of_placed(self, state: PlacementState, *, has_sent: bool) -> Recorded:
         """Return what to record of a call that exists: after a clear, one that only a search has found is over."""
         is_over = self._redial.outcomes and self._was_cleared and not has_sent

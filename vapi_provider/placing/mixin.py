@@ -175,14 +175,14 @@ class PlacesCall(DefersPlacing):
         may_defer = self.deferrable and (resumed is None or resumed.is_placing)
         call = self._place(context, self._hook, placement, may_defer=may_defer)
         if policy is None:
-            if (placement.limits or {}).get("concurrencyBlocked") is not False:
-                call = watch_dialling(client, call, placement.limits, self.log)
+            if (call.limits or {}).get("concurrencyBlocked") is not False:
+                call = watch_dialling(client, call, call.limits, self.log)
             return call.summary(include)
         due_at = latest_ring(request.body.get("schedulePlan"), request.hours, call.created_at)
         state = self._try_state(
             context,
             started_at=max(time.time(), due_at),
-            limits=placement.limits,
+            limits=call.limits,
             placed_at=placement.placed_at or placement.state.at,
             may_redial=placement.attempts.may_follow(placement.state),
         )

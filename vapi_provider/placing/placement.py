@@ -52,8 +52,6 @@ class CallPlacement:
     ) -> None:
         self.call_id: str | None = None
         """The id of the call, from the moment on at which it is known."""
-        self.limits: dict[str, Any] | None = None
-        """The organization's limits, from the response to the placement."""
         self.placed_at: float | None = None
         """When this try has placed or found the call, in seconds since 1970."""
         self._request = request
@@ -154,7 +152,6 @@ class CallPlacement:
         if following is not None:
             self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
             self.call_id, self._state = None, following
-            # The same search would have found later attempts.
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None
         if self.state.state is Recorded.OVER or self._known.found is Found.CALL or not never_rang(call):
@@ -193,7 +190,7 @@ class CallPlacement:
             self._record_unsent()
             self._pause_before_repeat(repeats, error)
         else:
-            self.call_id, self.limits, self.placed_at = self._placed.id, self._placed.limits, time.time()
+            self.call_id, self.placed_at = self._placed.id, time.time()
             self._learn(SearchResult(Found.CALL, self.call_id), has_sent=True)
 
     def _prepare_to_send(self) -> SearchResult | None:
@@ -253,7 +250,10 @@ class CallPlacement:
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise undecided(str(error), self._advice) from None
-        self._learn(result, is_settled=began_at >= self._search.settles_at(self.sent_at))
+        is_settled = began_at >= self._search.settles_at(self.sent_at)
+        if not is_settled and self.attempts.may_have_gone_on(self.state, result.outcome):
+            result = SearchResult(Found.NOTHING)
+        self._learn(result, is_settled=is_settled)
 
     @cached_property
     def _search(self) -> CallSearch:
