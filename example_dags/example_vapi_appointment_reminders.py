@@ -5,7 +5,7 @@ Remind people of their appointments.
 Each person is one mapped task. A person who was not reached is called again an hour later, up to three times in all, and
 the report counts how the last calls ended. However often a task is tried or cleared, each attempt rings once.
 
-The numbers are in the XCom of ``people_to_call`` for as long as Airflow keeps it, and in no log.
+The phone numbers are stored in the XCom of ``people_to_call``, and appear in no log.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from airflow.sdk import DAG, task
 from vapi_provider.models.outcome import CallOutcome
 from vapi_provider.operators.call import VapiCreateCallOperator
 
-# Yours; Vapi's dashboard has them.
+# Replace these with your own ids from the Vapi dashboard.
 ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
 PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
 
 
 def appointments() -> list[dict[str, str]]:
-    """Return the appointments of tomorrow; ask your own database here."""
+    """Return the appointments of tomorrow; replace this with a query of your own database."""
     return [
         {"id": "A-1", "number": "+12025550101", "name": "Ada", "time": "Tuesday at ten"},
         {"id": "A-2", "number": "+12025550102", "name": "Grace", "time": "Tuesday at noon"},
@@ -40,7 +40,7 @@ with DAG(
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
-    # The log would show what the task returns: numbers and names.
+    # Keep the returned numbers and names out of the log.
     @task(show_return_value_in_logs=False)
     def people_to_call() -> list[dict[str, Any]]:
         return [
@@ -67,9 +67,9 @@ with DAG(
 
     @task(trigger_rule="all_done")
     def count_outcomes(ti: Any = None) -> dict[str, int]:
-        # Pulled, because Airflow shows a task's arguments.
+        # Pulled here, because Airflow shows a task's arguments.
         people = ti.xcom_pull(task_ids="people_to_call")
-        # One per person, in their order; None for a task that failed.
+        # One summary per person, in the same order; None for a failed task.
         summaries = ti.xcom_pull(task_ids="call_person", map_indexes=range(len(people)))
         return dict(Counter(summary["outcome"] if summary else "not_called" for summary in summaries))
 

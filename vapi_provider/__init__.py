@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vapi_provider.exceptions import (
+        VapiArtifactExpiredError as VapiArtifactExpiredError,
+        VapiArtifactNotFoundError as VapiArtifactNotFoundError,
+        VapiArtifactRefusedError as VapiArtifactRefusedError,
         VapiAuthenticationError as VapiAuthenticationError,
         VapiCallFailedError as VapiCallFailedError,
         VapiCallInDoubtError as VapiCallInDoubtError,
@@ -29,12 +32,21 @@ if TYPE_CHECKING:
         VapiUpdateCallOperator as VapiUpdateCallOperator,
     )
     from vapi_provider.sensors.call import VapiCallSensor as VapiCallSensor
+    from vapi_provider.transfers.calls_to_object_storage import (
+        VapiCallsToObjectStorageOperator as VapiCallsToObjectStorageOperator,
+    )
+    from vapi_provider.transfers.recording_to_object_storage import (
+        VapiRecordingToObjectStorageOperator as VapiRecordingToObjectStorageOperator,
+    )
     from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "CallOutcome": "models.outcome",
+    "VapiArtifactExpiredError": "exceptions",
+    "VapiArtifactNotFoundError": "exceptions",
+    "VapiArtifactRefusedError": "exceptions",
     "VapiAuthenticationError": "exceptions",
     "VapiCallFailedError": "exceptions",
     "VapiCallInDoubtError": "exceptions",
@@ -44,6 +56,7 @@ _EXPORTS = {
     "VapiConcurrencyLimitError": "exceptions",
     "VapiConfigurationError": "exceptions",
     "VapiConnectionNotFoundError": "exceptions",
+    "VapiCallsToObjectStorageOperator": "transfers.calls_to_object_storage",
     "VapiCreateCallOperator": "operators.call",
     "VapiError": "exceptions",
     "VapiHook": "hooks.vapi",
@@ -51,13 +64,14 @@ _EXPORTS = {
     "VapiOutsideHoursError": "exceptions",
     "VapiPermanentError": "exceptions",
     "VapiRateLimitError": "exceptions",
+    "VapiRecordingToObjectStorageOperator": "transfers.recording_to_object_storage",
     "VapiTransientError": "exceptions",
     "VapiUpdateCallOperator": "operators.call",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy (PEP 562), since Airflow imports this module for the metadata alone.
+    # Lazy (PEP 562): Airflow imports this module just to read the metadata.
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)

@@ -11,16 +11,16 @@ from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Describe the package to Airflow; the target of its ``apache_airflow_provider`` entry point.
+    Return the provider metadata for the ``apache_airflow_provider`` entry point.
 
-    :return: metadata as Airflow's ``provider_info.schema.json`` and, for the connection type,
-        ``provider.yaml.schema.json`` describe it
+    :return: metadata that follows Airflow's ``provider_info.schema.json`` and, for the connection type,
+        ``provider.yaml.schema.json``
     """
     integration = "Vapi"
     return {
         "package-name": "airflow-provider-vapi",
         "name": HOOK_NAME,
-        "description": "Place, wait for, label and read phone calls of `Vapi <https://vapi.ai>`__, the voice-AI API.",
+        "description": "Place phone calls with `Vapi <https://vapi.ai>`__, wait for them, and read and label them.",
         "versions": [__version__],
         "integrations": [
             {
@@ -33,6 +33,15 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": integration, "python-modules": ["vapi_provider.sensors.call"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["vapi_provider.triggers.call"]}],
         "hooks": [{"integration-name": integration, "python-modules": ["vapi_provider.hooks.vapi"]}],
+        "transfers": [
+            {
+                "source-integration-name": integration,
+                # Airflow's own integration for object storage.
+                "target-integration-name": "Common IO",
+                "python-module": f"vapi_provider.transfers.{module}",
+            }
+            for module in ("calls_to_object_storage", "recording_to_object_storage")
+        ],
         "extra-links": ["vapi_provider.links.call.VapiCallLink"],
         "connection-types": [
             {

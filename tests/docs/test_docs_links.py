@@ -40,5 +40,6 @@ def test_pictures_are_png_files_with_a_description(page: Path) -> None:
 
 
 def test_every_picture_is_shown() -> None:
-    shown = {target for page in PAGES for target in re.findall(r"\]\((images/[^)]+)\)", read(page))}
+    texts = [read(README).replace("(docs/", "("), *map(read, PAGES)]
+    shown = {target for text in texts for target in re.findall(r"\]\((images/[^)]+)\)", text)}
     assert {f"images/{path.name}" for path in DOCS.glob("images/*")} == shown

@@ -1,36 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a DAG hands to the client, made before anything is sent."""
+"""Argument checks, made before any request is sent."""
 
 from __future__ import annotations
 
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from vapi_provider.exceptions import VapiConfigurationError
 
 MAX_NAME_LENGTH = 40
-"""The longest name of a call that Vapi accepts, in characters."""
+"""The longest call name that Vapi accepts, in characters."""
 
 MAX_PAGE_SIZE = 1000
-"""The most calls that Vapi lists in one response."""
+"""The most calls that Vapi returns per page."""
 
 _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _SEGMENT = r"[A-Za-z0-9_~@:+=,-][A-Za-z0-9._~@:+=,-]*"
 _RENDERED_NOTHING = "None"
-"""What a template makes of a None."""
+"""What a template renders None to."""
 
 
 def _shown(value: Any) -> str:
-    """Show a bad value so that it is recognised; not for what can be personal, such as a phone number in place of an id."""
+    """Return the start of a bad value that cannot be personal, such as a phone number passed as an id."""
     return f"{str(value)[:50]!r} ({type(value).__name__})"
 
 
 def show_kind(value: Any) -> str:
-    """Show what kind of value was passed in place of an id, and nothing of it unless it is empty."""
+    """Describe a bad value without showing it, unless it is empty."""
     if _renders_nothing(value):
         return repr(value)[:12]
     return f"a string of {len(value)} characters" if isinstance(value, str) else type(value).__name__
@@ -38,48 +38,47 @@ def show_kind(value: Any) -> str:
 
 def check_call_id(call_id: Any) -> str:
     """
-    Check a call id before it becomes part of a path.
+    Check a call id, or the id in a call's summary.
 
-    :raises VapiConfigurationError: for anything else
+    :raises VapiConfigurationError: if it is not a UUID
+    :return: the id in lower case
     """
     if isinstance(call_id, Mapping):
         call_id = call_id.get("id", call_id)
     if isinstance(call_id, Mapping) or (isinstance(call_id, str) and call_id.strip().startswith("{")):
         raise VapiConfigurationError(
-            f"call_id is {'a mapping without an id' if isinstance(call_id, Mapping) else 'the text of a mapping'}; pass "
-            "a call id, or a call's summary as it is (call_id=call.output, not a template). Nothing was sent."
+            f"call_id is {'a dict without an id' if isinstance(call_id, Mapping) else 'a dict rendered to a string'}; pass "
+            "a call id, or the summary itself (call_id=call.output, not a template)."
         )
     if _renders_nothing(call_id):
         raise VapiConfigurationError(
             f"call_id is empty (got {show_kind(call_id)}). If it comes from a param, the run may have been triggered "
-            "without one; if it comes from XCom, check that the upstream task returned a value. Nothing was sent."
+            "without one; if it comes from XCom, check that the upstream task returned a value."
         )
     checked = _uuid(call_id.strip()) if isinstance(call_id, str) else None
     if checked is not None:
         return checked
     raise VapiConfigurationError(
         f"call_id must be the id of a call, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got "
-        f"{show_kind(call_id)}. Nothing was sent."
+        f"{show_kind(call_id)}."
     )
 
 
 def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     """
-    Check the id of a resource whose calls are to be listed.
+    Check the id of an assistant or phone number that a list is filtered by.
 
-    :raises VapiConfigurationError: for anything else; an empty string does not mean all calls
+    :raises VapiConfigurationError: if it is not an id; an empty string does not mean all calls
     """
     if resource_id is None:
         return None
     if not isinstance(resource_id, str) or _renders_nothing(resource_id) or not _is_encodable(resource_id):
-        raise VapiConfigurationError(
-            f"{parameter} must be an id; got {show_kind(resource_id)}. Nothing was sent."
-        )
+        raise VapiConfigurationError(f"{parameter} must be an id; got {show_kind(resource_id)}.")
     return _uuid(resource_id.strip()) or resource_id.strip()
 
 
 def _uuid(text: str) -> str | None:
-    """Return a UUID in lower case; None for anything that is not one written in full."""
+    """Return a UUID in lower case, or None if the text is not a complete one."""
     try:
         return text.lower() if len(text) == 36 and str(uuid.UUID(text)) == text.lower() else None
     except ValueError:
@@ -92,9 +91,9 @@ def _renders_nothing(value: Any) -> bool:
 
 def check_name(name: Any, *, call_id: str) -> str:
     """
-    Check a call's new name.
+    Check the new name of a call.
 
-    :raises VapiConfigurationError: for anything else than a string of 1 to 40 characters
+    :raises VapiConfigurationError: if it is not a string of 1 to 40 characters
     """
     problem = None
     if not isinstance(name, str):
@@ -103,22 +102,23 @@ def check_name(name: Any, *, call_id: str) -> str:
         problem = "is empty"
     elif len(name) > MAX_NAME_LENGTH:
         problem = (
-            f"has {len(name)} characters; Vapi accepts at most {MAX_NAME_LENGTH}, so shorten it, in a template with "
+            f"has {len(name)} characters; Vapi accepts at most {MAX_NAME_LENGTH}. In a template, shorten it with "
             f"[:{MAX_NAME_LENGTH}]"
         )
     if problem is not None:
-        raise VapiConfigurationError(f"name for call {call_id} {problem}. Nothing was sent.")
+        raise VapiConfigurationError(f"name for call {call_id} {problem}.")
     checked: str = name
     return checked
 
 
 def check_instant(instant: Any, *, parameter: str) -> str | None:
     """
-    Check an instant and write it as Vapi reads it.
+    Check a point in time.
 
-    :raises VapiConfigurationError: for anything else, including a datetime without a time zone
+    :raises VapiConfigurationError: if it is not one, or has no time zone
+    :return: the time in ISO 8601
     """
-    # Here, not at the top: a DAG file that places calls imports this module and needs no pydantic.
+    # Here, not at the top: DAG files import this module, and pydantic is slow to import.
     from vapi_provider.models.fields import parse_instant
 
     if instant is None:
@@ -133,29 +133,39 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
 
 
 def _looks_like_a_date(value: Any) -> bool:
-    """Return whether a value may be shown: an argument in the wrong place can be a person's number."""
+    """Return True if a value can be shown: a misplaced argument can be a phone number."""
     return not isinstance(value, str) or re.match(r"\d{4}-\d\d-\d\d", value) is not None
 
 
 def check_page_size(page_size: Any) -> int:
     """
-    Check how many calls a page should hold.
+    Check a page size.
 
-    :raises VapiConfigurationError: for anything else
+    :raises VapiConfigurationError: if it is not a whole number from 1 to 1000
     """
     if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
         raise VapiConfigurationError(
-            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}. "
-            "Nothing was sent."
+            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}."
         )
     return page_size
 
 
+def check_choice(value: Any, choices: Sequence[str], *, parameter: str) -> str:
+    """
+    Check an argument that has a fixed set of values.
+
+    :raises VapiConfigurationError: if it has another value
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise VapiConfigurationError(f"{parameter} must be one of {', '.join(choices)}; got {_shown(value)}.")
+    return str(value)
+
+
 def check_request(request: Any) -> dict[str, Any]:
     """
-    Check the body of a request to place a call, as far as its own fields do not matter.
+    Check the body of a request to place a call, apart from its fields.
 
-    :raises VapiConfigurationError: for anything else
+    :raises VapiConfigurationError: if it is not a JSON object for a single customer
     """
     if not isinstance(request, Mapping) or not request:
         raise VapiConfigurationError(
@@ -164,7 +174,7 @@ def check_request(request: Any) -> dict[str, Any]:
         )
     if "customers" in request:
         raise VapiConfigurationError(
-            "The request for a call has customers; place one call per customer, so that each can be found "
+            "The request for a call has the field customers. Place one call per customer, so that each can be found "
             "again. Nothing was sent."
         )
     body = dict(request)
@@ -174,9 +184,10 @@ def check_request(request: Any) -> dict[str, Any]:
 
 def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
     """
-    Check a request to an endpoint that has no method of its own.
+    Check a request to an endpoint that the hook has no method for.
 
-    :raises VapiConfigurationError: for another method or path, a body that is not JSON, and for placing a call
+    :raises VapiConfigurationError: if a part of it is invalid, or it would place a call
+    :return: the HTTP method in upper case
     """
     verb = method.upper() if isinstance(method, str) else None
     if verb not in _METHODS:
@@ -206,7 +217,7 @@ def _check_query(query: Any, what: str) -> None:
     _check_json(query, what)
     if not _is_encodable(json.dumps(query, ensure_ascii=False)):
         raise VapiConfigurationError(
-            f"{what} contains half of a character (a lone surrogate). Nothing was sent."
+            f"{what} contains a lone surrogate, which is half a character. Nothing was sent."
         )
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from vapi_provider.client.arguments import check_call_id, check_endpoint, check_name
+from vapi_provider.client.artifact import (
+    MAX_BYTES,
+    ArtifactDownload,
+    ArtifactInfo,
+    artifact_path,
+    check_file,
+    check_max_bytes,
+    missing_artifact,
+)
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.client.responses import ApiRequest
 from vapi_provider.client.transport import VapiTransport
@@ -44,10 +53,10 @@ _JSON_NAMES = {
 
 class VapiClient:
     """
-    Sends requests to Vapi's API and returns parsed calls; without Airflow, so that any thread can use one.
+    Sends requests to Vapi's API and returns parsed calls.
 
-    A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
-    response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`.
+    It does not use Airflow, so it works in any thread. After a transient failure, a request that is safe to repeat is
+    sent again for up to 75 seconds. An unexpected response raises a :class:`~vapi_provider.exceptions.VapiError`.
     """
 
     def __init__(self, settings: VapiSettings, log: Any) -> None:
@@ -57,7 +66,7 @@ class VapiClient:
 
     @property
     def session(self) -> requests.Session:
-        """The session with the key, opened when it is first used."""
+        """The session with the key, opened on first use."""
         return self._transport.session
 
     def close(self) -> None:
@@ -70,7 +79,7 @@ class VapiClient:
         return _call(self._transport.send(ApiRequest("GET", f"/call/{checked_id}")), checked_id)
 
     def get_status(self, call_id: str) -> CallStatusView:
-        """Read the part of a call that shows whether it is over, at a fraction of the cost of a whole one."""
+        """Read the status of a call; much cheaper than the whole call."""
         checked_id = check_call_id(call_id)
         response = self._send_for_views(f"/call/{checked_id}")
         view = _parse_bytes(_STATUS_VIEW, response.body)
@@ -80,13 +89,13 @@ class VapiClient:
         return _same_call(response, view, checked_id)
 
     def update_call(self, call_id: str, *, name: str) -> Call:
-        """Set a call's name; see :meth:`~vapi_provider.hooks.vapi.VapiHook.update_call`."""
+        """Set the name of a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.update_call`."""
         checked_id = check_call_id(call_id)
         body = {"name": check_name(name, call_id=checked_id)}
         return _call(self._transport.send(ApiRequest("PATCH", f"/call/{checked_id}", json=body)), checked_id)
 
     def create_call(self, request: Mapping[str, Any]) -> Call:
-        """Place a call, its request checked; see :meth:`~vapi_provider.hooks.vapi.VapiHook.create_call`."""
+        """Place a call; see :meth:`~vapi_provider.hooks.vapi.VapiHook.create_call`."""
         failure: VapiError
         try:
             return _call(self._transport.send_once(ApiRequest("POST", "/call", json=request)))
@@ -96,9 +105,9 @@ class VapiClient:
 
     def delete_call(self, call_id: str) -> None:
         """
-        Send one DELETE, which cancels a scheduled call and erases the data of one that is over.
+        Send one DELETE: it cancels a scheduled call, and erases the data of an ended one.
 
-        :raises VapiTransientError: when the response was lost, so that the call may or may not be deleted
+        :raises VapiTransientError: if the response was lost, so the call may or may not be deleted
         """
         # An empty body deletes the call in the path; a list of ids would delete others.
         checked_id = check_call_id(call_id)
@@ -121,13 +130,27 @@ class VapiClient:
         if call.outcome in (CallOutcome.CANCELLED, CallOutcome.UNKNOWN) or not call.has_ended:
             text = f"Call {call.id} may have been cancelled only now; delete it again to erase its data."
             raise VapiTransientError(text, method="DELETE", path=lost.path)
-        # It took place, so it had ended before, and this DELETE can only erase.
+        # The call took place, so it was not cancelled, and another DELETE can only erase it.
         with suppress(VapiCallNotFoundError):
             self.delete_call(call_id)
         return None
 
+    def download_artifact(
+        self, call_id: str, kind: str, file: IO[bytes], *, max_bytes: int = MAX_BYTES
+    ) -> ArtifactInfo:
+        """Download a recording; see :meth:`~vapi_provider.hooks.vapi.VapiHook.download_artifact`."""
+        path = artifact_path(check_call_id(call_id), kind)
+        check_file(file)
+        download = ArtifactDownload(self._transport, self.settings, path, file, check_max_bytes(max_bytes))
+        try:
+            return self._transport.repeat(download.run)
+        except VapiCallNotFoundError:
+            # Either the call does not exist, or the file.
+            pass
+        raise missing_artifact(self.get_call(call_id), path)
+
     def list_calls(self, filters: Mapping[str, str | None], page_size: int) -> Iterator[Call]:
-        """List calls, newest first, by checked filters under the API's own names; None stands for no filter."""
+        """List calls, newest first; filters are checked and have the API's names, and None means no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
         return newest_first(lambda page: self.list_page({**given, **page}), page_size)
 
@@ -137,11 +160,11 @@ class VapiClient:
         return [_parse(response, row, Call) for row in _rows(response)]
 
     def list_statuses(self, params: Mapping[str, Any]) -> CallPage[CallStatusView]:
-        """Read one page of the list, and the part of each call that shows whether it is over."""
+        """Read the statuses on one page of the list."""
         return self._page(params, _STATUS_VIEWS)
 
     def list_placed(self, params: Mapping[str, Any]) -> CallPage[PlacedCallView]:
-        """Read one page of the list, and the part of each call that shows which task placed it."""
+        """Read one page of the list, with the part of each call that identifies the task that placed it."""
         return self._page(params, _PLACED_VIEWS)
 
     def run(
@@ -168,7 +191,7 @@ class VapiClient:
         )
 
     def _send_for_views(self, path: str, params: Mapping[str, Any] | None = None) -> ApiResponse:
-        # pydantic parses views from bytes; the JSON is needed only where a body that is not JSON is repeated.
+        # pydantic parses views from bytes; parsing the JSON only serves to retry a response that is not JSON.
         return self._transport.send(ApiRequest("GET", path, params, parses=self.settings.max_retries > 0))
 
     def _page(self, params: Mapping[str, Any], views: TypeAdapter[list[ViewT]]) -> CallPage[ViewT]:
@@ -176,7 +199,7 @@ class VapiClient:
         rows = _parse_bytes(views, response.body)
         length = len(rows or ())
         if rows is None:
-            # One unparsable row must not hide all the others.
+            # One invalid row must not hide the others.
             listed = _rows(response)
             rows, length = _parsable(listed, views), len(listed)
         responded_at = response.responded_at
@@ -191,7 +214,7 @@ _PLACED_VIEWS = TypeAdapter(list[PlacedCallView])
 
 
 def _parse_bytes(views: TypeAdapter[T], body: bytes) -> T | None:
-    """Parse JSON fast; None for what pydantic rejects, lone surrogates and other encodings too, with no error kept."""
+    """Parse JSON fast; None if pydantic rejects it, as it does lone surrogates and other encodings."""
     try:
         return views.validate_json(body)
     except ValidationError:
@@ -199,7 +222,7 @@ def _parse_bytes(views: TypeAdapter[T], body: bytes) -> T | None:
 
 
 def _call(response: ApiResponse, call_id: str | None = None) -> Call:
-    """Return the call in a response, which must be the one of the given id."""
+    """Return the call in a response, which must have the given id."""
     call = _parse(response, response.json, Call)
     return call if call_id is None else _same_call(response, call, call_id)
 
@@ -218,7 +241,7 @@ def _parse(response: ApiResponse, body: Any, kind: type[ViewT]) -> ViewT:
     except ValidationError:
         call = None
     if call is None or not call.id.strip():
-        # Outside the handler: its error contains the body.
+        # Outside the handler: the handled error contains the body.
         raise response.unreadable("a call without an id")
     call._responded_at = response.responded_at
     return call

@@ -2,8 +2,9 @@
 """
 One time limit for a whole request.
 
-The ``timeout`` of requests starts anew with every address and every byte, so a response that drips never times out. Here
-every wait on the socket ends at one instant: connecting, TLS, headers and body. Only the resolver is outside it.
+The ``timeout`` of requests restarts with every address and every byte, so a response that drips never times out. Here,
+connecting, TLS, headers and body share one deadline; only name resolution is outside it. The body of a long download has
+a minimum pace instead.
 """
 
 from __future__ import annotations
@@ -24,31 +25,69 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
-_ends_at: ContextVar[float] = ContextVar("_ends_at")
+PACE_BYTES = 65_536
+PACE_SECONDS = 30.0
+"""A paced download must receive PACE_BYTES within this time, in seconds."""
+
+Guard = Callable[[str, str], None]
+"""Called with a host and its address before a connection, to refuse it by raising."""
 
 
-def _time_left(ends_at: float) -> float:
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the time limit of the request is over")
-    return left
+class _Deadline:
+    """The time at which a request must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time limit of the request is over")
+        return left
+
+    def begin_body(self) -> None:
+        """React to the arrival of the headers."""
+
+    def receive(self, count: int) -> None:
+        """React to the arrival of bytes."""
+
+
+class _Pace(_Deadline):
+    """A deadline that moves on with every 64 KiB of the body."""
+
+    _received = 0
+
+    def begin_body(self) -> None:
+        self._received = 0
+        self.ends_at = time.monotonic() + PACE_SECONDS
+
+    def receive(self, count: int) -> None:
+        self._received += count
+        if self._received >= PACE_BYTES:
+            self.begin_body()
+
+
+_deadline: ContextVar[_Deadline] = ContextVar("_deadline")
+_guard: ContextVar[Guard | None] = ContextVar("_guard", default=None)
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket until the request's time is over."""
+    """Reads from a socket until the deadline."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, ends_at: float) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
         super().__init__()
         self._raw = raw
         self._sock = sock
-        self._ends_at = ends_at
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_time_left(self._ends_at))
-        return self._raw.readinto(buffer)
+        self._sock.settimeout(self._deadline.left())
+        count = self._raw.readinto(buffer)
+        self._deadline.receive(count or 0)
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -60,22 +99,27 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _ends_at.get()))
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _deadline.get()))
 
 
 def _connect(conn: Any, connect: Callable[[], socket.socket]) -> socket.socket:
-    """Connect within the request's time, however many addresses the name has."""
-    ends_at = _ends_at.get()
+    """Connect to one of the addresses of a host before the deadline."""
+    deadline = _deadline.get()
     name = conn._dns_host
     failure: Exception = NewConnectionError(conn, "the host name has no address")
     addresses = _addresses(name, conn.port)
+    guard = _guard.get()
+    if guard is not None and conn.proxy is None:
+        # These very addresses are connected to; the name is not resolved again.
+        for address in addresses:
+            guard(name, address)
     for tried, address in enumerate(addresses):
         try:
-            # A share for each, so that one that swallows packets leaves time for the next.
-            conn.timeout = _time_left(ends_at) / (len(addresses) - tried)
+            # Share the time, so that an address that does not respond leaves some for the next.
+            conn.timeout = deadline.left() / (len(addresses) - tried)
             conn._dns_host = address
             sock = connect()
-            sock.settimeout(_time_left(ends_at))
+            sock.settimeout(deadline.left())
             return sock
         except (ConnectTimeoutError, NewConnectionError) as error:
             failure = error
@@ -91,7 +135,7 @@ def _addresses(name: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        # urllib3 asks again and has an error of its own for this.
+        # urllib3 resolves the name again and raises its own error.
         return [name]
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -122,7 +166,10 @@ _POOLS = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Transport of a requests session whose ``timeout`` is the time limit of a whole request, in seconds."""
+    """An adapter that applies ``timeout``, in seconds, to a whole request."""
+
+    _guard: Guard | None = None
+    _kind: type[_Deadline] = _Deadline
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -130,7 +177,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        # A SOCKS proxy brings connections of its own kind; there the limit holds for each wait alone.
+        # SOCKS connections have a class of their own, whose limit applies to each wait.
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = _POOLS
         return manager
@@ -144,8 +191,26 @@ class DeadlineAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        token = _ends_at.set(time.monotonic() + timeout)
+        deadline = self._kind(timeout)
+        tokens = _deadline.set(deadline), _guard.set(self._guard)
         try:
-            return super().send(request, stream, timeout, verify, cert, proxies)
+            response = super().send(request, stream, timeout, verify, cert, proxies)
         finally:
-            _ends_at.reset(token)
+            _deadline.reset(tokens[0])
+            _guard.reset(tokens[1])
+        deadline.begin_body()
+        return response
+
+
+class DownloadAdapter(DeadlineAdapter):
+    """
+    An adapter whose ``timeout`` ends with the headers; the body has a minimum pace instead.
+
+    :param guard: checks each address before a connection, but not behind a proxy, which resolves names itself
+    """
+
+    _kind = _Pace
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self._guard = guard

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a request got no response, in words, from nothing that could contain a secret."""
+"""Explains why a request got no response, without anything that could be secret."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def no_response(
     method, path = request.method, request.path
     reason, meaning = _reason(error, causes, limit)
     advice = (
-        f"Check the host of {settings.label}, and the certificates of this machine and of proxies on the way."
+        f"Check the host of {settings.label}, the certificates of this machine, and your proxies."
         if is_about_certificates
-        else f"Check the network, the proxies on the way and the host of {settings.label}; a later try may succeed."
+        else f"Check the network, your proxies and the host of {settings.label}; a later try may succeed."
     )
     failure = (SlowResponseError if meaning == _SLOW else VapiTransientError)(
         f"{method} {path} got no response from {settings.base_url}: {reason}. {advice}",
@@ -61,7 +61,7 @@ def no_response(
 
 
 def _causes(error: BaseException, surrounding: BaseException | None) -> Iterator[BaseException]:
-    """Walk from what requests raised to its cause, which urllib3 keeps in arguments and ``reason``."""
+    """Yield an error and its causes, which urllib3 keeps in arguments and ``reason``."""
     waiting, met = [error], {id(surrounding)}
     while waiting:
         cause = waiting.pop()
@@ -78,7 +78,7 @@ def _is_bundle_missing(error: Exception) -> bool:
 
 
 def _reason(error: Exception, causes: list[BaseException], limit: float) -> tuple[str, str | None]:
-    """Return the reason in a few words, and whether the request was never sent or the response too slow."""
+    """Return the reason in words, and whether the request was unsent or slow."""
     if _is_bundle_missing(error):
         return (
             "the certificate file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist",
@@ -93,7 +93,7 @@ def _reason(error: Exception, causes: list[BaseException], limit: float) -> tupl
         (RemoteDisconnected, "the connection was closed before the response", None),
         (ConnectionResetError, "the connection was reset", None),
         (IncompleteRead, "the response was cut off", None),
-        (ssl.SSLError, "the TLS connection could not be made or trusted", None),
+        (ssl.SSLError, "the TLS connection failed", None),
         (LocationParseError, "the proxy's address is malformed", _UNSENT),
         (requests.exceptions.ProxyError, "the proxy did not let the request through", None),
     ):

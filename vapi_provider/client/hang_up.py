@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Ending a call: what to do in which state, and the control URL of a live one.
+Ends calls: live ones through their control URL.
 
-A control URL needs no key, and lets its owner speak into the call and end it. So it appears in no log and no error, and
-requests to it go only to Vapi's own hosts.
+A control URL works without a key: anyone who has it can speak into the call and end it. So it never appears in logs or
+errors, and requests to it go to Vapi's own hosts only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from vapi_provider.models.call import Call
 
 HANG_UP_SECONDS = 3.0
-"""The longest that a task that is being killed spends on ending its call."""
+"""How long a task that is being killed may take to end its call, in seconds."""
 
 HANG_UP_REQUEST_SECONDS = 1.3
-"""The time limit of each request where ending a call, which takes two of them, must be done within 3 seconds."""
+"""The time limit of each of the two requests that end a call within 3 seconds."""
 
 _TRIES = 2
 _NOT_FOUND_PAUSE_SECONDS = 0.5
@@ -46,19 +46,19 @@ def _is_loggable(_record: logging.LogRecord) -> bool:
     return not _is_secret.get()
 
 
-# At the level DEBUG urllib3 logs the path of each request, and for bad headers a warning with the whole URL.
+# urllib3 logs the path of each request at DEBUG, and warns of bad headers with the whole URL.
 for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_is_loggable)
 
 
 def end_call(client: VapiClient, call_id: str) -> str:
     """
-    End a call: hang up a live one, cancel a scheduled one, leave one that ended.
+    End a call: hang up a live one, cancel a scheduled one, leave an ended one.
 
-    After a transient failure the call is read and the decision made anew, once, so that nothing is done twice.
+    After a transient failure, the call is read and the decision made again, once.
 
-    :raises VapiCallNotFoundError: when there is no such call
-    :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
+    :raises VapiCallNotFoundError: if the call does not exist
+    :raises VapiPermanentError: if the live call has no usable control URL, or Vapi refuses
     :raises VapiTransientError: for a transient failure; the call may go on
     """
     checked_id = check_call_id(call_id)
@@ -73,9 +73,9 @@ def end_call(client: VapiClient, call_id: str) -> str:
 
 def hang_up(client: VapiClient, call_id: str, *, patience: float = 0.0) -> str:
     """
-    End a call and raise nothing, for callers that have something more important to raise.
+    End a call, and return what happened instead of raising.
 
-    :param patience: for how many seconds to read a call again that is not found
+    :param patience: how long to keep looking for a call that is not found, in seconds
     """
     gives_up_at = time.monotonic() + patience
     while True:
@@ -88,19 +88,19 @@ def hang_up(client: VapiClient, call_id: str, *, patience: float = 0.0) -> str:
 
 
 def hang_up_soon(client: VapiClient, call_id: str) -> str:
-    """End a call within 3 seconds, even in a signal handler that has interrupted the client in a request."""
+    """End a call within 3 seconds, even in a signal handler that interrupted a request of the client."""
     own = VapiClient(client.settings.limited(timeout=HANG_UP_REQUEST_SECONDS, max_retries=0), client.log)
     done: list[str] = []
-    # A thread that is left behind goes on for as long as the process does.
-    # The call may have been placed moments ago, so that a read does not find it yet.
+    # A call that was placed a moment ago may not be found yet.
     end = partial(hang_up, own, call_id, patience=HANG_UP_SECONDS)
     thread = threading.Thread(target=lambda: done.append(end()), daemon=True)
     thread.start()
+    # After that, the thread goes on as long as the process does.
     thread.join(HANG_UP_SECONDS)
     return done[0] if done else f"{_NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."
 
 
-_NOT_ENDED = "Call {} could not be ended and may go on."
+_NOT_ENDED = "Call {} could not be ended and may still be live."
 
 
 def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> str:
@@ -121,11 +121,11 @@ def _end_live_call(client: VapiClient, call: Call) -> None:
     token = _is_secret.set(True)
     failure: VapiError
     try:
-        # What a success contains is not documented.
+        # The body of a success is undocumented.
         transport.send_once(ApiRequest("POST", "", json={"type": "end-call"}, parses=False))
         return
     except VapiError as error:
-        # Its own message can contain the URL, or what the server echoed of it.
+        # The original message may contain the URL.
         failure = _not_ended(call, error)
     finally:
         _is_secret.reset(token)
@@ -148,13 +148,10 @@ def _control_url(call: Call, settings: VapiSettings) -> str:
     monitor = (call.model_extra or {}).get("monitor")
     url = monitor.get("controlUrl") if isinstance(monitor, dict) else None
     if not isinstance(url, str) or not url:
-        raise VapiPermanentError(
-            f"Call {call.id} has no control URL, so it cannot be ended from here; it goes on."
-        )
+        raise VapiPermanentError(f"Call {call.id} has no control URL, so it cannot be ended from here.")
     if not _is_trusted(url, settings.base_url):
         raise VapiPermanentError(
-            f"The control URL of call {call.id} is not an https address of Vapi, so nothing was sent to it; the call "
-            "goes on."
+            f"The control URL of call {call.id} is not an https address of Vapi, so nothing was sent to it."
         )
     return url
 
@@ -164,10 +161,10 @@ def _is_trusted(url: str, base_url: str) -> bool:
         target, base = urlsplit(url), urlsplit(base_url)
         host = (target.hostname or "").lower()
         if not url.isprintable() or not re.fullmatch(r"[a-z0-9.:-]+", host):
-            # Such as a backslash or a tab, where requests and urllib disagree on the host.
+            # requests and urllib disagree on the host of a URL with a backslash or a tab.
             return False
         if target.scheme == "http":
-            # As for the key: in the clear only to this machine, where the API is itself a simulator.
+            # http is allowed only for a simulator on this machine.
             return base.scheme == "http" and _origin(target) == _origin(base)
         is_vapis = host in (_VAPI, (base.hostname or "").lower()) or host.endswith(f".{_VAPI}")
         return target.scheme == "https" and is_vapis and "@" not in target.netloc

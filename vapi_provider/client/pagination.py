@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paging through a list that has no cursor, without gaps and without duplicates."""
+"""Pages through a list that has no cursor, without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from vapi_provider.client.arguments import MAX_PAGE_SIZE
 from vapi_provider.exceptions import VapiTransientError
 from vapi_provider.models.call import CallStatusView, ViewT
 
-# The API shows milliseconds. Should it store more, a bound without this would miss the rest of the oldest one.
-_OVERLAP = timedelta(milliseconds=1)
+OVERLAP = timedelta(milliseconds=1)
+"""How far pages overlap, because the API may store more digits than the milliseconds it shows."""
 
 
 def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_size: int) -> Iterator[ViewT]:
     """
-    Yield every call of a list that can only be bounded by ``createdAt``.
+    Yield every call of a list that can only be paged by ``createdAt``.
 
-    Each page begins where the one before ended, with an overlap, and duplicates are dropped by id. The last page is the
-    one that is not full and brings nothing new: a server may return fewer calls than requested.
+    Each page overlaps the one before, and duplicates are dropped by id. A page ends the list if it is not full and has no
+    new calls, because a server may return fewer calls than requested. Calls come newest first, but those within one
+    overlap may come in any order.
 
-    :raises VapiTransientError: when calls could be missed: more of them share one instant than fit on a page, or the
-        list is not sorted
+    :raises VapiTransientError: if calls could be missed, because more share one instant than fit on a page, or because
+        the list is not sorted
     """
     pager = _Pager[ViewT](page_size)
     while not pager.is_done:
@@ -33,12 +34,12 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
 
 
 class _Pager(Generic[ViewT]):
-    """Knows where the next page begins, and which calls it will bring for the second time."""
+    """Keeps where the next page begins, and which of its calls are known."""
 
     def __init__(self, page_size: int) -> None:
         self.is_done = False
         self.probe: dict[str, Any] | None = None
-        """The query that shows whether the last page hides other calls, where that is in doubt."""
+        """A query that shows whether the last page hides other calls; None if that is certain."""
         self._limit = page_size
         self._oldest: datetime | None = None
         self._seen: dict[str, datetime | None] = {}
@@ -53,7 +54,7 @@ class _Pager(Generic[ViewT]):
         return query
 
     def take(self, page: list[ViewT]) -> list[ViewT]:
-        """Take in a page and return its new calls."""
+        """Process a page and return its new calls."""
         query = self.query()
         new = {call.id: call for call in page if call.id not in self._seen and not self._is_above_bound(call)}
         if new:
@@ -62,7 +63,7 @@ class _Pager(Generic[ViewT]):
         elif len(page) >= self._limit:
             self._widen()
         elif self._oldest is not None and len(page) >= self._longest_page:
-            # As long as any page was: a server with a cap of its own may have cut it within one instant.
+            # As long as the longest page: the server's own limit may have cut it within one instant.
             self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
         else:
             self.is_done = True
@@ -72,9 +73,9 @@ class _Pager(Generic[ViewT]):
 
     def check_probe(self, rows: list[ViewT]) -> None:
         """
-        Take in the response to the probe.
+        Process the response to the probe.
 
-        :raises VapiTransientError: when there are calls that the last page did not show
+        :raises VapiTransientError: if the last page left out calls
         """
         is_about_order = self.probe is not None and "createdAtGt" in self.probe
         self.probe = None
@@ -87,7 +88,7 @@ class _Pager(Generic[ViewT]):
             self.is_done = True
 
     def _is_above_bound(self, call: CallStatusView) -> bool:
-        """Return whether a call is above the bound, as when a server ignores the bound."""
+        """Return True if a call is newer than the bound, which the server has ignored then."""
         return (
             self._oldest is not None
             and call.created_at is not None
@@ -95,7 +96,7 @@ class _Pager(Generic[ViewT]):
         )
 
     def _check_order(self, page: list[ViewT], query: dict[str, Any]) -> None:
-        """Check that a page is sorted: one that is not may hide newer calls, unless it is the whole list."""
+        """Check that a page is sorted; otherwise it may hide newer calls, unless it is the whole list."""
         instants = [call.created_at for call in page if call.created_at is not None]
         if all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False)):
             return
@@ -110,12 +111,12 @@ class _Pager(Generic[ViewT]):
         self._oldest = min(instants, default=None)
         self._seen.update({call.id: call.created_at for call in new})
         if self._oldest is not None:
-            # Only calls at or before the bound can come again, and those without an instant.
+            # Only calls up to the bound, and calls without a time, can appear again.
             bound = _later(self._oldest)
             self._seen = {call_id: at for call_id, at in self._seen.items() if at is None or at <= bound}
 
     def _widen(self) -> None:
-        """Request more at once, when a whole page lies within one instant."""
+        """Enlarge the page, after a whole page within one instant."""
         if self._limit >= MAX_PAGE_SIZE:
             raise self._stuck()
         self._limit = min(MAX_PAGE_SIZE, self._limit * 4)
@@ -123,14 +124,14 @@ class _Pager(Generic[ViewT]):
     def _stuck(self) -> VapiTransientError:
         instant = "the same instant" if self._oldest is None else self._oldest.isoformat()
         return _error(
-            f"cannot continue: {len(self._seen)} or more calls were created at {instant}, more than Vapi lists at "
-            "once. To list the calls created before it, set created_at_lt."
+            f"cannot continue: {len(self._seen)} or more calls were created at {instant}, more than fit on a page. To "
+            "list the calls created before, set created_at_lt."
         )
 
     def _unsorted(self) -> VapiTransientError:
         return _error(
-            "returned calls out of order, so a page may hide others and the list cannot be read without gaps. Request "
-            f"a time range with fewer than {self._limit} calls."
+            "returned calls out of order, so the list cannot be read without gaps. Request a time range with fewer "
+            f"than {self._limit} calls."
         )
 
 
@@ -140,11 +141,11 @@ def _error(what: str) -> VapiTransientError:
 
 def _later(instant: datetime) -> datetime:
     try:
-        return instant + _OVERLAP
+        return instant + OVERLAP
     except OverflowError:
         return instant
 
 
 def _age(call: CallStatusView) -> float:
-    """Sort newest first; a call without an instant goes last."""
+    """Return a sort key: newest first, calls without a time last."""
     return float("inf") if call.created_at is None else -call.created_at.timestamp()

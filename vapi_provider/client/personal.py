@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What in a request is about people, or secret, so that no error may show it, even when Vapi echoes it."""
+"""The personal and secret fields of a request, which errors must not show even if Vapi echoes them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 _PERSONAL = frozenset(
     "customer customers name number sipUri email externalId extension variableValues firstMessage twilioAuthToken".split()
 )
-"""The fields that are so, anywhere in a body, with all that is below them."""
+"""Field names, at any depth of a body; everything below them is personal, too."""
 
 
 def personal_texts(value: Any, *, is_personal: bool = False) -> Iterator[str]:
-    """Yield all texts of a request's body that are about people, or secret."""
+    """Yield all personal and secret texts in the body of a request."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from personal_texts(item, is_personal=is_personal or name in _PERSONAL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and responses, of Vapi or of whatever stands in front of it, and the errors that they mean."""
+"""Requests, responses, and the errors that responses mean."""
 
 from __future__ import annotations
 
@@ -31,23 +31,28 @@ if TYPE_CHECKING:
 _MAX_DETAIL = 500
 _MAX_HEAD = 4096
 _A_DAY = 86_400
-# Control characters, lone surrogates, and the marks that reverse the direction of text.
+# Control characters, lone surrogates, and marks that reverse the direction of text.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
 _OVER_LIMIT = "over concurrency limit"
 
 
+def is_repeatable_status(status: int) -> bool:
+    """Return True if a request with this response status may succeed within seconds."""
+    return status in _RETRY_STATUSES or status >= 500
+
+
 class UnreadableResponseError(VapiTransientError):
-    """A success status with a body that the endpoint never sends; a proxy's page is the likeliest cause."""
+    """A 2xx response with a body that the endpoint never sends, most likely a proxy's page."""
 
 
 class SlowResponseError(VapiTransientError):
-    """No complete response within the time limit, perhaps because too much was requested."""
+    """No complete response within the time limit."""
 
 
 class OversizedResponseError(VapiTransientError):
-    """A response that is larger than the caller can take in."""
+    """A response over the size limit."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,12 @@ class ApiRequest:
     """
     A request.
 
-    :param method: the method
+    :param method: the HTTP method
     :param path: the path below the base URL
-    :param params: the query
+    :param params: the query parameters
     :param json: the body
-    :param parses: whether the response must be JSON, so that another body counts as a failed try
-    :param may_be_empty: whether an empty body is accepted where JSON is expected
+    :param parses: whether a response that is not JSON is a failed try
+    :param may_be_empty: whether an empty response is accepted in place of JSON
     """
 
     method: str
@@ -73,7 +78,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """A response whose texts never contain the API key, even when the server echoed it."""
+    """A response; its texts never contain the API key, even if the server echoes it."""
 
     method: str
     path: str
@@ -92,21 +97,21 @@ class ApiResponse:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether Vapi certainly did not do what it was asked to; a proxy's response proves nothing."""
+        """Whether Vapi certainly refused the request; a response from a proxy proves nothing."""
         if self.status == 400:
             return self._error_body is not None
         return self.status == 429 or (
-            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self._is_in_vapis_shape
+            400 <= self.status < 500 and self.status not in _RETRY_STATUSES and self.is_in_vapis_shape
         )
 
     @property
     def responded_at(self) -> datetime:
-        """When the response was sent, by its own clock; by ours without a Date header."""
+        """When the response was sent by the server's clock; without a Date header, the local time."""
         return _http_date(self.headers.get("date")) or datetime.now(timezone.utc)
 
     @property
     def retry_after(self) -> float | None:
-        """The pause that the server asks for, in seconds; None when it asks for nothing sensible."""
+        """The pause that the server asks for, in seconds; None without a valid ``Retry-After``."""
         value = self.headers.get("retry-after", "").strip()
         if value.isascii() and value.isdigit():
             return float(value)
@@ -116,36 +121,36 @@ class ApiResponse:
     @cached_property
     def json(self) -> Any:
         """
-        The JSON value of a success.
+        The JSON value of a 2xx response.
 
-        :raises UnreadableResponseError: for a body that is not JSON; sending the request again may help
+        :raises UnreadableResponseError: if the body is not JSON
         """
         try:
             text = self._json_text()
             return self.mask.in_json(json.loads(text), text)
         except (ValueError, RecursionError):
             pass
-        # Outside the handler: its error contains the whole body.
+        # Outside the handler: the handled error contains the whole body.
         error = self.unreadable("an empty body" if self.is_empty else "a body that is not JSON")
         error.is_repeatable = True
         raise error
 
     def _json_text(self) -> str:
-        # A lone surrogate is left to the models.
+        # The models handle lone surrogates.
         return self.body.decode(json.detect_encoding(self.body), "surrogatepass")
 
     def unreadable(self, what: str) -> UnreadableResponseError:
-        """Build the error for a success that is not what the endpoint returns."""
+        """Build the error for a 2xx response that the endpoint never sends."""
         return UnreadableResponseError(
-            f"{self.method} {self.path} returned {self.status} with {what}. A proxy between Airflow and Vapi may have "
-            "responded instead; a later try may succeed.",
+            f"{self.method} {self.path} returned {self.status} with {what}. The response may be from a proxy between "
+            "Airflow and Vapi; a later try may succeed.",
             status_code=self.status,
             method=self.method,
             path=self.path,
         )
 
     def error(self, settings: VapiSettings) -> VapiError:
-        """Build the error that a status other than 2xx means."""
+        """Build the error for a status other than 2xx."""
         detail = _one_line(self.mask.in_error(self._plain_text() if self._message is None else self._message))
         kind, advice = self._kind_and_advice(settings)
         error = kind(
@@ -158,18 +163,17 @@ class ApiResponse:
         error.had_no_effect = self.is_refusal
         if isinstance(error, VapiTransientError):
             error.retry_after = self.retry_after
-            error.is_repeatable = self._is_repeatable
+            error.is_repeatable = is_repeatable_status(self.status)
         return error
-
-    @property
-    def _is_repeatable(self) -> bool:
-        return self.status in _RETRY_STATUSES or self.status >= 500
 
     def _kind_and_advice(self, settings: VapiSettings) -> tuple[type[VapiError], str]:
         conn = settings.label
         if self.status == 401:
-            return VapiAuthenticationError, f"Set the private API key from {settings.keys_page} in {conn}."
-        if self.status == 403 and self._is_in_vapis_shape:
+            return (
+                VapiAuthenticationError,
+                f"Replace the API key of {conn}. Private keys: {settings.keys_page}",
+            )
+        if self.status == 403 and self.is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
                 f"The API key of {conn} lacks the permission. Use the private key, not the public one: "
@@ -181,20 +185,20 @@ class ApiResponse:
                 "Cloudflare rejects clients by their User-Agent; the API key is not the cause. Look for a proxy that "
                 "removes or replaces that header.",
             )
-        if self.status == 404 and self._is_in_vapis_shape and self._is_of_no_endpoint:
+        if self.status == 404 and self.is_in_vapis_shape and self._is_of_no_endpoint:
             host = f"API base URL (host) of {conn}"
             if urlsplit(settings.base_url).path:
                 return VapiPermanentError, f"{host} should have no path such as /v1."
-            return VapiPermanentError, f"There is no such endpoint; check the path, and {host}."
-        if self.status == 404 and self._is_in_vapis_shape and self.path.startswith("/call/"):
+            return VapiPermanentError, f"There is no such endpoint; check the path and the {host}."
+        if self.status == 404 and self.is_in_vapis_shape and self.path.startswith("/call/"):
             return (
                 VapiCallNotFoundError,
-                f"Check the call id, and that the call belongs to the organization of the key in {conn}.",
+                f"Check the call id, and that the key in {conn} belongs to the same organization.",
             )
-        if self.status in (403, 404) and not self._is_in_vapis_shape:
+        if self.status in (403, 404) and not self.is_in_vapis_shape:
             return (
                 VapiTransientError,
-                f"This response is not Vapi's own but a proxy's; check the host of {conn} and the proxies on the way.",
+                f"This response is not Vapi's own. It came from a proxy; check the host of {conn} and your proxies.",
             )
         if self.status == 429:
             asked = self.retry_after
@@ -213,13 +217,13 @@ class ApiResponse:
                 VapiTransientError,
                 f"Redirects are not followed{self._redirect_target()}; check the host of {conn}.",
             )
-        if self._is_repeatable:
+        if is_repeatable_status(self.status):
             return VapiTransientError, "A later try may succeed."
         return VapiPermanentError, "Sending the same request again will not help."
 
     @property
     def _is_of_no_endpoint(self) -> bool:
-        """Whether a 404 is about the path of the request, and not about what the path names."""
+        """Whether a 404 means that the endpoint does not exist, rather than the resource."""
         return (self._message or "").startswith(f"Cannot {self.method} ")
 
     @property
@@ -230,7 +234,7 @@ class ApiResponse:
         )
 
     def _redirect_target(self) -> str:
-        """Return where a redirect points, as far as that contains no secret."""
+        """Return scheme and host of a redirect, in brackets."""
         try:
             parts = urlsplit(self.mask.in_text(self.headers.get("location", "")))
             return (
@@ -243,7 +247,7 @@ class ApiResponse:
 
     @cached_property
     def _error_body(self) -> dict[str, Any] | None:
-        """The JSON object of an error; None for anything else."""
+        """The JSON object of an error; None if the body is not one."""
         try:
             body = json.loads(self._json_text())
         except (ValueError, RecursionError):
@@ -252,7 +256,7 @@ class ApiResponse:
 
     @property
     def _message(self) -> str | None:
-        """Vapi's message in an error; some errors have nothing but an ``error``."""
+        """Vapi's message in an error; some errors have only an ``error``."""
         body = self._error_body or {}
         message = body.get("message")
         if isinstance(message, list):
@@ -263,8 +267,8 @@ class ApiResponse:
         return error if isinstance(error, str) else None
 
     @property
-    def _is_in_vapis_shape(self) -> bool:
-        """Whether an error looks like Vapi's own; a gateway's JSON has a message, too, but none of the rest."""
+    def is_in_vapis_shape(self) -> bool:
+        """Whether an error has Vapi's JSON shape; a gateway's JSON may have a message, but not the rest."""
         body = self._error_body or {}
         return (
             isinstance(body.get("message"), (str, list))
@@ -273,7 +277,7 @@ class ApiResponse:
         )
 
     def _plain_text(self) -> str:
-        """Return a plain text, the title of an HTML page, and nothing of other JSON."""
+        """Return a plain-text body or the title of an HTML page; nothing of JSON."""
         text = self.body.decode("utf-8", "replace")
         if text.lstrip()[:1] not in ("<", "{", "["):
             return text
@@ -282,7 +286,7 @@ class ApiResponse:
 
 
 def _one_line(text: str | None) -> str:
-    """Return a short line without control characters."""
+    """Shorten a text and replace control characters."""
     line = _UNPRINTABLE.sub(" ", text or "").strip()
     return line if len(line) <= _MAX_DETAIL else f"{line[:_MAX_DETAIL]}..."
 

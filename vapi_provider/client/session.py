@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session of requests, and the key: where it is sent, and how it is kept out of texts."""
+"""The HTTP session, and the API key: where it is sent, and how it is masked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vapi_provider.connection import VapiSettings
 
 USER_AGENT = f"airflow-provider-vapi/{__version__}"
-"""Sent with every request: Cloudflare, in front of Vapi, rejects clients without one."""
+"""Sent with every request, because Cloudflare rejects requests without a User-Agent."""
 
 _MASK = "***"
 _SHORTEST_KEY = 8
@@ -27,9 +27,9 @@ _SHORTEST_KEY = 8
 
 class _BearerAuth(AuthBase):
     """
-    Adds the API key, to requests for the API's own origin only.
+    Adds the API key to requests to the API's origin only.
 
-    As an ``AuthBase`` rather than a header of the session it also keeps a .netrc from replacing the key.
+    Unlike a session header, an ``AuthBase`` also prevents a .netrc from replacing the key.
     """
 
     def __init__(self, settings: VapiSettings) -> None:
@@ -48,14 +48,14 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 class _NoAuth(AuthBase):
-    """Adds nothing; without any auth, requests would take credentials from a .netrc."""
+    """Adds nothing, so that requests does not take credentials from a .netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 class _Session(requests.Session):
-    """Sends the key along a redirect within the API's origin only, for users who follow redirects."""
+    """A session with a default time limit, which sends the key only to the API's origin even along redirects."""
 
     def __init__(self, timeout: float) -> None:
         super().__init__()
@@ -67,23 +67,23 @@ class _Session(requests.Session):
         return super().send(request, **kwargs)
 
     def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Any:
-        # Even when it follows none, requests would prepare the next request, and fail for a malformed target.
+        # Without following redirects, requests prepares the next one anyway, and fails if it is malformed.
         return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         if urlsplit(str(url)).scheme == "http":
-            # Only loopback is reached in the clear, and a proxy on the way there would read the key.
+            # http is for loopback only; a proxy would read the key.
             return {"proxies": {}, "stream": stream, "verify": verify, "cert": cert}
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        # In place of requests' own, which would take credentials from a .netrc.
+        # The original takes credentials from a .netrc.
         prepared_request.headers.pop("Authorization", None)
         prepared_request.prepare_auth(self.auth)
 
 
 def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.Session:
-    """Open a session that sends a User-Agent and keeps the time limit of every request."""
+    """Open a session that enforces one time limit per request."""
     session = _Session(settings.timeout)
     session.auth = _BearerAuth(settings) if with_key else _NoAuth()
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
@@ -94,39 +94,39 @@ def open_session(settings: VapiSettings, *, with_key: bool = True) -> requests.S
 
 class KeyMask:
     """
-    Removes the API key from what a server sent, and from errors also what is personal in the request.
+    Masks the API key in texts from a server and, in errors, the personal data of the request.
 
     :param api_key: the key
-    :param body: the body of the request; None without one
+    :param body: the body of the request; None if there is none
     """
 
     def __init__(self, api_key: str, body: Any = None) -> None:
         spellings = dict.fromkeys((api_key, quote(api_key, safe="")))
         self._pattern = re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
-        # Real keys are longer, and a key such as "test" would garble what people said.
+        # Real keys are longer; masking a key such as "test" would garble transcripts.
         self._is_plausible = len(api_key) >= _SHORTEST_KEY
         self._body = body
 
     def in_error(self, text: str) -> str:
-        """Return a text with ``***`` in place of the key, and of what is personal in the request."""
+        """Replace the key and the personal data of the request with ``***``."""
         text = self.in_text(text)
         return self._people.sub(_MASK, text) if self._people else text
 
     @cached_property
     def _people(self) -> re.Pattern[str] | None:
-        # The longest first, so that no rest of one stays; three letters could be a part of any word.
+        # Longest first, so that no part remains; texts of up to three letters occur in ordinary words.
         texts = [text for text in personal_texts(self._body) if len(text) > 3]
         spellings = {form for text in texts for form in (text, quote(text, safe=""), text.removeprefix("+"))}
         words = sorted(spellings, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
 
     def in_text(self, text: str) -> str:
-        """Return a text with ``***`` in place of the key."""
+        """Replace the key with ``***``."""
         return self._pattern.sub(_MASK, text)
 
     def in_json(self, value: Any, text: str) -> Any:
-        """Mask the key in every string of a JSON value, in place."""
-        # Within JSON the key can also be written with escapes.
+        """Replace the key in every string of a JSON value, in place."""
+        # JSON may contain the key with escapes.
         may_hold_key = "\\u" in text or "\\/" in text or self._pattern.search(text)
         waiting = [value] if self._is_plausible and may_hold_key and isinstance(value, (dict, list)) else []
         while waiting:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sending requests: one time limit per request, and one retry loop for what may be repeated."""
+"""Sends requests, with one retry loop for those that are safe to repeat."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import random
 import sys
 import time
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
     from vapi_provider.connection import VapiSettings
 
+T = TypeVar("T")
+
 ALL_TRIES_SECONDS = 75.0
-"""All tries of one request end within this time."""
+"""All tries of a request end within this time, in seconds."""
 
 MAX_RETRY_AFTER_SECONDS = 60.0
-"""A longer pause that Vapi asks for is left to Airflow's own retries."""
+"""The longest ``Retry-After`` to wait for, in seconds; a longer one is left to Airflow's retries."""
 
 _CHUNK_BYTES = 65_536
 _MAX_BACKOFF_SECONDS = 20.0
@@ -34,7 +37,7 @@ _RETRY_AFTER_JITTER_SECONDS = 1.0
 
 
 class VapiTransport:
-    """Sends requests over one session and raises a :class:`VapiError` for every response but a success."""
+    """Sends requests over one session; a response other than 2xx raises a :class:`VapiError`."""
 
     def __init__(self, settings: VapiSettings, log: Any, *, with_key: bool = True) -> None:
         self._settings = settings
@@ -43,21 +46,25 @@ class VapiTransport:
 
     @cached_property
     def session(self) -> requests.Session:
-        """The session, opened when it is first used."""
+        """The session, opened on first use."""
         return open_session(self._settings, with_key=self._with_key)
 
     def close(self) -> None:
-        """Close the connections of the session, if it was opened; the next request opens them again."""
+        """Close the connections; the next request opens them again."""
         if "session" in self.__dict__:
             self.session.close()
 
     def send(self, request: ApiRequest) -> ApiResponse:
         """
-        Send a request that does no harm when it takes effect twice, again after a transient failure.
+        Send an idempotent request, with retries after transient failures.
 
-        :raises VapiTransientError: for a transient failure that outlasted all tries
-        :raises VapiPermanentError: when Vapi refuses
+        :raises VapiTransientError: for a transient failure that outlasted all retries
+        :raises VapiPermanentError: if Vapi refuses
         """
+        return self.repeat(partial(self.send_once, request, time.monotonic() + ALL_TRIES_SECONDS))
+
+    def repeat(self, work: Callable[[], T]) -> T:
+        """Run something idempotent, with retries after transient failures."""
         retrying = Retrying(
             retry=retry_if_exception(may_repeat),
             stop=stop_after_attempt(self._settings.max_retries + 1) | stop_before_delay(ALL_TRIES_SECONDS),
@@ -65,29 +72,33 @@ class VapiTransport:
             before_sleep=self._log_repetition,
             reraise=True,
         )
-        response: ApiResponse = retrying(self.send_once, request, time.monotonic() + ALL_TRIES_SECONDS)
-        return response
+        return retrying(work)
 
     def send_once(self, request: ApiRequest, ends_at: float = math.inf) -> ApiResponse:
         """
-        Send a request that must not take effect twice.
+        Send a request once.
 
-        :raises VapiTransientError: for a transient failure; ``had_no_effect`` is whether it certainly did nothing
-        :raises VapiPermanentError: when Vapi refuses
+        :raises VapiTransientError: for a transient failure; ``had_no_effect`` is True if the request certainly failed
+        :raises VapiPermanentError: if Vapi refuses
         """
-        response = self._exchange(request, ends_at)
+        response = self.exchange(request, ends_at)
         if not response.is_success:
             raise response.error(self._settings)
         if request.parses and not (request.may_be_empty and response.is_empty):
-            # Parsed here, so that a body that is not JSON is a failed try.
+            # Parsed here so that a body that is not JSON is a failed try.
             _ = response.json
         return response
 
-    def _exchange(self, request: ApiRequest, ends_at: float) -> ApiResponse:
+    def exchange(self, request: ApiRequest, ends_at: float = math.inf) -> ApiResponse:
+        """
+        Send a request once and return the response, whatever its status.
+
+        :raises VapiTransientError: if there is no response
+        """
         mask = KeyMask(self._settings.api_key, request.json)
         limit = max(0.001, min(self._settings.timeout, ends_at - time.monotonic()))
         failure: VapiTransientError
-        # Python links what is raised here to what the caller is handling, which is not a cause.
+        # Python links new exceptions to the one that the caller is handling, which is not a cause.
         surrounding = sys.exc_info()[1]
         try:
             with self.session.request(
@@ -101,12 +112,12 @@ class VapiTransport:
             ) as response:
                 body = self._read_body(request, response)
         except (OSError, ValueError) as error:
-            # requests raises OSErrors, and a ValueError for a malformed proxy.
+            # requests raises OSErrors, and ValueErrors for malformed proxies.
             failure = no_response(error, self._settings, request, limit=limit, surrounding=surrounding)
         else:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return ApiResponse(request.method, request.path, response.status_code, headers, body, mask)
-        # Outside the handler: an exception of requests contains the request, and that the API key.
+        # Outside the handler: exceptions of requests contain the API key.
         raise failure
 
     def _read_body(self, request: ApiRequest, response: requests.Response) -> bytes:
@@ -116,11 +127,11 @@ class VapiTransport:
             size += len(part)
             if size > self._settings.max_response_bytes:
                 if not response.ok:
-                    # The status says what is wrong; so long an explanation is cut.
+                    # The status is enough; the rest of the body is not needed.
                     break
                 raise OversizedResponseError(
-                    f"{request.method} {request.path} returned more than {self._settings.max_response_bytes:,.0f} bytes, "
-                    "which is the limit here.",
+                    f"{request.method} {request.path} returned more than the limit of "
+                    f"{self._settings.max_response_bytes:,.0f} bytes.",
                     status_code=response.status_code,
                     method=request.method,
                     path=request.path,
@@ -139,7 +150,7 @@ class VapiTransport:
 
 
 def may_repeat(error: BaseException) -> bool:
-    """Return True if the same request may succeed after a pause that a task can sit out."""
+    """Return True if the same request may succeed after a short pause."""
     return (
         isinstance(error, VapiTransientError)
         and error.is_repeatable
@@ -148,11 +159,11 @@ def may_repeat(error: BaseException) -> bool:
 
 
 def pause_after(error: BaseException | None, attempt: int) -> float:
-    """Return the pause before the next try: as long as the server asks, else exponential with full jitter."""
+    """Return the pause before the next try, in seconds: ``Retry-After``, or exponential with full jitter."""
     asked = error.retry_after if isinstance(error, VapiTransientError) else None
     if asked is None:
         return random.uniform(0, min(_MAX_BACKOFF_SECONDS, 2.0 ** (attempt - 1)))
-    # A little more than asked, so that a thousand tasks do not come back at once.
+    # Jitter, so that a thousand tasks do not return at once.
     return asked + random.uniform(0, _RETRY_AFTER_JITTER_SECONDS)
 
 
@@ -162,20 +173,20 @@ def _pause_of(state: RetryCallState) -> float:
 
 class RepeatBudget:
     """
-    Limits the repetitions of a request that may be sent again only when it certainly had no effect.
+    Limits the retries of a request that is sent again only if it certainly had no effect.
 
-    Its time begins when it is made, before the request is sent for the first time.
+    The time starts when the budget is created, before the first request.
     """
 
     def __init__(self, settings: VapiSettings) -> None:
         self._max_retries = settings.max_retries
-        # The last request may take all of its time limit.
+        # Leave time for the last request.
         self._ends_at = time.monotonic() + ALL_TRIES_SECONDS - settings.timeout
         self.failed = 0
-        """How many tries have failed."""
+        """The number of failed tries."""
 
     def pause_after(self, error: VapiError) -> float | None:
-        """Count a failed try."""
+        """Count a failed try and return the pause before the next; None to give up."""
         self.failed += 1
         pause = pause_after(error, self.failed)
         is_spent = self.failed > self._max_retries or time.monotonic() + pause > self._ends_at

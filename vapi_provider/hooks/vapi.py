@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from vapi_provider.client.arguments import (
@@ -17,10 +17,10 @@ from vapi_provider.client.arguments import (
     check_request,
     show_kind,
 )
+from vapi_provider.client.artifact import MAX_BYTES, ArtifactInfo
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.hang_up import end_call
 from vapi_provider.connection import (
-    CONN_FIELDS,
     CONN_TYPE,
     HOOK_NAME,
     UI_FIELD_BEHAVIOUR,
@@ -28,6 +28,7 @@ from vapi_provider.connection import (
     read_settings,
 )
 from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiTransientError
+from vapi_provider.hooks.form import form_widgets
 
 if TYPE_CHECKING:
     import requests
@@ -42,9 +43,9 @@ _looked_up: dict[str, Connection] = {}
 
 def remembered_connection(conn_id: str) -> Connection | None:
     """
-    Return a connection as it was last looked up in this process, for a trigger that runs in the task's own.
+    Return a connection as this process last looked it up.
 
-    That is so in ``dag.test()``. A triggerer runs no tasks, so nothing is remembered there.
+    Triggers use it in ``dag.test()``, where they run in the task's process. A triggerer runs no tasks, so it has none.
     """
     return _looked_up.get(conn_id)
 
@@ -53,16 +54,15 @@ class VapiHook(BaseHook):
     """
     Connect to Vapi's call API (https://docs.vapi.ai/api-reference/calls/list).
 
-    The connection, of type ``vapi``: ``password`` is the private API key; ``host`` is the API's base URL or host name,
-    empty for https://api.vapi.ai; ``extra`` may contain ``timeout`` (the time limit of one request, 30 seconds by
-    default) and ``max_retries`` (4 by default). It is looked up once, when it is first needed, and never when a DAG is
-    parsed.
+    In a connection of type ``vapi``, ``password`` is the private API key and ``host`` is the API's base URL or host name,
+    empty for https://api.vapi.ai. ``extra`` may contain ``timeout`` (the time limit of one request, 30 seconds by
+    default), ``max_retries`` (4 by default) and ``artifact_hosts`` (private hosts that recordings may come from; none by
+    default). The hook looks the connection up once, on first use and never when a DAG is parsed.
 
-    A request that is safe to repeat is sent again after a transient failure, within 75 seconds in all. Every other
-    response than the expected one raises a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a
-    later try may succeed.
+    After a transient failure, a request that is safe to repeat is sent again for up to 75 seconds. An unexpected response
+    raises a :class:`~vapi_provider.exceptions.VapiError`, whose class says whether a later try may succeed.
 
-    :param vapi_conn_id: the connection's id
+    :param vapi_conn_id: the id of the connection
     """
 
     conn_name_attr = "vapi_conn_id"
@@ -77,7 +77,7 @@ class VapiHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """
-        Return how the connection form of Airflow 3.0 and 3.1 shows Airflow's own fields.
+        Return how the connection form of Airflow 3.0 and 3.1 shows the standard fields.
 
         :return: hidden fields, labels and placeholders
         """
@@ -86,30 +86,15 @@ class VapiHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """
-        Return the connection form's own fields for Airflow 3.0 and 3.1.
+        Return the fields that the connection form of Airflow 3.0 and 3.1 adds for the extra.
 
-        :return: a wtforms field by name; empty where wtforms is not installed, since no form needs them then
+        :return: a wtforms field by name; empty where wtforms is not installed
         """
-        try:
-            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-            from wtforms import IntegerField, StringField
-            from wtforms.validators import Optional
-        except ImportError:
-            return {}
-        kinds = {"integer": IntegerField, "number": StringField}
-        return {
-            name: kinds[field["schema"]["type"][0]](
-                field["label"],
-                widget=BS3TextFieldWidget(),
-                description=field["description"],
-                validators=[Optional()],
-            )
-            for name, field in CONN_FIELDS.items()
-        }
+        return form_widgets()
 
     @cached_property
     def client(self) -> VapiClient:
-        """The client over this connection, which is looked up when the client is first used."""
+        """The client; the connection is looked up on first use."""
         conn_id = self.vapi_conn_id
         if not isinstance(conn_id, str) or not conn_id.strip():
             raise VapiConfigurationError(
@@ -124,9 +109,9 @@ class VapiHook(BaseHook):
         except AirflowNotFoundException:
             conn = None
         except Exception as error:
-            # Its message may contain secrets, so only its type is named.
+            # The message may contain secrets, so show only the type.
             problem = type(error).__name__
-        # Outside the handlers, so that the original is not logged as the cause.
+        # Outside the handlers: a cause would be logged with its message.
         if problem is not None:
             raise VapiTransientError(
                 f"Airflow could not read connection {conn_id!r} ({problem}). Nothing was sent."
@@ -144,21 +129,21 @@ class VapiHook(BaseHook):
 
     def dashboard_url(self, call_id: str) -> str:
         """
-        Return the web page of a call: in the dashboard of the API's region, or the simulator's own.
+        Return the URL of a call in the Vapi dashboard, or in the simulator.
 
-        :param call_id: the call's id, checked
-        :return: the URL; opening it takes an account of the organization
+        :param call_id: the id of the call, checked
+        :return: the URL; opening it requires access to the organization
         """
         return self.client.settings.dashboard_url(call_id)
 
     def get_conn(self) -> requests.Session:
         """
-        Return the session that the hook sends its requests over.
+        Return the session that the hook sends requests with.
 
-        It adds the API key to requests for the API's own origin and to no others, and has the connection's time
-        limit; it neither retries nor checks responses. :meth:`run` does both.
+        It adds the API key, to requests to the API only, and applies the connection's time limit. It does not retry and
+        does not check responses; use :meth:`run` for both.
 
-        :raises VapiConfigurationError: when the connection is missing or unusable
+        :raises VapiConfigurationError: if the connection is missing or invalid
         :return: the session, the same one each time
         """
         return self.client.session
@@ -172,19 +157,19 @@ class VapiHook(BaseHook):
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> Any:
         """
-        Send a request to any other endpoint of the API, such as ``hook.run("GET", "/assistant")``.
+        Send a request to any other endpoint, such as ``hook.run("GET", "/assistant")``.
 
-        It is sent with the key and the time limit, and errors are those of the other methods. Only GET is repeated
-        after a transient failure.
+        The key, the time limit and the errors are those of the other methods. Only GET is retried after a transient
+        failure.
 
         :param method: GET, POST, PATCH, PUT or DELETE
         :param path: the path below the base URL, without a host, ``..`` or a query
-        :param params: the query
+        :param params: the query parameters
         :param json: the body
-        :raises VapiConfigurationError: when an argument or the connection is unusable, and for ``POST /call``, which
-            :meth:`create_call` sends; nothing is sent then
-        :raises VapiTransientError: for a transient failure; unless it was a GET, the request had no effect
-        :raises VapiPermanentError: when Vapi refuses, or when a request other than GET may have taken effect
+        :raises VapiConfigurationError: if an argument or the connection is invalid, and for ``POST /call``, which
+            :meth:`create_call` sends; no request is sent
+        :raises VapiTransientError: for a transient failure; a request other than GET had no effect
+        :raises VapiPermanentError: if Vapi refuses, or if a request other than GET may have taken effect
         :return: the parsed JSON; None for an empty response
         """
         return self.client.run(method, path, params=params, json=json)
@@ -193,27 +178,25 @@ class VapiHook(BaseHook):
         """
         Read a call (https://docs.vapi.ai/api-reference/calls/get).
 
-        :param call_id: the call's id
-        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when there is no such call
-        :raises VapiTransientError: for a transient failure that outlasted all tries
-        :raises VapiPermanentError: when Vapi refuses
+        :param call_id: the id of the call
+        :raises VapiConfigurationError: if the id or the connection is invalid; no request is sent
+        :raises VapiCallNotFoundError: if the call does not exist
+        :raises VapiTransientError: for a transient failure that outlasted all retries
+        :raises VapiPermanentError: if Vapi refuses
         :return: the call
         """
         return self.client.get_call(call_id)
 
     def update_call(self, call_id: str, *, name: str) -> Call:
         """
-        Set a call's name, the only property that Vapi lets you change.
+        Set the name of a call (https://docs.vapi.ai/api-reference/calls/update).
 
-        https://docs.vapi.ai/api-reference/calls/update
-
-        :param call_id: the call's id
+        :param call_id: the id of the call
         :param name: the new name, 1 to 40 characters
-        :raises VapiConfigurationError: when id, name or connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when there is no such call
-        :raises VapiTransientError: for a transient failure that outlasted all tries; the name may have been set
-        :raises VapiPermanentError: when Vapi refuses
+        :raises VapiConfigurationError: if the id, name or connection is invalid; no request is sent
+        :raises VapiCallNotFoundError: if the call does not exist
+        :raises VapiTransientError: for a transient failure that outlasted all retries; the name may have been set
+        :raises VapiPermanentError: if Vapi refuses
         :return: the call after the change
         """
         return self.client.update_call(call_id, name=name)
@@ -222,50 +205,76 @@ class VapiHook(BaseHook):
         """
         Place a call (https://docs.vapi.ai/api-reference/calls/create).
 
-        The request is sent once: Vapi has no idempotency key, so sending it again after a lost response could ring the
-        phone twice. :class:`~vapi_provider.operators.call.VapiCreateCallOperator` finds out whether it did.
+        The request is sent once: Vapi has no idempotency key, so a retry after a lost response could dial the callee
+        twice. :class:`~vapi_provider.operators.call.VapiCreateCallOperator` finds the call instead.
 
-        :param request: the body, under the API's own names, for one customer
-        :raises VapiConfigurationError: when request or connection is unusable; nothing is sent then
-        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
-        :raises VapiCallInDoubtError: when it is unknown whether the call was placed
+        :param request: the body, with the API's field names, for one customer
+        :raises VapiConfigurationError: if the request or the connection is invalid; no request is sent
+        :raises VapiConcurrencyLimitError: if the organization is over its concurrency limit; no call was placed
+        :raises VapiCallInDoubtError: if the call may or may not have been placed
         :raises VapiTransientError: for a transient failure; no call was placed
-        :raises VapiPermanentError: when Vapi refuses; no call was placed
+        :raises VapiPermanentError: if Vapi refuses; no call was placed
         :return: the call
         """
         return self.client.create_call(check_request(request))
 
     def end_call(self, call_id: str) -> str:
         """
-        End a call: hang up a live one, cancel a scheduled one, leave one that ended.
+        End a call: hang up a live one, cancel a scheduled one, leave an ended one.
 
-        A live call is ended through its control URL (https://docs.vapi.ai/calls/call-features), which gets no API key,
-        is used only over https on a host of Vapi, and appears in no log and no error.
+        A live call is ended through its control URL (https://docs.vapi.ai/calls/call-features). That URL never receives
+        the API key, must be https on one of Vapi's hosts, and never appears in logs or errors.
 
-        :param call_id: the call's id
-        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when there is no such call
+        :param call_id: the id of the call
+        :raises VapiConfigurationError: if the id or the connection is invalid; no request is sent
+        :raises VapiCallNotFoundError: if the call does not exist
         :raises VapiTransientError: for a transient failure; the call may go on
-        :raises VapiPermanentError: when the live call has no usable control URL, or Vapi refuses
-        :return: what was done, in a sentence
+        :raises VapiPermanentError: if the live call has no usable control URL, or Vapi refuses
+        :return: a sentence that says what was done
         """
         return end_call(self.client, call_id)
 
     def delete_call(self, call_id: str) -> None:
         """
-        Erase the data of a call that is over, or cancel a scheduled one.
+        Erase the data of an ended call, or cancel a scheduled call.
 
-        https://docs.vapi.ai/api-reference/calls/delete; what it does to a live call is not documented. When the
-        response is lost, the call is read: only one that had ended before is deleted once more.
+        See https://docs.vapi.ai/api-reference/calls/delete; the effect on a live call is undocumented. If the response is
+        lost, the call is read, and deleted again only if it had ended before.
 
-        :param call_id: the call's id
-        :raises VapiConfigurationError: when the id or the connection is unusable; nothing is sent then
-        :raises VapiCallNotFoundError: when there is no such call
-        :raises VapiTransientError: for a transient failure; also when a scheduled call was cancelled while the response
-            was lost, so that deleting it again would erase it
-        :raises VapiPermanentError: when Vapi refuses
+        :param call_id: the id of the call
+        :raises VapiConfigurationError: if the id or the connection is invalid; no request is sent
+        :raises VapiCallNotFoundError: if the call does not exist
+        :raises VapiTransientError: for a transient failure, and if a scheduled call was cancelled but the response was
+            lost, because deleting it again would erase it
+        :raises VapiPermanentError: if Vapi refuses
         """
         self.client.erase_call(call_id)
+
+    def download_artifact(
+        self, call_id: str, kind: str, file: IO[bytes], *, max_bytes: int = MAX_BYTES
+    ) -> ArtifactInfo:
+        """
+        Download a recording, or the video, packet capture or log of a call.
+
+        See https://docs.vapi.ai/api-reference/calls/mono-recording. Vapi redirects to a signed URL on another host. It is
+        requested without the key, must be https on a public address, and never appears in logs or errors. After a
+        transient failure the download starts over. There is no overall time limit, but 64 KiB must arrive every 30 seconds.
+
+        :param call_id: the id of the call
+        :param kind: mono, stereo, customer, assistant, video, pcap or call-logs
+        :param file: a binary file; it is written from its current position on and truncated after the last byte
+        :param max_bytes: the size limit in bytes; 1 GiB by default
+        :raises VapiConfigurationError: if an argument or the connection is invalid; no request is sent
+        :raises VapiCallNotFoundError: if the call does not exist
+        :raises VapiArtifactNotFoundError: if the call is over and has no such file
+        :raises VapiArtifactExpiredError: if the file is past its retention
+        :raises VapiArtifactRefusedError: if the file is too large, or Vapi redirects to a forbidden address
+        :raises VapiTransientError: for a transient failure that outlasted all retries, and if the file is missing while
+            the call is live or ended less than 5 minutes ago
+        :raises VapiPermanentError: if Vapi refuses
+        :return: the content type and the size
+        """
+        return self.client.download_artifact(call_id, kind, file, max_bytes=max_bytes)
 
     def list_calls(
         self,
@@ -281,19 +290,18 @@ class VapiHook(BaseHook):
         """
         List calls, newest first, each once (https://docs.vapi.ai/api-reference/calls/list).
 
-        Pages are requested as the iterator gets there, and one is held at a time. Each call is whole, so a page of 100
-        can be megabytes.
+        Pages are requested as you iterate, and one page is in memory at a time. A page of 100 calls can be megabytes.
 
         :param assistant_id: only calls of this assistant
-        :param phone_number_id: only calls over this number of yours
-        :param created_at_ge: only calls created at this instant or later; a datetime with a time zone, or ISO 8601
-        :param created_at_lt: only calls created before this instant
-        :param updated_at_ge: only calls changed at this instant or later
-        :param updated_at_lt: only calls changed before this instant
-        :param page_size: how many calls to request at once, 1 to 1000
-        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
-        :raises VapiTransientError: for a transient failure, and for a list that cannot be paged without gaps
-        :raises VapiPermanentError: when Vapi refuses
+        :param phone_number_id: only calls over this phone number of yours
+        :param created_at_ge: only calls created at or after this time; a datetime with a time zone, or ISO 8601
+        :param created_at_lt: only calls created before this time
+        :param updated_at_ge: only calls updated at or after this time
+        :param updated_at_lt: only calls updated before this time
+        :param page_size: the number of calls per page, 1 to 1000; 100 by default
+        :raises VapiConfigurationError: if an argument or the connection is invalid; no request is sent
+        :raises VapiTransientError: for a transient failure, and if the list cannot be paged without gaps
+        :raises VapiPermanentError: if Vapi refuses
         :return: an iterator over the calls
         """
         filters = {
@@ -308,12 +316,12 @@ class VapiHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try the connection with one read of at most one call, for Airflow's Test button.
+        Test the connection by listing at most one call.
 
-        :return: whether it works, and a sentence that says so or what is wrong
+        :return: whether it works, and a message for Airflow's Test button
         """
         try:
-            # Airflow makes up an id for a connection under test, which no message should show.
+            # Airflow gives a connection under test a random id, which means nothing to the user.
             settings = dataclasses.replace(self.client.settings, label="this connection", max_retries=0)
             VapiClient(settings, self.log).list_page({"limit": 1})
         except VapiError as error:

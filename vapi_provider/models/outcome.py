@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means, read from Vapi's ``endedReason``."""
+"""The outcome of a call, derived from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class CallOutcome(str, Enum):
     """
     Business-level outcome of a call.
 
-    A ``str``, so that it equals its value and is stored in XCom as text.
+    A ``str``, so that it equals its value and is stored in XCom as a string.
     """
 
     COMPLETED = "completed"
@@ -26,15 +26,14 @@ class CallOutcome(str, Enum):
     FAILED = "failed"
     """Technical failure: configuration, assistant, carrier or Vapi itself."""
     UNKNOWN = "unknown"
-    """The call ended without a reason, or with one of an unknown family."""
+    """The call ended without a reason, or for one of an unknown family."""
 
     def __str__(self) -> str:
         return self.value
 
 
-# Families, not names: Vapi has about 600 reasons and adds some every month. The first rule that matches the whole
-# reason wins, so narrow families precede wide ones: "customer-did-not-answer" before "customer-...".
-# Patterns are text, which re compiles on first use: a DAG file imports this module and needs none of them.
+# Matches families, because Vapi has about 600 reasons and adds new ones monthly. The first match wins.
+# Strings, which re compiles on first use, to keep the parsing of DAG files fast.
 _RULES: tuple[tuple[CallOutcome, str], ...] = (
     (CallOutcome.CANCELLED, r"manually-cancell?ed | scheduled-call-.* | call-deleted"),
     (
@@ -75,7 +74,7 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
-# Unanswered, and yet Vapi has something to analyse: the message that was left.
+# Unanswered calls that still have results: a voicemail.
 _WITH_CONVERSATION = r"voicemail.*"
 _NEVER_DIALLED = r"call[.-]start[.-].*error.*"
 _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
@@ -83,9 +82,9 @@ _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
 
 def outcome_of(ended_reason: str | None) -> CallOutcome:
     """
-    Return what an ended call's reason means.
+    Return the outcome of an ended call.
 
-    :param ended_reason: Vapi's ``endedReason``; None for a call that ended without one
+    :param ended_reason: Vapi's ``endedReason``; None if the call ended without one
     :return: the outcome; ``CallOutcome.UNKNOWN`` for a reason of an unknown family
     """
     reason = _normalized(ended_reason)
@@ -109,7 +108,7 @@ def had_conversation(ended_reason: str | None, *, has_started: bool) -> bool:
     """
     Return True if Vapi may compute results of a call that ended for this reason.
 
-    :param has_started: whether the call has a ``startedAt``; without one only a reason that says so is believed
+    :param has_started: whether the call has a ``startedAt``; without one, only the reason can show a conversation
     """
     outcome = outcome_of(ended_reason)
     if outcome is CallOutcome.NO_ANSWER:
@@ -125,11 +124,11 @@ def _normalized(ended_reason: str | None) -> str:
 
 def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     """
-    Check an argument that lists outcomes, before the first request.
+    Validate an argument that lists outcomes, before a task's first request.
 
     :param argument: the name of the argument
     :param outcomes: outcomes, or their values
-    :raises VapiConfigurationError: for an unknown outcome, and for a single string in place of a list
+    :raises VapiConfigurationError: for an unknown outcome, or a single string instead of a list
     :return: the outcomes
     """
     try:
@@ -139,5 +138,5 @@ def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
         pass
     known = ", ".join(outcome.value for outcome in CallOutcome)
     raise VapiConfigurationError(
-        f"{argument} must be a list of outcomes among {known}; got {outcomes!r}. Nothing was sent."
+        f"{argument} must be a list of known outcomes ({known}); got {outcomes!r}. Nothing was sent."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DAGs that the end-to-end tests trigger; the run's configuration says with which calls."""
+"""The DAGs of the end-to-end tests; the run's configuration names their calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, task
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToObjectStorageOperator
 
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
@@ -41,6 +43,23 @@ with DAG("rename_call", schedule=None, is_paused_upon_creation=False) as renamin
         **DEFAULTS,
     )
 
+with DAG("archive_calls", schedule=None, is_paused_upon_creation=False) as archiving:
+    VapiCallsToObjectStorageOperator(
+        task_id="export",
+        path="{{ dag_run.conf['folder'] }}/calls.jsonl.gz",
+        storage_conn_id="aws_archive",
+        created_at_ge="2026-03-10T00:00:00Z",
+        created_at_lt="2026-03-11T00:00:00Z",
+        include=["transcript"],
+        outlets=[Asset("s3://archive/night")],
+    )
+    VapiRecordingToObjectStorageOperator(
+        task_id="copy",
+        call_id="{{ dag_run.conf['call_id'] }}",
+        path="{{ dag_run.conf['folder'] }}/",
+        storage_conn_id="aws_archive",
+    )
+
 with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing:
 
     @task
@@ -57,6 +76,6 @@ with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing
         deferrable=True,
         poll_interval=5,
         timeout=3600,
-        # Some tests kill whatever runs.
+        # Some tests kill every running process.
         **{**DEFAULTS, "retries": 20},
     ).expand_kwargs(people())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client does not use Airflow, so that any thread of any process can use one."""
+"""The client does not use Airflow, so it works in any thread of any process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 PACKAGE = Path(vapi_provider.__file__).parent
 
-# exceptions.py takes one class of Airflow's; every other import of Airflow is an error here.
+# exceptions.py imports one class of Airflow; any other import of Airflow is an error here.
 PROGRAM = """
 import importlib.abc, json, logging, sys, threading, types
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control URL of a live call: it leads to Vapi only, gets no key, and appears in no log and no error."""
+"""The control URL of a live call: on Vapi's hosts only, without the key, never in logs or errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def live_call(url: Any = CONTROL_URL, **fields: Any) -> dict[str, Any]:
 
 
 def serve_call(api: requests_mock.Mocker, call: dict[str, Any]) -> None:
-    """Let the API return a call, whatever its base URL is; every other request gets an empty object."""
+    """Return a call for any base URL, and an empty object for every other request."""
     api.register_uri(requests_mock.ANY, requests_mock.ANY, json={})
     api.get(re.compile(f"{PATH}$"), json=call)
 
@@ -72,7 +72,7 @@ def _netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "url", [CONTROL_URL, f"{API}/control/{TOKEN}"], ids=["below vapi.ai", "the API's host"]
 )
 @pytest.mark.usefixtures("_netrc")
-def test_control_url_gets_one_request_without_any_key(api: requests_mock.Mocker, url: str) -> None:
+def test_control_url_gets_one_request_without_the_key(api: requests_mock.Mocker, url: str) -> None:
     serve_call(api, live_call(url))
     client = make_client()
     client.session.headers["X-Mark"] = "of the session with the key"
@@ -88,7 +88,7 @@ def test_control_url_gets_one_request_without_any_key(api: requests_mock.Mocker,
 
 @pytest.mark.usefixtures("_netrc")
 def test_netrc_adds_no_key_to_the_simulators_control_url(simulator: VapiSimulator) -> None:
-    # The simulator refuses a key there.
+    # The simulator rejects requests with a key there.
     call_id = simulator.add_call(status="ringing")
     end_call(client_of(simulator), call_id)
     assert simulator.get_call(call_id)["status"] == "ended"
@@ -97,14 +97,16 @@ def test_netrc_adds_no_key_to_the_simulators_control_url(simulator: VapiSimulato
 @pytest.mark.parametrize(
     "response", [{"json": {}}, {"text": HTML}, {"status_code": 202}, {"status_code": 204}], ids=str
 )
-def test_any_2xx_of_the_control_url_is_a_success(api: requests_mock.Mocker, response: dict[str, Any]) -> None:
+def test_any_2xx_from_the_control_url_is_a_success(
+    api: requests_mock.Mocker, response: dict[str, Any]
+) -> None:
     serve_call(api, live_call())
     api.post(CONTROL_URL, **response)
     assert end_call(make_client(), CALL_ID) == f"Call {CALL_ID} was ended."
     assert len(posts(api)) == 1
 
 
-# Where the control URL may lead.
+# Allowed control URLs.
 
 
 TRUSTED = [
@@ -197,7 +199,6 @@ def test_nothing_is_sent_to_other_control_urls(api: requests_mock.Mocker, host: 
     assert [request.method for request in api.request_history] == ["GET"]
     assert CALL_ID in str(error)
     assert "nothing was sent to it" in str(error)
-    assert "the call goes on" in str(error)
     assert "evil" not in str(error)
 
 
@@ -232,11 +233,11 @@ def test_malformed_control_urls_are_not_shown(api: requests_mock.Mocker, url: st
     ],
     ids=repr,
 )
-def test_call_without_control_url_goes_on(api: requests_mock.Mocker, monitor: Any) -> None:
+def test_call_without_control_url_is_an_error(api: requests_mock.Mocker, monitor: Any) -> None:
     serve_call(api, live_call(monitor=monitor))
     error = failure(VapiPermanentError, lambda: end_call(make_client(), CALL_ID))
     assert f"Call {CALL_ID} has no control URL" in str(error)
-    assert "it goes on" in str(error)
+    assert "cannot be ended from here" in str(error)
     assert api.call_count == 1
 
 
@@ -284,7 +285,7 @@ FAILURES: dict[str, tuple[Callable[[str], dict[str, Any]], type[VapiError], str]
         "returned 302",
     ),
     "reset": (lambda url: {"reset": "before"}, VapiTransientError, "did not respond"),
-    # With a status the request has no effect, so that the second try fails as the first did.
+    # A fault with a status has no effect, so the second try fails like the first.
     "time-out": (lambda url: {"headers": LATE, "status": 503}, VapiTransientError, "did not respond"),
     "time-out of the body": (
         lambda url: {"headers": LATE_BODY, "status": 503},
@@ -316,7 +317,7 @@ def test_failures_of_the_control_url_do_not_show_it(
     assert_no_secret(error, simulator.api_key)
     assert_no_secret(error, TOKEN)
     assert (error.method, error.detail) == ("POST", None)
-    # A refusal is final; after a transient failure the call is read and ended anew, once.
+    # A refusal is final; after a transient failure, one more read and request follow.
     tries = 1 if kind is VapiPermanentError else 2
     assert [request.method for request in simulator.requests] == ["GET", "POST"] * tries
     assert naps == []
@@ -354,7 +355,7 @@ def test_only_the_control_url_is_kept_out_of_the_log(
     captured = capfd.readouterr()
     assert token not in caplog.text + captured.out + captured.err
     assert [record for record in caplog.records if token in str(record.args)] == []
-    # The request that reads the call, and nothing of the one to the control URL.
+    # Only the request that reads the call.
     [line] = [line for line in lines_of(caplog) if " HTTP/" in line]
     assert f"GET /call/{call_id}" in line
 
@@ -378,7 +379,7 @@ def test_requests_are_logged_again_after_a_failure(
 def respond_after_get(
     talk: Callable[[socket.socket, RawServer], None], server_url: Callable[[], str]
 ) -> Callable[[socket.socket, RawServer], None]:
-    """Return a live call for each GET, and leave every other request to ``talk``."""
+    """Return a live call for each GET, and pass other requests to ``talk``."""
 
     def respond(connection: socket.socket, server: RawServer) -> None:
         if server.read_head(connection).startswith("GET "):

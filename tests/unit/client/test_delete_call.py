@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deleting a call: a second DELETE would erase what the first one cancelled, so it is never sent blindly."""
+"""Deleting a call: a second DELETE would erase a call that the first one cancelled, so it is not sent blindly."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sent(simulator: VapiSimulator) -> list[str]:
 
 
 def lose(simulator: VapiSimulator, loss: dict[str, Any], *, effect: bool, times: int | None = 1) -> Any:
-    """Lose the response to a DELETE; return a client."""
+    """Return a client whose DELETE gets no response."""
     simulator.faults.add(Fault(method="DELETE", effect=effect, times=times, **loss))
     return client_of(simulator)
 
@@ -123,7 +123,7 @@ def test_ended_call_is_deleted_once_more_after_a_loss(
 
 
 def test_404_to_the_second_delete_is_success(simulator: VapiSimulator) -> None:
-    # The first DELETE takes effect only after the call was read.
+    # The first DELETE takes effect after the call was read.
     call_id = simulator.add_call(status="ended")
     client = lose(simulator, {"status": 502}, effect=False)
     simulator.faults.add(Fault(method="DELETE", status=404, effect=True))
@@ -152,7 +152,7 @@ def test_call_cancelled_by_a_lost_delete_is_not_erased(
     assert (error.method, error.path) == ("DELETE", f"/call/{call_id}")
     assert sent(simulator) == ["DELETE", "GET"]
     assert simulator.get_call(call_id)["endedReason"] == "scheduled-call-deleted"
-    # As the message says, the task's retry erases it.
+    # As the message says, a retry of the task erases it.
     client.erase_call(call_id)
     assert simulator.calls == {}
 
@@ -192,7 +192,7 @@ AFTER_A_LOSS: dict[str, tuple[dict[str, Any], bool]] = {
 def test_call_is_deleted_again_only_if_it_took_place(
     api: requests_mock.Mocker, fields: dict[str, Any], took_place: bool
 ) -> None:
-    """What the lost DELETE may have cancelled is erased only by another task or try."""
+    """A call that the lost DELETE may have cancelled is erased only by another task or try."""
     api.delete(CALL_URL, [{"status_code": 502}, {"json": CALL}])
     api.get(CALL_URL, json={**CALL, **fields})
     if took_place:
@@ -277,7 +277,7 @@ def test_unreadable_call_after_a_loss_is_a_transient_error(simulator: VapiSimula
 def test_unreadable_success_is_transient(
     api: requests_mock.Mocker, naps: list[float], response: dict[str, Any], says: str
 ) -> None:
-    """A proxy may have returned it, so the call may or may not be deleted."""
+    """The response may be from a proxy, so the call may or may not be deleted."""
     api.delete(CALL_URL, **response)
     error = failure(VapiTransientError, lambda: make_client().delete_call(CALL_ID))
     assert says in str(error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending a call, whatever its state is, without doing twice what may have worked, and within seconds."""
+"""Ending a call in any state, within seconds, without repeating a request that may have worked."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ HTML = "<html><head><title>Something in between</title></head></html>"
 
 
 def sent(simulator: VapiSimulator) -> list[str]:
-    """Return what arrived, as ``GET``, ``DELETE`` or ``POST``, which can only be for the control URL."""
+    """Return the methods of the requests; each POST is one to the control URL."""
     return [request.method for request in simulator.requests]
 
 
 @pytest.fixture(autouse=True)
 def set_limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set the time limits of ``hang_up_soon``; so long ones that they matter only to tests that set others."""
+    """Set the time limits of ``hang_up_soon``, by default long enough never to matter."""
 
     def set_to(*, request: float = 60.0, all_in_all: float = 60.0) -> None:
         monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_REQUEST_SECONDS", request)
@@ -87,7 +87,7 @@ STATES = [
 @pytest.mark.parametrize(
     ("status", "fields", "requests", "became", "says", "end"), in_turn(STATES, [end_call, hang_up])
 )
-def test_each_state_is_ended_in_its_own_way(
+def test_call_is_ended_according_to_its_state(
     simulator: VapiSimulator,
     client: VapiClient,
     end: Any,
@@ -99,7 +99,7 @@ def test_each_state_is_ended_in_its_own_way(
 ) -> None:
     monitor = {"controlUrl": f"{simulator.url}/control/x"} if status == "a new status" else None
     if monitor:
-        # The simulator shows control URLs of known statuses only, and knows no call of this one.
+        # The simulator has control URLs for known statuses only.
         fields = {**fields, "monitor": monitor}
         simulator.faults.add(Fault(method="POST", status=200, body="{}"))
         became = status
@@ -125,14 +125,14 @@ NOT_ENDABLE = {
 
 
 @pytest.mark.parametrize(("fields", "says"), NOT_ENDABLE.values(), ids=NOT_ENDABLE)
-def test_live_call_without_usable_control_url_goes_on(
+def test_live_call_without_usable_control_url_is_reported(
     simulator: VapiSimulator, client: VapiClient, fields: dict[str, Any], says: str
 ) -> None:
     call_id = simulator.add_call(status="in-progress", body=fields)
     error = failure(VapiPermanentError, lambda: end_call(client, call_id), secret=TOKEN)
     assert says in str(error)
     result = hang_up(client, call_id)
-    assert result == f"Call {call_id} could not be ended and may go on. {error}"
+    assert result == f"Call {call_id} could not be ended and may still be live. {error}"
     assert sent(simulator) == ["GET", "GET"]
     assert simulator.get_call(call_id)["status"] == "in-progress"
 
@@ -204,7 +204,7 @@ def test_transient_failure_is_followed_by_a_second_try(
         ("scheduled", "DELETE", ["GET", "DELETE", "GET", "DELETE"]),
     ],
 )
-def test_lasting_failure_is_tried_twice_and_reported(
+def test_repeated_failure_is_tried_twice_and_reported(
     simulator: VapiSimulator,
     client: VapiClient,
     status: str,
@@ -215,7 +215,7 @@ def test_lasting_failure_is_tried_twice_and_reported(
     call_id = simulator.add_call(status=status)
     simulator.faults.add(dataclasses.replace(fault, method=failing, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert simulator.api_key not in done
     if failing == "POST":
         control_url = urlsplit(simulator.get_call(call_id)["monitor"]["controlUrl"])
@@ -272,13 +272,13 @@ def test_unreadable_success_is_followed_by_a_read(
 
 
 @pytest.mark.parametrize("body", PROXIES.values(), ids=PROXIES)
-def test_cancellation_that_a_proxy_swallows_is_reported(
+def test_cancellation_lost_in_a_proxy_is_reported(
     simulator: VapiSimulator, client: VapiClient, body: str
 ) -> None:
     call_id = simulator.add_call(status="scheduled")
     simulator.faults.add(Fault(method="DELETE", status=200, body=body, effect=False, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert sent(simulator) == ["GET", "DELETE", "GET", "DELETE"]
     with pytest.raises(VapiTransientError):
         end_call(client, call_id)
@@ -294,7 +294,7 @@ def test_cancellation_that_a_proxy_swallows_is_reported(
         ("scheduled", "DELETE", 400, ["GET", "DELETE"]),
     ],
 )
-def test_refusals_are_reported_and_not_tried_again(
+def test_refusals_are_reported_and_not_retried(
     simulator: VapiSimulator,
     client: VapiClient,
     status: str,
@@ -305,7 +305,7 @@ def test_refusals_are_reported_and_not_tried_again(
     call_id = simulator.add_call(status=status)
     simulator.faults.add(Fault(method=failing, status=response, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert str(response) in done
     assert sent(simulator) == requests
 
@@ -313,7 +313,7 @@ def test_refusals_are_reported_and_not_tried_again(
 @pytest.mark.parametrize("call_id", ["None", "../x"])
 def test_hang_up_reports_bad_ids(simulator: VapiSimulator, client: VapiClient, call_id: str) -> None:
     done = hang_up(client, call_id)
-    assert "may go on" in done
+    assert "may still be live" in done
     assert "call_id" in done
     assert sent(simulator) == []
 
@@ -328,7 +328,7 @@ def test_hang_up_reports_a_refused_connection() -> None:
 
 
 def test_hang_up_ends_before_airflow_kills_the_task() -> None:
-    # Airflow kills a task so long after it has begun to stop it.
+    # Airflow kills a task this long after it has started to stop it.
     patience = inspect.signature(WatchedSubprocess.kill).parameters["escalation_delay"].default
     assert 2 * HANG_UP_REQUEST_SECONDS < HANG_UP_SECONDS <= patience - 1
 
@@ -337,34 +337,34 @@ def test_hang_up_ends_before_airflow_kills_the_task() -> None:
 def test_hang_up_soon_takes_three_seconds_at_most(
     simulator: VapiSimulator, set_limits: Callable[..., None]
 ) -> None:
-    """With the real limits, and in real time."""
+    """With the real limits, in real time."""
     set_limits(request=HANG_UP_REQUEST_SECONDS, all_in_all=HANG_UP_SECONDS)
     call_id = simulator.add_call(status="in-progress")
     simulator.faults.add(Fault(method="GET", delay=HANG_UP_REQUEST_SECONDS * 0.8, times=2))
-    # With a status the request has no effect, so that a second try is made.
+    # A fault with a status has no effect, so a second try follows.
     simulator.faults.add(Fault(method="POST", delay=60, status=503, times=2))
     began = time.monotonic()
     done = hang_up_soon(client_of(simulator, timeout=60), call_id)
     # A second for a busy machine; Airflow waits for five.
     assert time.monotonic() - began < HANG_UP_SECONDS + 1
-    assert done == f"Call {call_id} could not be ended and may go on. It did not end within 3 s."
+    assert done == f"Call {call_id} could not be ended and may still be live. It did not end within 3 s."
 
 
-def test_hang_up_soon_reports_that_it_ran_out_of_time(
+def test_hang_up_soon_reports_a_timeout(
     simulator: VapiSimulator, set_limits: Callable[..., None], held_responses: HeldResponses
 ) -> None:
     set_limits(all_in_all=0.2)
     call_id = simulator.add_call(status="in-progress")
     simulator.faults.add(Fault(method="GET", delay=HELD_SECONDS))
     done = hang_up_soon(client_of(simulator), call_id)
-    assert done == f"Call {call_id} could not be ended and may go on. It did not end within 0.2 s."
+    assert done == f"Call {call_id} could not be ended and may still be live. It did not end within 0.2 s."
     assert simulator.get_call(call_id)["status"] == "in-progress"
-    # The thread goes on for as long as the process does, so that the call may still be ended.
+    # The thread goes on as long as the process does, so the call may still be ended.
     held_responses.let_all_go()
     wait_until(lambda: simulator.get_call(call_id)["status"] == "ended", "the call is ended")
 
 
-def test_hang_up_soon_reads_a_call_again_that_is_not_found_yet(simulator: VapiSimulator) -> None:
+def test_hang_up_soon_retries_a_call_not_found_yet(simulator: VapiSimulator) -> None:
     """Vapi may return 404 for a call that was placed moments ago."""
     call_id = simulator.add_call(status="in-progress")
     simulator.faults.add(Fault(method="GET", status=404, body=NOT_FOUND, times=2))
@@ -372,12 +372,12 @@ def test_hang_up_soon_reads_a_call_again_that_is_not_found_yet(simulator: VapiSi
     assert sent(simulator) == ["GET", "GET", "GET", "POST"]
 
 
-def test_hang_up_soon_gives_up_on_a_call_that_is_not_found(
+def test_hang_up_soon_gives_up_on_a_missing_call(
     simulator: VapiSimulator, set_limits: Callable[..., None]
 ) -> None:
     set_limits(all_in_all=0.6)
     done = hang_up_soon(client_of(simulator), UNKNOWN_ID)
-    assert done.startswith(f"Call {UNKNOWN_ID} could not be ended and may go on.")
+    assert done.startswith(f"Call {UNKNOWN_ID} could not be ended and may still be live.")
 
 
 @pytest.mark.parametrize(
@@ -421,5 +421,5 @@ def test_each_request_of_a_hang_up_has_its_limit(
     client = client_of(simulator, timeout=HELD_SECONDS if soon else 0.2, max_retries=0)
     done = (hang_up_soon if soon else hang_up)(client, call_id)
     assert "within 0.2 s" in done
-    assert "may go on" in done
+    assert "may still be live" in done
     assert simulator.get_call(call_id)["status"] == "in-progress"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listing calls: each once, newest first, page by page, and an error rather than a gap."""
+"""Listing calls: newest first, each once, page by page, without gaps."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def stamp(instant: datetime) -> str:
 
 class ListServer:
     """
-    A list of calls behind ``GET /call``, which need not be as tidy as the simulator's.
+    A list of calls behind ``GET /call``, less tidy than the simulator's.
 
-    :param instants: when each call was created; finer than a millisecond, which the responses do not show
-    :param cap: the most calls that a page holds, whatever is requested
-    :param order: puts a page in order; by default newest first, and calls of one instant in another order each time
+    :param instants: the times of creation; responses show milliseconds
+    :param cap: the maximum length of a page, whatever is requested
+    :param order: sorts a page; by default newest first, with ties in random order
     """
 
     def __init__(
@@ -97,7 +97,7 @@ def check(listed: list[Call], server: ListServer) -> None:
 
 
 def assert_whole_or_error(calls: Iterator[Call], server: ListServer) -> None:
-    """Check that a list that cannot always be read has no silent gap."""
+    """Check that a list that may fail has no silent gap."""
     listed: list[Call] = []
     message = ""
     try:
@@ -126,7 +126,7 @@ def test_all_calls_are_listed_newest_first(
     assert simulator.requests[0].query == {"limit": str(page_size)}
 
 
-def test_filters_are_those_of_the_api(simulator: VapiSimulator, hook: VapiHook) -> None:
+def test_filters_have_the_names_of_the_api(simulator: VapiSimulator, hook: VapiHook) -> None:
     number_id = str(uuid.uuid4())
     for position in range(10):
         simulator.add_call(
@@ -161,7 +161,7 @@ def test_filters_stay_the_same_from_page_to_page(api: requests_mock.Mocker) -> N
     }
 
 
-def test_pages_are_requested_when_they_are_needed(simulator: VapiSimulator, hook: VapiHook) -> None:
+def test_pages_are_requested_on_demand(simulator: VapiSimulator, hook: VapiHook) -> None:
     for number in range(9):
         simulator.add_call(body={"createdAt": stamp(ms(number * 10)), "name": str(number)})
     listed = hook.list_calls(page_size=4)
@@ -173,7 +173,7 @@ def test_pages_are_requested_when_they_are_needed(simulator: VapiSimulator, hook
     assert isinstance(listed, Iterator)
 
 
-def test_one_page_is_held_at_a_time(api: requests_mock.Mocker) -> None:
+def test_one_page_is_in_memory_at_a_time(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(40)])
     alive: list[int] = []
     seen: list[weakref.ref[Call]] = []
@@ -189,7 +189,7 @@ def test_one_page_is_held_at_a_time(api: requests_mock.Mocker) -> None:
         seen.append(weakref.ref(call))
     assert len(seen) == 40
     assert len(alive) >= 4
-    # The one that the loop still holds.
+    # The loop variable still refers to one.
     assert max(alive) <= 1
 
 
@@ -216,7 +216,7 @@ def test_nearly_a_thousand_calls_of_one_instant_are_listed(api: requests_mock.Mo
 
 @pytest.mark.parametrize("page_size", [100, 1000])
 def test_too_many_calls_of_one_instant_are_an_error(api: requests_mock.Mocker, page_size: int) -> None:
-    # Always the same thousand, as a database would return them.
+    # Always the same thousand, as from a database.
     server = ListServer(api, [*[ms(10)] * 1500, ms(0)], order=lambda rows: rows.sort(reverse=True))
     listed: list[Call] = []
     error = failure(VapiTransientError, lambda: listed.extend(make_hook().list_calls(page_size=page_size)))
@@ -250,7 +250,7 @@ def test_equal_instants_in_a_capped_list_are_listed_once(api: requests_mock.Mock
 
 
 def newest_first(rows: list[tuple[datetime, str]]) -> None:
-    """Put calls of one instant in the same order each time, as a database would."""
+    """Sort calls of one instant in the same order each time, as a database does."""
     rows.sort(reverse=True)
 
 
@@ -269,17 +269,17 @@ CUT_INSTANTS = [
 @pytest.mark.parametrize(
     ("cap", "same", "newer", "page_size"), row_and_diagonal(CUT_INSTANTS, [100, 10, 50, 1000])
 )
-def test_instant_that_a_cap_may_cut_is_an_error(
+def test_instant_cut_by_a_cap_is_an_error(
     api: requests_mock.Mocker, cap: int, same: int, newer: int, page_size: int
 ) -> None:
-    """A page that is widened is as long as before where the server has a cap of its own."""
+    """With a cap of the server, a widened page is not longer than before."""
     older = [ms(number) for number in range(5)]
     instants = [*[ms(1000 + number) for number in range(newer)], *[ms(500)] * same, *older]
     server = ListServer(api, instants, cap=cap, order=newest_first)
     listed: list[Call] = []
     calls = make_hook().list_calls(page_size=page_size)
     if page_size < cap:
-        # No page is cut by the cap until the pages are widened to it.
+        # The cap cuts no page until the pages reach it.
         assert_whole_or_error(calls, server)
         return
     error = failure(VapiTransientError, lambda: listed.extend(calls))
@@ -394,13 +394,13 @@ def test_list_without_any_instant_ends(
 
 
 @pytest.mark.parametrize("year", [1, 9999])
-def test_absurd_instants_do_not_end_the_list(api: requests_mock.Mocker, year: int) -> None:
+def test_extreme_instants_do_not_end_the_list(api: requests_mock.Mocker, year: int) -> None:
     absurd = datetime(year, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
     server = ListServer(api, [absurd, ms(0), absurd, ms(10)])
     check(list(make_hook().list_calls(page_size=2)), server)
 
 
-def test_calls_placed_meanwhile_do_not_disturb(api: requests_mock.Mocker) -> None:
+def test_calls_placed_meanwhile_do_no_harm(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(20)])
     expected = server.ids
     listed = []
@@ -483,7 +483,7 @@ def test_server_that_ignores_the_bound_ends_the_list(
     try:
         listed = [call.id for call in make_hook().list_calls(page_size=page_size)]
     except VapiTransientError:
-        # A full page may hide others, and no other query can be sent.
+        # A full page may hide others, and no other query is possible.
         assert len(rows) == page_size
     else:
         assert sorted(listed) == sorted(row["id"] for row in rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is personal in a request's own body appears in no error, even when Vapi or a proxy echoes it."""
+"""Personal data of a request never appears in errors, even if Vapi or a proxy echoes it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_echoed_request_is_masked_in_a_refusal(shape: Any) -> None:
     shown = f"{error} {error.detail}".lower()
     assert not [word for word in PERSONAL if word.lower() in shown]
     assert "the rest stays" in str(error)
-    # Three letters could be a part of any word.
+    # Three letters may be a part of any word.
     assert "tue" in shown
 
 
-def test_page_of_a_proxy_that_echoes_is_masked() -> None:
+def test_echoing_page_of_a_proxy_is_masked() -> None:
     error = failure_of(REQUEST, status_code=502, text=f"upstream failed for {json.dumps(REQUEST)}")
     assert isinstance(error, VapiCallInDoubtError)
     assert not [word for word in PERSONAL if word in f"{error} {error.failure}"]
@@ -63,7 +63,7 @@ def test_echoed_name_of_an_update_is_masked(caplog: pytest.LogCaptureFixture) ->
     assert "Lovelace" not in caplog.text
 
 
-def test_returned_call_keeps_its_own_words() -> None:
+def test_returned_call_is_not_masked() -> None:
     body = {"id": CALL_ID, "status": "queued", "customer": REQUEST["customer"], "name": REQUEST["name"]}
     with requests_mock.Mocker() as api:
         api.post(f"{API}/call", status_code=201, json=body)
@@ -71,7 +71,7 @@ def test_returned_call_keeps_its_own_words() -> None:
     assert (call.customer, call.name) == (REQUEST["customer"], REQUEST["name"])
 
 
-def test_people_of_any_request_are_masked_at_any_depth() -> None:
+def test_personal_data_is_masked_at_any_depth() -> None:
     body = {
         "customers": [{"number": "+12025550171", "name": "Augusta"}],
         "assistant": {"variableValues": {"street": "Main Street"}},
@@ -89,7 +89,7 @@ def test_people_of_any_request_are_masked_at_any_depth() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["12025550143", "%2B12025550143", "Ada%20Lovelace"])
-def test_other_spellings_of_a_person_are_masked(spelling: str) -> None:
+def test_encoded_personal_data_is_masked(spelling: str) -> None:
     error = failure_of(REQUEST, status_code=400, text=echo(f"cannot call {spelling} now"))
     assert spelling not in str(error)
     assert "cannot call *** now" in str(error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The budget of a request that is repeated only when it certainly had no effect."""
+"""The retry budget of a request that is repeated only if it certainly had no effect."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def budget(**limits: float) -> RepeatBudget:
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 4, 10])
-def test_budget_has_as_many_repetitions_as_retries(fake_time: FakeTime, max_retries: int) -> None:
+def test_budget_allows_max_retries(fake_time: FakeTime, max_retries: int) -> None:
     repeats = budget(max_retries=max_retries)
     pauses = [repeats.pause_after(repeatable(1)) for _ in range(max_retries + 2)]
     assert [pause is not None for pause in pauses] == [True] * max_retries + [False] * 2
     assert repeats.failed == max_retries + 2
 
 
-def test_budget_observes_the_requested_pause(fake_time: FakeTime) -> None:
+def test_budget_honours_the_requested_pause(fake_time: FakeTime) -> None:
     pauses = [budget().pause_after(repeatable(7)) for _ in range(30)]
     assert [pause for pause in pauses if pause is None or not 7 <= pause <= 8] == []
     assert len(set(pauses)) > 10
@@ -52,7 +52,7 @@ def test_budget_pauses_grow_with_each_failure(fake_time: FakeTime) -> None:
     [VapiPermanentError("no"), VapiTransientError("not at once"), repeatable(61), repeatable(float("inf"))],
     ids=["permanent", "not repeatable", "a longer pause", "an endless pause"],
 )
-def test_budget_does_not_repeat_what_will_fail_again(fake_time: FakeTime, error: VapiError) -> None:
+def test_budget_does_not_retry_permanent_failures(fake_time: FakeTime, error: VapiError) -> None:
     assert budget().pause_after(error) is None
 
 
@@ -68,13 +68,13 @@ def test_all_tries_of_a_budget_end_within_75_seconds(
         tries = 0
         pause: float | None = 0
         while pause is not None:
-            # The last request takes all of its time limit.
+            # The last request uses its whole time limit.
             ends_at = fake_time.now + timeout
             fake_time.now += min(each_takes, timeout)
             tries += 1
             pause = repeats.pause_after(repeatable(retry_after))
             fake_time.now += pause or 0
         assert ends_at - began <= 75.01, f"seed {seed}"
-        # It does not give up too early either.
+        # It does not give up too early, either.
         if each_takes + (retry_after or 1) + 2 < 75 - timeout:
             assert tries >= 2, f"seed {seed}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits of a request: tighter ones than the connection's, the size of a response, and the pause that is asked for."""
+"""Limits of a request: tighter ones than the connection's, the size of the response, and ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def limited_client(extra: dict[str, Any], **limits: Any) -> VapiClient:
     [(30, 10, 10), (5, 10, 5), (None, 10, 10), (1.5, float("inf"), 1.5), (30, 0.5, 0.5)],
     ids=["tightened", "not-loosened", "default-tightened", "none", "below-the-form"],
 )
-def test_tighter_time_limit_counts(
+def test_tighter_time_limit_applies(
     api: requests_mock.Mocker, own: float | None, limit: float, used: float
 ) -> None:
     api.get(CALL_URL, json=CALL)
@@ -73,7 +73,7 @@ def test_tighter_time_limit_counts(
 @pytest.mark.parametrize(
     ("own", "limit", "tries"), [(4, 0, 1), (0, 4, 1), (2, 9, 3), (None, 1, 2), (3, None, 4), (None, None, 5)]
 )
-def test_tighter_number_of_retries_counts(
+def test_tighter_number_of_retries_applies(
     api: requests_mock.Mocker, own: int | None, limit: int | None, tries: int, naps: list[float]
 ) -> None:
     api.get(CALL_URL, status_code=503)
@@ -83,7 +83,7 @@ def test_tighter_number_of_retries_counts(
     assert len(naps) == tries - 1
 
 
-def test_limits_are_those_of_one_client(api: requests_mock.Mocker) -> None:
+def test_limits_apply_to_one_client_only(api: requests_mock.Mocker) -> None:
     api.get(CALL_URL, json={**CALL, "transcript": "x" * 5000})
     wide = make_client()
     small = VapiClient(wide.settings.limited(max_response_bytes=1000), wide.log)
@@ -104,14 +104,14 @@ def test_response_may_be_as_large_as_the_limit(
         return
     error = failure(VapiTransientError, lambda: getattr(client, method)(CALL_ID))
     assert type(error) is OversizedResponseError
-    assert f"GET {PATH} returned more than {len(content) - 1:,} bytes" in str(error)
+    assert f"GET {PATH} returned more than the limit of {len(content) - 1:,} bytes" in str(error)
     assert (error.status_code, error.method, error.path) == (200, "GET", PATH)
     # The next try would return the same.
     assert api.call_count == 1
 
 
 @pytest.mark.parametrize(("status", "expected"), [(401, VapiAuthenticationError), (503, VapiTransientError)])
-def test_status_of_a_larger_error_decides(
+def test_large_error_is_judged_by_its_status(
     api: requests_mock.Mocker, status: int, expected: type[VapiError]
 ) -> None:
     api.get(
@@ -139,7 +139,7 @@ def _endless(head: bytes, body: bytes, sent: list[int]) -> Callable[[socket.sock
 
 
 A_CHUNK = b"10000\r\n" + b" " * 65_536 + b"\r\n"
-# Members of their own, so that the stream never ends.
+# Separate gzip members, so that the stream never ends.
 GZIPPED = gzip.compress(b" " * 50_000) * 100
 
 
@@ -155,7 +155,7 @@ GZIPPED = gzip.compress(b" " * 50_000) * 100
 def test_larger_response_is_not_read_to_its_end(
     raw_server: Callable[..., RawServer], head: bytes, body: bytes, most: int
 ) -> None:
-    """This one has no end, whatever size it announces; only what is in buffers on the way is lost."""
+    """The response never ends, whatever size it announces; only buffered bytes are lost."""
     sent = [0]
     server = raw_server(_endless(head, body, sent))
     client = make_client(server.url, max_response_bytes=1_048_576, max_retries=0, timeout=10)
@@ -189,7 +189,7 @@ def test_client_works_after_an_oversized_response(simulator: VapiSimulator) -> N
     client.close()
 
 
-# The pause that the server asks for
+# Retry-After
 
 
 PAUSES = [
@@ -244,7 +244,7 @@ def test_error_without_response_asks_for_no_pause(api: requests_mock.Mocker, cli
     assert failure(VapiTransientError, lambda: client.get_status(CALL_ID)).retry_after is None
 
 
-def test_requested_pause_is_observed(api: requests_mock.Mocker, fake_time: FakeTime) -> None:
+def test_requested_pause_is_honoured(api: requests_mock.Mocker, fake_time: FakeTime) -> None:
     api.get(CALL_URL, [{"status_code": 503, "headers": {"Retry-After": "7"}}, {"json": CALL}])
     assert make_client(max_retries=1).get_status(CALL_ID).id == CALL_ID
     assert fake_time.naps == [pytest.approx(7.5, abs=0.5)]
@@ -267,7 +267,7 @@ def test_close_ends_connections_and_next_request_reopens(simulator: VapiSimulato
     client.close()
 
 
-def test_close_twice_or_before_any_request_is_fine(api: requests_mock.Mocker) -> None:
+def test_close_is_idempotent(api: requests_mock.Mocker) -> None:
     client = make_client()
     client.close()
     client.close()

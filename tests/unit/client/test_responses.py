@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which error a response becomes, what its message says, and what it must not contain."""
+"""Which error a response raises, what its message says, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ REFUSALS: dict[str, tuple[int, str, type[VapiError], list[str]]] = {
         401,
         vapi_error(401, "Invalid Key"),
         VapiAuthenticationError,
-        ["Invalid Key.", "private API key", KEYS_PAGE, CONN_ID],
+        ["Invalid Key.", "Replace the API key", KEYS_PAGE, CONN_ID],
     ),
-    "401 as plain text": (401, "no", VapiAuthenticationError, ["private API key", KEYS_PAGE, CONN_ID]),
+    "401 as plain text": (401, "no", VapiAuthenticationError, ["Replace the API key", KEYS_PAGE, CONN_ID]),
     "402": (402, vapi_error(402, "Out of credits!"), VapiPermanentError, ["Out of credits!"]),
     "403": (
         403,
@@ -166,7 +166,7 @@ def test_refusals_have_the_right_class_and_advice(
         assert words in str(error)
     assert "<" not in str(error)
     assert (error.status_code, error.method, error.path) == (status, method, PATH)
-    # What Airflow does about it: fail at once, or retry.
+    # Airflow fails at once, or retries.
     assert isinstance(error, AirflowFailException) is issubclass(kind, VapiPermanentError)
     assert api.call_count == 1
 
@@ -209,13 +209,13 @@ def test_base_url_with_a_path_is_the_advice(
     assert len(simulator.requests) == 1
 
 
-def test_path_of_no_endpoint_is_named(simulator: VapiSimulator) -> None:
+def test_unknown_endpoint_is_reported(simulator: VapiSimulator) -> None:
     error = failure(VapiPermanentError, lambda: client_of(simulator).run("GET", "/asistant"))
-    assert "There is no such endpoint; check the path, and API base URL (host) of" in str(error)
+    assert "There is no such endpoint; check the path and the API base URL (host) of" in str(error)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_advice_names_the_dashboard_of_the_region(api: requests_mock.Mocker, status: int) -> None:
+def test_advice_links_to_the_dashboard_of_the_region(api: requests_mock.Mocker, status: int) -> None:
     api.get(f"https://api.eu.vapi.ai{PATH}", status_code=status, text=vapi_error(status, "No"))
     error = failure(VapiAuthenticationError, lambda: make_client("api.eu.vapi.ai").get_call(CALL_ID))
     assert "https://dashboard.eu.vapi.ai/org/api-keys" in str(error)
@@ -235,9 +235,9 @@ def test_simulator_refuses_with_the_same_classes(simulator: VapiSimulator) -> No
     failure(VapiAuthenticationError, lambda: make_client(simulator.url).get_call(OTHER_ID))
 
 
-# The key, as a server can echo it.
+# The key, echoed by a server.
 
-# Whatever is printable ASCII may be a key.
+# Any printable ASCII may be in a key.
 ODD_KEY = 'k"e\\y/+&=%<~>'
 
 ECHOES: dict[str, Callable[[str], str]] = {
@@ -285,7 +285,7 @@ def test_message_parts_that_are_not_text_are_not_shown(api: requests_mock.Mocker
 
 
 def test_key_is_masked_before_a_long_text_is_cut(api: requests_mock.Mocker) -> None:
-    # Around every length at which a text may be cut, with a key that lies across it.
+    # A key across every length at which a text may be cut.
     for before in [*range(450, 520), *range(960, 1040), *range(1950, 2050), *range(4060, 4100)]:
         api.get(CALL_URL, status_code=409, text="x" * before + KEY + "y" * 5000)
         error = failure(VapiPermanentError, lambda: make_client().get_call(CALL_ID))
@@ -374,7 +374,7 @@ def test_malformed_redirects_are_transient_errors(
     assert len(str(error)) < 500
 
 
-# A success that is not what the endpoint returns.
+# A 2xx that the endpoint never returns.
 
 
 UNREADABLE = {
@@ -424,7 +424,7 @@ UNPARSABLE = {
 
 
 @pytest.mark.parametrize(("body", "method"), in_turn(UNPARSABLE, ["GET", "PATCH"]))
-def test_unparsable_success_is_repeated(api: requests_mock.Mocker, method: str, body: bytes) -> None:
+def test_unparsable_success_is_retried(api: requests_mock.Mocker, method: str, body: bytes) -> None:
     def send() -> Any:
         client = make_client(max_retries=2)
         return client.get_call(CALL_ID) if method == "GET" else client.update_call(CALL_ID, name="Reminder")
@@ -458,7 +458,7 @@ def test_wrong_lists_are_errors(api: requests_mock.Mocker, body: str, says: str,
     assert api.call_count == tries
 
 
-# What is odd and accepted.
+# Odd but accepted responses.
 
 
 def nested(depth: int) -> str:
@@ -494,7 +494,7 @@ def test_odd_calls_are_read(api: requests_mock.Mocker, fields: str, expected: di
     api.get(CALL_URL, text=f'{{"id": "{CALL_ID}", {fields}}}')
     call = make_client().get_call(CALL_ID)
     assert {name: getattr(call, name) for name in expected} == expected
-    # It goes through XCom: plain JSON, in UTF-8.
+    # XCom needs plain JSON in UTF-8.
     json.dumps(call.summary(), allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
@@ -513,7 +513,7 @@ def test_unusual_encodings_are_read(simulator: VapiSimulator, headers: dict[str,
     assert client_of(simulator).get_call(CALL_ID).name == "Reminder"
 
 
-# What is hardly HTTP.
+# Responses that are hardly HTTP.
 
 GARBAGE = {
     "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",

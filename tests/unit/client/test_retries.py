@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests are repeated, how often, after which pause, and when the client gives up."""
+"""Which requests are retried, how often, after which pause, and when the client gives up."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("status", "method", "url", "use"), row_and_diagonal(TRANSIENT, USES))
-def test_transient_statuses_are_repeated_until_success(
+def test_transient_statuses_are_retried_until_success(
     api: requests_mock.Mocker,
     naps: list[float],
     method: str,
@@ -78,7 +78,7 @@ def test_transient_statuses_are_repeated_until_success(
 
 
 @pytest.mark.parametrize(("broken", "method", "url", "use"), row_and_diagonal(BROKEN, USES))
-def test_broken_connections_are_repeated(
+def test_broken_connections_are_retried(
     api: requests_mock.Mocker,
     method: str,
     url: str,
@@ -91,7 +91,7 @@ def test_broken_connections_are_repeated(
 
 
 @pytest.mark.parametrize(("status", "method", "url", "use"), row_and_diagonal(PERMANENT, USES))
-def test_permanent_statuses_are_not_repeated(
+def test_permanent_statuses_are_not_retried(
     api: requests_mock.Mocker,
     naps: list[float],
     method: str,
@@ -105,7 +105,7 @@ def test_permanent_statuses_are_not_repeated(
     assert (api.call_count, naps) == (1, [])
 
 
-def test_refused_certificate_is_not_tried_again(api: requests_mock.Mocker) -> None:
+def test_invalid_certificate_is_not_retried(api: requests_mock.Mocker) -> None:
     refused = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
     api.get(CALL_URL, exc=requests.exceptions.SSLError(ssl.SSLCertVerificationError(refused)))
     error = failure(VapiTransientError, lambda: GET(make_client()))
@@ -185,7 +185,7 @@ def test_all_tries_end_within_75_seconds(
         began, tries = fake_time.now, api.call_count
         failure(VapiTransientError, lambda: GET(make_client(max_retries=10, timeout=75)))
         assert fake_time.now - began <= 75.01, f"seed {seed}"
-        # It does not give up too early either.
+        # It does not give up too early, either.
         if each_takes + float(retry_after or 20) < 55:
             assert api.call_count - tries >= 2, f"seed {seed}"
 
@@ -201,7 +201,7 @@ PAUSES = [
     ("60", 60, 61),
     pytest.param(lambda: after(30), 28, 32, id="date"),
     pytest.param(lambda: after(-500), 0, 1, id="date-in-the-past"),
-    # What cannot be read is ignored: the pause is the first of the back-off.
+    # An unreadable header is ignored: the pause is the first of the back-off.
     ("", 0, 1),
     ("-5", 0, 1),
     ("soon", 0, 1),
@@ -282,7 +282,7 @@ def test_pauses_beyond_75_seconds_end_the_tries(api: requests_mock.Mocker, fake_
     ],
     ids=["5xx", "429", "time-out", "empty"],
 )
-def test_repetitions_are_logged_without_the_key(
+def test_retries_are_logged_without_the_key(
     api: requests_mock.Mocker,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -329,7 +329,7 @@ def test_endless_resets_are_an_error(simulator: VapiSimulator, reset: Any) -> No
     assert len(simulator.requests) == 5
 
 
-def test_update_is_repeated_after_a_lost_response(simulator: VapiSimulator) -> None:
+def test_update_is_retried_after_a_lost_response(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(body={"name": "before"})
     simulator.faults.add(Fault(method="PATCH", status=524, effect=True))
     client_of(simulator).update_call(call_id, name="after")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``run``: any other endpoint, with the key, the limits and the errors, and without a blind repetition."""
+"""``run``: any other endpoint, with the key, the limits and the errors, and without blind retries."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_plain_paths_are_sent_unchanged(api: requests_mock.Mocker, path: str) ->
     assert api.last_request.url == f"https://gateway.example.org/vapi{path}"
 
 
-# Refused before anything is sent.
+# Refused before any request.
 
 
 BAD_PATHS = [
@@ -174,7 +174,7 @@ BAD_QUERIES: dict[str, tuple[Any, str]] = {
     "an object": ({"x": object()}, "cannot be written as JSON"),
     "a tuple as a key": ({(1, 2): "x"}, "cannot be written as JSON"),
     **{
-        f"half a character in a {where}": (query, "contains half of a character")
+        f"half a character in a {where}": (query, "contains a lone surrogate")
         for where, query in {
             "value": {"a": "x\ud800"},
             "name": {"\udfff": 1},
@@ -263,7 +263,7 @@ def test_body_that_is_not_json_is_refused(api: requests_mock.Mocker, method: str
     assert not api.called
 
 
-# Repetitions.
+# Retries.
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_body_that_is_not_json_is_refused(api: requests_mock.Mocker, method: str
     ],
     ids=str,
 )
-def test_get_is_repeated(api: requests_mock.Mocker, naps: list[float], response: dict[str, Any]) -> None:
+def test_get_is_retried(api: requests_mock.Mocker, naps: list[float], response: dict[str, Any]) -> None:
     api.get(URL, [response, response, {"json": [1]}])
     assert make_client(max_retries=2).run("GET", "/assistant") == [1]
     assert (api.call_count, len(naps)) == (3, 2)

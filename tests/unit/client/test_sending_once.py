@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Placing a call: one POST whatever happens, and in doubt whenever a phone may have rung."""
+"""Placing a call: a single POST, and doubt whenever a phone may have rung."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ IN_DOUBT = "A call may have been placed"
 
 
 def sent(simulator: VapiSimulator) -> int:
-    """Return how many requests arrived, all of which must have been for a call."""
+    """Return the number of requests, which must all be for a call."""
     assert {(request.method, request.path) for request in simulator.requests} <= {("POST", "/call")}
     return len(simulator.requests)
 
 
 def assert_is_in_doubt(error: Any, status: int | None) -> None:
-    """Check that an error says all that is needed, and nothing that was sent."""
+    """Check that an error is complete and shows nothing that was sent."""
     # Airflow does not retry it.
     assert isinstance(error, AirflowFailException)
     assert not isinstance(error, VapiTransientError)
@@ -114,7 +114,7 @@ def test_any_2xx_with_a_call_is_a_success(api: requests_mock.Mocker, status: int
     assert make_client().create_call(REQUEST).id == CALL_ID.upper()
 
 
-# Certainly without effect.
+# No effect, certainly.
 
 
 FULL_ADDRESS = "127.0.9.1"
@@ -122,7 +122,7 @@ FULL_ADDRESS = "127.0.9.1"
 
 @pytest.fixture
 def full_address(simulator: VapiSimulator) -> Iterator[None]:
-    """Fill the queue of connections of an address, so that later ones get no response."""
+    """Fill the accept queue of an address, so that further connections get no response."""
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
         listener.bind((FULL_ADDRESS, int(simulator.url.rpartition(":")[2])))
@@ -185,7 +185,7 @@ def test_rate_limit_leaves_no_doubt(simulator: VapiSimulator, naps: list[float],
     assert (sent(simulator), simulator.calls, naps) == (1, {}, [])
 
 
-# In doubt, whatever happened on the other side.
+# In doubt.
 
 
 def html(status: int, **options: Any) -> Fault:
@@ -264,7 +264,7 @@ def test_doubtful_responses_are_never_followed_by_a_post(
 
 
 def after_all(content: bytes) -> Callable[[socket.socket, RawServer], None]:
-    """Send bytes and close, once the whole request was read: what is left unread turns the end into a reset."""
+    """Read the whole request, send bytes and close; unread bytes would turn the close into a reset."""
 
     def talk(connection: socket.socket, server: RawServer) -> None:
         length = re.search(r"Content-Length: (\d+)", server.read_head(connection))
@@ -349,7 +349,7 @@ def test_handled_error_does_not_hide_a_lost_response(
     simulator.faults.add(fault)
 
     def place() -> None:
-        # Python links every error in here to the one that is being handled.
+        # Python links new errors to the one that is being handled.
         try:
             raise handled("elsewhere")
         except OSError:
@@ -367,7 +367,7 @@ def test_doubt_has_the_message_of_vapi_without_the_key(simulator: VapiSimulator)
     assert error.detail == "The carrier hung up on Bearer ***"
 
 
-# Refused: certainly without effect, and nothing to try again.
+# Refused: certainly without effect, and not worth a retry.
 
 
 REFUSALS: dict[str, tuple[int, str, type[VapiError], str]] = {
@@ -389,7 +389,7 @@ REFUSALS: dict[str, tuple[int, str, type[VapiError], str]] = {
     "400 in another shape": (400, '{"oops": true}', VapiPermanentError, "will not help"),
     "400 with an empty object": (400, "{}", VapiPermanentError, "will not help"),
     "400 that names another status": (400, vapi_error(502, "no"), VapiPermanentError, "no"),
-    "401": (401, vapi_error(401, "Invalid Key"), VapiAuthenticationError, "private API key"),
+    "401": (401, vapi_error(401, "Invalid Key"), VapiAuthenticationError, "Replace the API key"),
     "402": (402, vapi_error(402, "Out of credits"), VapiPermanentError, "Out of credits"),
     "403": (403, vapi_error(403, "Forbidden"), VapiAuthenticationError, "lacks the permission"),
     "404": (404, vapi_error(404, "No such assistant"), VapiPermanentError, "No such assistant"),
@@ -434,7 +434,7 @@ def test_refusals_of_the_simulator_leave_no_doubt(
     assert (sent(simulator), simulator.calls) == (1, {})
 
 
-def test_refused_certificate_leaves_no_doubt(
+def test_invalid_certificate_leaves_no_doubt(
     api: requests_mock.Mocker,
 ) -> None:
     refused = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
@@ -513,7 +513,7 @@ def test_limit_is_recognised_in_any_json(simulator: VapiSimulator, naps: list[fl
         ),
     ],
 )
-def test_refusal_for_the_limit_reports_what_vapi_reports(
+def test_refusal_for_the_limit_has_vapis_message(
     api: requests_mock.Mocker, message: Any, limits: dict[str, Any], says: str
 ) -> None:
     api.post(URL, status_code=400, text=vapi_error(400, message, **limits))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes over the wire: the URL, the headers, the body, and the key, which only the API gets."""
+"""Requests on the wire: URL, headers, body, and the key, which only the API gets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_call_is_read_with_one_plain_get(api: requests_mock.Mocker) -> None:
     assert (request.method, request.url, request.body) == ("GET", CALL_URL, None)
 
 
-def test_update_sends_the_name_and_nothing_else(api: requests_mock.Mocker) -> None:
+def test_update_sends_only_the_name(api: requests_mock.Mocker) -> None:
     api.patch(CALL_URL, json={**CALL, "name": "Grüße 👋"})
     call = make_client().update_call(CALL_ID, name="Grüße 👋")
     assert call.name == "Grüße 👋"
@@ -167,11 +167,11 @@ def test_session_sends_the_key_to_no_other_origin(api: requests_mock.Mocker, url
     assert KEY not in str(api.last_request.headers)
 
 
-# A backslash in a Location is quoted, so that what stands before it is a user name at the API.
+# A backslash in a Location is quoted, so the text before it becomes a user name at the API.
 @pytest.mark.parametrize(
     "url", [url for url in OTHER_ORIGINS if url.startswith("https:") and "\\" not in url]
 )
-def test_followed_redirect_does_not_take_the_key_along(api: requests_mock.Mocker, url: str) -> None:
+def test_followed_redirect_does_not_get_the_key(api: requests_mock.Mocker, url: str) -> None:
     recording = f"{CALL_URL}/mono-recording"
     api.get(requests_mock.ANY, text="recording")
     api.get(recording, status_code=302, headers={"Location": url})
@@ -181,7 +181,7 @@ def test_followed_redirect_does_not_take_the_key_along(api: requests_mock.Mocker
     assert KEY not in str(second.headers)
 
 
-def test_proxy_does_not_see_the_key_on_its_way_to_loopback(
+def test_requests_to_loopback_bypass_proxies(
     monkeypatch: pytest.MonkeyPatch, raw_server: Callable[..., RawServer]
 ) -> None:
     proxy = raw_server(respond_with(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Status views: the part of a call that shows whether it is over, read alone or from a page."""
+"""Status views: the part of a call that shows whether it is over, for one call or a page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def client() -> VapiClient:
 
 
 def serve(api: requests_mock.Mocker, *responses: Any, **response: Any) -> None:
-    """Let Vapi respond alike to a request for the call and to one for the list."""
+    """Send the same response for the call and for the list."""
     for url in (CALL_URL, LIST_URL):
         api.get(url, *responses, **response)
 
@@ -286,7 +286,7 @@ def test_page_of_megabytes_is_read(api: requests_mock.Mocker, client: VapiClient
 def test_responded_at_is_the_date_header(
     api: requests_mock.Mocker, client: VapiClient, date: str, responded_at: str, content: bytes | None
 ) -> None:
-    """Set on views that pydantic parsed, on those it could not, and on each row of a page."""
+    """It is set on all views, whether pydantic could parse the bytes or not, and on each row of a page."""
     one = content or json.dumps(BODY).encode()
     api.get(CALL_URL, content=one, headers={"Date": date})
     api.get(LIST_URL, content=b"[" + one.removeprefix(b"\xef\xbb\xbf") + b", null]", headers={"Date": date})
@@ -318,14 +318,14 @@ def test_time_for_results_is_measured_by_vapis_clock(
     assert client.get_status(CALL_ID).results_due_in(("analysis",), 60) == due_in
 
 
-# What a status does not show
+# Late reasons and results
 
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
 
 
 def answer_after(api: requests_mock.Mocker, seconds: float, **fields: Any) -> None:
-    """Let Vapi show a call that ended at noon so many seconds later, alone and in the list."""
+    """Return a call and a list, ``seconds`` after the call ended at noon."""
     body = {"id": CALL_ID, "updatedAt": NOON.isoformat(), "endedAt": NOON.isoformat(), **fields}
     headers = {"Date": format_datetime(NOON + timedelta(seconds=seconds), usegmt=True)}
     api.get(CALL_URL, json=body, headers=headers)
@@ -418,7 +418,7 @@ def test_no_results_are_due_without_a_conversation(
     assert client.get_status(CALL_ID).results_due_in((), 60) == due_in
 
 
-# Repetitions.
+# Retries.
 
 
 UNPARSABLE = {"empty": b"", "HTML": b"<html></html>", "cut off": b'[{"id": "x", "st'}
@@ -428,7 +428,7 @@ VIEWS = ["get_status", "list_statuses", "list_placed"]
 
 
 @pytest.mark.parametrize(("content", "method"), row_and_diagonal(UNPARSABLE, VIEWS))
-def test_unparsable_body_is_repeated(
+def test_unparsable_body_is_retried(
     api: requests_mock.Mocker, naps: list[float], method: str, content: bytes
 ) -> None:
     good = json.dumps(BODY if method == "get_status" else [BODY])
@@ -438,7 +438,7 @@ def test_unparsable_body_is_repeated(
 
 
 @pytest.mark.parametrize(("content", "method"), row_and_diagonal(UNPARSABLE, VIEWS))
-def test_unparsable_body_is_not_repeated_without_retries(
+def test_unparsable_body_is_an_error_without_retries(
     api: requests_mock.Mocker, client: VapiClient, method: str, content: bytes
 ) -> None:
     serve(api, content=content)
@@ -477,14 +477,14 @@ def test_errors_of_views_do_not_contain_the_body(
 
 
 @pytest.mark.parametrize("text", ["{}", "null", "7"])
-def test_wrong_json_is_not_repeated(api: requests_mock.Mocker, text: str) -> None:
+def test_wrong_json_is_not_retried(api: requests_mock.Mocker, text: str) -> None:
     api.get(LIST_URL, text=text)
     error = failure(VapiTransientError, lambda: make_client(max_retries=4).list_placed({}))
     assert "in place of a list of calls" in str(error)
     assert api.call_count == 1
 
 
-# What shows which task placed a call.
+# Views of placed calls.
 
 
 NUMBER = "+12025550143"

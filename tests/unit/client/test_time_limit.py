@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request ends in time, whatever the other side does, and errors name what failed on the way."""
+"""A request ends in time, whatever the server does, and its error names the reason."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from http_fixtures import Addresses
 
 LIMIT = 0.3
-"""In real seconds, where a request must not succeed; a request that must succeed has 20."""
+"""The time limit of requests that must fail, in real seconds; requests that must succeed have 20."""
 
 Talk = Callable[[socket.socket, RawServer], None]
 GOOD = response_bytes(json.dumps(CALL).encode())
 
 
 def late(run: Callable[[], Any], *, limit: float = LIMIT, secret: str = KEY) -> Any:
-    """Run what must end at its time limit, with an error that names it; without one it would succeed, or never end."""
+    """Check that a request ends at its time limit, with an error that names the limit."""
     error = failure(VapiTransientError, run, secret=secret)
     assert f"within {limit:g} s" in str(error)
     return error
@@ -58,7 +58,7 @@ def late(run: Callable[[], Any], *, limit: float = LIMIT, secret: str = KEY) -> 
 
 @pytest.fixture
 def limit_clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """The clock of time limits, which only the test moves."""
+    """The clock of time limits, moved only by the test."""
     limit_clock = FakeTime()
     monkeypatch.setattr(
         "vapi_provider.client.deadline.time", SimpleNamespace(monotonic=lambda: limit_clock.now)
@@ -126,7 +126,7 @@ SLOW: list[Talk] = [
 
 
 def begin_when(is_reached: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time limits begin once the server is reached, so that no busy machine spends them on connecting."""
+    """Start time limits once the server is reached, so that a busy machine does not use them up."""
     started_at: list[float] = []
 
     def monotonic() -> float:
@@ -175,14 +175,14 @@ def test_limit_holds_for_each_request_of_a_connection(
 
     server = raw_server(talk)
     client = make_client(server.url, timeout=20, max_retries=0)
-    # A limit that began with the first request would be over in the second.
+    # A limit that started with the first request would end in the second.
     assert [client.get_call(CALL_ID).id, client.get_call(CALL_ID).id] == [CALL_ID, CALL_ID]
     late(lambda: client.get_call(CALL_ID), limit=20)
     assert (len(server.heads), len(server.connections)) == (3, 1)
 
 
 def drip_after_the_limit(connection: socket.socket, server: RawServer, limit_clock: FakeTime) -> None:
-    """Let the time limit of 20 s pass, and send interim responses for as long as anything reads them."""
+    """Let the time limit of 20 s pass, then send interim responses as long as the client reads."""
     server.read_head(connection)
     limit_clock.now += 21
     while not server.rest(0.001):
@@ -233,7 +233,7 @@ def test_limit_holds_for_the_sessions_own_requests(
 
 @pytest.fixture
 def waited(limit_clock: FakeTime, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Accept no connection to 127.0.9.*, and record how long was waited for each."""
+    """Let connections to 127.0.9.* time out, and record their time-outs."""
     waited: list[float] = []
     connect = create_connection
 
@@ -284,7 +284,7 @@ def test_refusing_address_does_not_hide_a_live_one(
     assert "Host: localhost:" in server.heads[0]
 
 
-def test_unresolvable_name_is_named_as_the_reason(addresses: Addresses, naps: list[float]) -> None:
+def test_unresolvable_name_is_reported(addresses: Addresses, naps: list[float]) -> None:
     addresses["vapi.invalid"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     client = make_client("https://vapi.invalid", max_retries=2)
     error = failure(VapiTransientError, lambda: client.get_call(CALL_ID))
@@ -299,7 +299,7 @@ def test_name_without_addresses_is_an_error(addresses: Addresses) -> None:
     assert "https://vapi.invalid" in str(failure(VapiTransientError, lambda: client.get_call(CALL_ID)))
 
 
-def test_refused_connection_is_named_as_the_reason() -> None:
+def test_refused_connection_is_reported() -> None:
     with VapiSimulator() as simulator:
         url = simulator.url
     error = failure(VapiTransientError, lambda: make_client(url).get_call(CALL_ID))
@@ -307,7 +307,7 @@ def test_refused_connection_is_named_as_the_reason() -> None:
     assert (error.status_code, error.method, error.path) == (None, "GET", PATH)
 
 
-def test_closed_connection_is_named_as_the_reason(
+def test_closed_connection_is_reported(
     raw_server: Callable[..., RawServer],
 ) -> None:
     server = raw_server(respond_with(b""))
@@ -321,7 +321,7 @@ def test_closed_connection_is_named_as_the_reason(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a self-signed certificate, with its key in the same file."""
+    """Create a self-signed certificate, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vapi.invalid")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -367,7 +367,7 @@ def test_untrusted_certificate_never_gets_the_key(
 ) -> None:
     server = raw_server(respond_with(GOOD), tls=tls_context())
     error = failure(VapiTransientError, lambda: make_client(server.url).get_call(CALL_ID))
-    assert "the TLS connection could not be made or trusted" in str(error)
+    assert "the TLS connection failed" in str(error)
     assert "certificates" in str(error)
     assert CONN_ID in str(error)
     assert server.heads == []
@@ -417,7 +417,7 @@ def test_endless_handshake_ends_at_the_limit(raw_server: Callable[..., RawServer
 
 
 def reset_the_handshake(connection: socket.socket, server: RawServer) -> None:
-    # What was sent and not read turns the end into a reset.
+    # Unread bytes turn the close into a reset.
     connection.recv(1)
 
 
@@ -429,7 +429,7 @@ def close_in_the_handshake(connection: socket.socket, server: RawServer) -> None
 @pytest.mark.parametrize(
     "talk", [reset_the_handshake, close_in_the_handshake], ids=lambda talk: talk.__name__
 )
-def test_broken_handshake_is_tried_again(
+def test_broken_handshake_is_retried(
     raw_server: Callable[..., RawServer], naps: list[float], talk: Talk
 ) -> None:
     server = raw_server(talk)
@@ -462,7 +462,7 @@ def proxy_to(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("://", f"://user:{PROXY_SECRET}@"))
 
 
-def test_refusing_proxy_is_named_without_its_password(
+def test_refusing_proxy_is_reported_without_its_password(
     raw_server: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = raw_server(respond_with(response_bytes(b"no", status="407 Proxy Authentication Required")))

@@ -18,6 +18,7 @@ from markdown_pages import DOCS, PAGES, Block, block_with, blocks_in, blocks_of,
 from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import Connection
 from vapi_provider.connection import (
+    ARTIFACT_HOSTS,
     CONN_FIELDS,
     DEFAULT_BASE_URL,
     DEFAULT_MAX_RETRIES,
@@ -37,9 +38,13 @@ def settings_of(**fields: Any) -> VapiSettings:
 
 
 @pytest.mark.parametrize("block", blocks_in("json"), ids=label)
-def test_json_is_a_summary_or_usable_connections(block: Block) -> None:
+def test_json_is_a_summary_a_rule_or_usable_connections(block: Block) -> None:
     shown = json.loads(block.text)
-    if "ended_reason" in shown:
+    if "Rules" in shown:
+        # A lifecycle rule of S3, as `aws s3api` takes it.
+        [rule] = shown["Rules"]
+        assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    elif "ended_reason" in shown:
         assert list(shown) == list(Call.model_validate({"id": CALL_ID}).summary())
     else:
         for fields in [shown] if "conn_type" in shown else shown.values():
@@ -109,10 +114,10 @@ def test_every_option_of_airflow_exists() -> None:
 def test_connection_fields_match_the_code() -> None:
     rows = {row[0]: row[1:] for row in table("connection.md", "| field |")}
     extra = {code_in(field)[-1]: cells for field, cells in rows.items() if field.startswith("extra")}
-    assert list(extra) == list(CONN_FIELDS)
+    assert list(extra) == [*CONN_FIELDS, ARTIFACT_HOSTS]
     for name, default in (("timeout", f"{DEFAULT_TIMEOUT:g}"), ("max_retries", str(DEFAULT_MAX_RETRIES))):
         schema = CONN_FIELDS[name]["schema"]
-        assert extra[name][0].endswith(f"; {schema['minimum']} to {schema['maximum']}")
+        assert extra[name][2].endswith(f"; {schema['minimum']} to {schema['maximum']}")
         assert extra[name][1] == default
     assert rows["host (*API base URL*)"][1] == f"`{DEFAULT_BASE_URL}`"
     labels = re.findall(r"^\| (\w+) \(\*(.*?)\*\)", read(DOCS / "connection.md"), re.MULTILINE)
@@ -121,4 +126,4 @@ def test_connection_fields_match_the_code() -> None:
 
 def test_form_has_no_field_for_the_port() -> None:
     assert "port" in UI_FIELD_BEHAVIOUR["hidden-fields"]
-    assert "The form has no field for the\nport." in read(DOCS / "connection.md")
+    assert "The form has no field for the port." in " ".join(read(DOCS / "connection.md").split())

@@ -15,7 +15,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 
 def hook_of(monkeypatch: pytest.MonkeyPatch, host: str, password: str = KEY) -> VapiHook:
-    """Return a hook over a connection as Airflow makes one up for the Test button."""
+    """Return a hook with a connection like the one that Airflow creates for the Test button."""
     conn = make_connection(conn_id="made-up-id", host=host, password=password)
     monkeypatch.setattr(VapiHook, "get_connection", staticmethod(lambda conn_id: conn))
     return VapiHook("made-up-id")
@@ -24,7 +24,7 @@ def hook_of(monkeypatch: pytest.MonkeyPatch, host: str, password: str = KEY) -> 
 # The Test button.
 
 
-def test_button_tests_with_one_read(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_sends_one_read(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         simulator.add_call()
     before = simulator.calls
@@ -41,9 +41,9 @@ def test_button_reports_a_wrong_key_and_where_to_find_it(
     worked, sentence = hook_of(monkeypatch, simulator.url).test_connection()
     assert worked is False
     assert "401" in sentence
-    assert "private API key" in sentence
+    assert "Replace the API key" in sentence
     assert "https://dashboard.vapi.ai/org/api-keys" in sentence
-    assert "in this connection." in sentence
+    assert "of this connection." in sentence
     assert "made-up-id" not in sentence
     assert KEY not in sentence
     assert len(simulator.requests) == 1
@@ -62,7 +62,7 @@ def test_button_reports_a_wrong_key_and_where_to_find_it(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_button_never_repeats_the_request(
+def test_button_does_not_retry(
     simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, naps: list[float], fault: Fault, says: str
 ) -> None:
     simulator.faults.add(fault)
@@ -81,7 +81,7 @@ def test_button_reports_an_unusable_field(monkeypatch: pytest.MonkeyPatch) -> No
 def test_button_reports_a_missing_connection() -> None:
     worked, sentence = VapiHook("vapi_nowhere").test_connection()
     assert worked is False
-    assert "Airflow finds no connection 'vapi_nowhere'" in sentence
+    assert "Airflow found no connection 'vapi_nowhere'" in sentence
 
 
 def test_button_reports_a_refused_connection(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
@@ -106,7 +106,7 @@ def test_form_hides_and_labels_the_fields_of_airflow() -> None:
 
 
 class StandIn:
-    """A field as Airflow 3.1's API server puts it in place of one of wtforms."""
+    """The substitute for a wtforms field in the API server of Airflow 3.1."""
 
     def __init__(
         self,

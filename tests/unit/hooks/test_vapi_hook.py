@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: it looks its connection up once, owns one client, and delegates."""
+"""The hook looks its connection up once, owns one client, and delegates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDED = {"status": "ended", "endedReason": "customer-ended-call"}
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> VapiHook:
-    """Return a hook for Vapi itself, which the fixture ``api`` stands for."""
+    """Return a hook for Vapi itself, which the fixture ``api`` fakes."""
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", f"vapi://:{KEY}@")
     return VapiHook()
 
@@ -66,7 +66,7 @@ EACH_USE = pytest.mark.parametrize("use", USES.values(), ids=USES)
 @EACH_USE
 def test_missing_connection_is_named_with_advice(api: requests_mock.Mocker, use: Any) -> None:
     error = failure(VapiConnectionNotFoundError, lambda: use(VapiHook("vapi_nowhere")))
-    assert str(error).startswith("Airflow finds no connection 'vapi_nowhere'")
+    assert str(error).startswith("Airflow found no connection 'vapi_nowhere'")
     assert "AIRFLOW_CONN_VAPI_NOWHERE" in str(error)
     assert "Nothing was sent" in str(error)
     assert not api.called
@@ -92,7 +92,7 @@ def test_bad_connection_id_is_refused(api: requests_mock.Mocker, conn_id: Any, s
 
 
 @pytest.mark.parametrize(("host", "region"), [("", ""), ("api.eu.vapi.ai", ".eu"), ("vapi.example.com", "")])
-def test_missing_key_is_looked_for_in_its_region(
+def test_missing_key_links_to_the_dashboard_of_the_region(
     api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch, host: str, region: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "host": host}))
@@ -101,7 +101,7 @@ def test_missing_key_is_looked_for_in_its_region(
     assert not api.called
 
 
-NOT_FOUND = "Airflow finds no connection 'vapi_default': AIRFLOW_CONN_VAPI_DEFAULT is"
+NOT_FOUND = "Airflow found no connection 'vapi_default': AIRFLOW_CONN_VAPI_DEFAULT is"
 NO_KEY = (
     "Connection 'vapi_default': password (API key) is empty (AIRFLOW_CONN_VAPI_DEFAULT must be a JSON object"
 )
@@ -117,13 +117,13 @@ NO_KEY = (
         ),
         pytest.param("{}x", f"{NOT_FOUND} not valid JSON (Extra data at line 1, column 3)", id="too-much"),
         pytest.param(
-            f'{{"api_key": "{KEY}"}}', f"{NOT_FOUND} JSON, but not of a connection; its", id="field"
+            f'{{"api_key": "{KEY}"}}', f"{NOT_FOUND} JSON but not a valid connection; its", id="field"
         ),
         pytest.param(
-            '{"port": "x"}', f"{NOT_FOUND} JSON, but not of a connection; its fields are", id="port"
+            '{"port": "x"}', f"{NOT_FOUND} JSON but not a valid connection; its fields are", id="port"
         ),
         pytest.param(
-            f"vapi://:{KEY}@api.vapi.ai:x", f"{NOT_FOUND} set, but neither to a JSON object", id="uri"
+            f"vapi://:{KEY}@api.vapi.ai:x", f"{NOT_FOUND} set but is neither a JSON object", id="uri"
         ),
         pytest.param(f'["{KEY}"]', NO_KEY, id="list"),
         pytest.param(KEY, NO_KEY, id="bare-key"),
@@ -149,7 +149,7 @@ def test_connection_of_another_type_is_refused_by_the_hook(
     assert not api.called
 
 
-def test_connection_is_looked_up_when_needed_and_once(
+def test_connection_is_looked_up_once_on_first_use(
     api: requests_mock.Mocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.get(CALL_URL, json=CALL)
@@ -267,7 +267,7 @@ def test_dashboard_url_of_the_hook(monkeypatch: pytest.MonkeyPatch, host: str, u
 # The client.
 
 
-def test_hook_sends_over_the_session_that_get_conn_returns(api: requests_mock.Mocker, hook: VapiHook) -> None:
+def test_hook_uses_the_session_of_get_conn(api: requests_mock.Mocker, hook: VapiHook) -> None:
     api.get(CALL_URL, json=CALL)
     session = hook.get_conn()
     session.headers["X-Mark"] = "seen"
@@ -285,7 +285,7 @@ def test_closed_hook_works_again(simulator: VapiSimulator, simulated: VapiHook) 
     assert simulated.get_call(call_id).id == call_id
 
 
-def test_repetitions_are_in_the_task_log(
+def test_retries_are_in_the_task_log(
     api: requests_mock.Mocker,
     hook: VapiHook,
     caplog: pytest.LogCaptureFixture,
@@ -293,7 +293,7 @@ def test_repetitions_are_in_the_task_log(
 ) -> None:
     api.get(CALL_URL, [{"status_code": 503}, {"json": CALL}])
     hook.get_call(CALL_ID)
-    # Airflow 3.1 and later write the log with structlog, earlier ones with logging.
+    # Airflow 3.1 and later log with structlog, Airflow 3.0 with logging.
     captured = capfd.readouterr()
     log = caplog.text or captured.out + captured.err
     [line] = [line for line in log.splitlines() if "Retrying in" in line]
@@ -382,8 +382,8 @@ BAD_REQUESTS = {
     "None": (None, "not empty; got NoneType"),
     "a list": ([REQUEST], "not empty; got list"),
     "text": (json.dumps(REQUEST), "not empty; got str"),
-    "customers": ({**REQUEST, "customers": [{"number": NUMBER}]}, "has customers"),
-    "no customers": ({**REQUEST, "customers": []}, "has customers"),
+    "customers": ({**REQUEST, "customers": [{"number": NUMBER}]}, "has the field customers"),
+    "no customers": ({**REQUEST, "customers": []}, "has the field customers"),
     "NaN": ({**REQUEST, "n": float("nan")}, "cannot be written as JSON"),
     "deep infinity": ({**REQUEST, "n": [{"m": -float("inf")}]}, "cannot be written as JSON"),
     "deep set": ({**REQUEST, "a": {"b": [{1, 2}]}}, "cannot be written as JSON"),

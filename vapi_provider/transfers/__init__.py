@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying calls and recordings to object storage."""
