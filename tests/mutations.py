@@ -228,6 +228,50 @@ def forget_what_the_wait_began_with(original: Any) -> Any:
     return load
 
 
+def count_attempts_by_tries(original: Any) -> Any:
+    """Take the number of the try for that of the attempt."""
+
+    def begin(self: Any, resumed: Any) -> Any:
+        return dataclasses.replace(original(self, resumed), attempt=self._try_number)
+
+    return begin
+
+
+def record_every_end_as_not_reached(original: Any) -> Any:
+    """Record that another attempt may follow, whatever the end of the task."""
+
+    def record_end(self: Any, context: Any, _state: Any) -> None:
+        from vapi_provider.placing.decision import Recorded
+
+        original(self, context, Recorded.NOT_REACHED)
+
+    return record_end
+
+
+def check_hours_once(original: Any) -> Any:
+    """Check a request against the calling hours once, and not again right before it is sent."""
+    checked: set[int] = set()
+
+    def timed(self: Any, now: float) -> Any:
+        if id(self) in checked:
+            return self
+        checked.add(id(self))
+        return original(self, now)
+
+    return timed
+
+
+def forget_the_wait_for_a_line(original: Any) -> Any:
+    """Let the wait for a free line begin with each process of the task."""
+
+    def load(self: Any, context: Any) -> Any:
+        state = original(self, context)
+        self._limit_since = None
+        return state
+
+    return load
+
+
 def _with_time_stamp(file: Any, location: Any) -> Any:
     if not location.is_compressed:
         yield file
@@ -463,17 +507,17 @@ BREAKS.update(
             ("unit/models/test_call.py",),
         ),
         "state_is_not_recorded": Break(
-            "placing.state:PlacementStore.write",
+            "placing.attempts:PlacementStore.write",
             always(None),
             ("unit/placing/test_placing_mutations.py", "unit/placing/test_placing_faults.py"),
         ),
         "state_is_not_read": Break(
-            "placing.state:PlacementStore.read",
+            "placing.attempts:PlacementStore.read",
             lambda _original: lambda self, blank: blank,
             ("unit/placing/test_placing_faults.py",),
         ),
         "search_finds_nothing": Break(
-            "placing.tokens:carries", always(False), ("unit/placing/test_placing_faults.py",)
+            "placing.search:carried_token", always(None), ("unit/placing/test_placing_faults.py",)
         ),
         "search_is_trusted_at_once": Break(
             "placing.search:CallSearch.settles_at", always(0.0), ("unit/placing/test_placing_faults.py",)
@@ -492,17 +536,85 @@ BREAKS.update(
             ("unit/placing/test_placing_faults.py",),
         ),
         "id_is_published_after_the_read": Break(
-            "operators.call:VapiCreateCallOperator._publish",
+            "placing.mixin:PlacesCall._publish",
             always(None),
             ("unit/placing/test_placing_faults.py", "unit/placing/test_create_call_ending.py"),
         ),
         "token_depends_on_the_try": Break(
-            "placing.tokens:_scope",
+            "placing.attempts:_scope",
             lambda original: lambda context: [*original(context), str(context["ti"].try_number)],
             ("unit/placing/test_tokens.py",),
         ),
         "token_is_the_same_for_all": Break(
-            "placing.tokens:make_token", always("aaaaaaaa"), ("unit/placing/test_tokens.py",)
+            "placing.attempts:make_token", always("aaaaaaaa"), ("unit/placing/test_tokens.py",)
+        ),
+        "attempts_share_a_token": Break(
+            "placing.attempts:make_token",
+            lambda original: lambda context, request, _attempt=1: original(context, request),
+            ("unit/placing/test_redial.py",),
+        ),
+        "attempts_are_counted_by_tries": Break(
+            "placing.attempts:Attempts.begin", count_attempts_by_tries, ("unit/placing/test_redial.py",)
+        ),
+        "end_of_an_attempt_is_not_recorded": Break(
+            "placing.attempts:PlacementStore.record_end", always(None), ("unit/placing/test_redial.py",)
+        ),
+        "cleared_task_redials": Break(
+            "placing.mixin:PlacesCall._record_end",
+            record_every_end_as_not_reached,
+            ("unit/placing/test_redial.py",),
+        ),
+        "cleared_task_redials_without_a_store": Break(
+            "placing.attempts:Attempts._was_cleared", prop(False), ("unit/placing/test_redial.py",)
+        ),
+        "last_try_redials": Break(
+            "placing.attempts:Attempts.may_follow",
+            lambda _original: lambda self, state: self._redial.allows_after(state.attempt),
+            ("unit/placing/test_redial.py",),
+        ),
+        "undialled_call_is_an_attempt": Break(
+            "waiting.policy:was_never_dialled", always(False), ("unit/placing/test_redial.py",)
+        ),
+        "failed_transfer_is_redialled": Break(
+            "models.outcome:_RULES",
+            lambda original: ((original[1][0], r"call\.forwarding\..*"), *original),
+            ("unit/placing/test_redial.py", "unit/models/test_outcome.py"),
+        ),
+        "unlisted_attempt_is_overlooked": Break(
+            "placing.attempts:Attempts.may_have_gone_on", always(False), ("unit/placing/test_redial.py",)
+        ),
+        "hours_are_not_checked": Break(
+            "placing.request:CallRequest.timed",
+            lambda _original: lambda self, _now: self,
+            ("unit/placing/test_outside_hours.py",),
+        ),
+        "hours_are_checked_once": Break(
+            "placing.request:CallRequest.timed", check_hours_once, ("unit/placing/test_outside_hours.py",)
+        ),
+        "closing_is_within_the_hours": Break(
+            "placing.hours:Hours.is_open",
+            lambda original: (
+                lambda self, instant: (
+                    original(self, instant) or original(self, instant - timedelta(microseconds=1))
+                )
+            ),
+            ("unit/placing/test_calling_hours.py",),
+        ),
+        "hours_are_slept_out": Break(
+            "placing.deferral:SHORT_SECONDS", constant(math.inf), ("unit/placing/test_outside_hours.py",)
+        ),
+        "wait_for_a_line_begins_anew": Break(
+            "placing.deferral:DefersPlacing._load_try",
+            forget_the_wait_for_a_line,
+            ("unit/placing/test_free_line.py",),
+        ),
+        "pauses_for_a_line_do_not_grow": Break(
+            "placing.line:pause_for_line", always(20.0), ("unit/placing/test_free_line.py",)
+        ),
+        "settled_doubt_is_forgotten": Break(
+            "placing.attempts:Attempts.begin",
+            lambda original: lambda self, _resumed: original(self, None),
+            ("unit/placing/test_free_line.py", "unit/placing/test_outside_hours.py"),
         ),
         "dialled_although_over_limit": Break(
             "waiting.policy:check_dialled", always(None), ("unit/placing/test_create_call_limit.py",)
@@ -519,7 +631,7 @@ BREAKS.update(
             "placing.masking:mask_values", first_argument, ("unit/placing/test_create_call_masking.py",)
         ),
         "useless_arguments_are_accepted": Break(
-            "waiting.mixin:useless_without_wait",
+            "waiting.given:useless_without_wait",
             always([]),
             ("unit/placing/test_create_call_useless_arguments.py",),
         ),

@@ -32,7 +32,7 @@ SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
 def use_worker_clock(clock: Any, patch: pytest.MonkeyPatch) -> None:
     """Make the code that runs in workers use a clock with ``time``, ``monotonic`` and ``sleep``."""
     for module in (
-        "operators.call",
+        "placing.mixin",
         "placing.deferral",
         "placing.dialling",
         "placing.placement",
@@ -72,6 +72,7 @@ class TaskInstance:
     task_id: str = "call"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
     at: Callable[[str], None] = ignore
     run: Run = field(default_factory=Run)

@@ -104,12 +104,11 @@ def _find(client: VapiClient, token: str, since: datetime, *, shows_people: bool
     """Yield one line per call that carries the token."""
     from vapi_provider.client.pagination import newest_first
     from vapi_provider.models.cleaning import clean_line
-    from vapi_provider.placing.search import PAGE_SIZE
-    from vapi_provider.placing.tokens import carries
+    from vapi_provider.placing.search import PAGE_SIZE, carried_token
 
     filters = {"createdAtGe": since.isoformat()}
     for call in newest_first(lambda page: client.list_placed({**filters, **page}).rows, PAGE_SIZE):
-        if carries(call, token):
+        if carried_token(call, [token]):
             status, outcome = clean_line(call.status) or "no status", call.outcome or "no outcome yet"
             shown = [call.id, status, str(outcome), client.settings.dashboard_url(call.id)]
             yield "  ".join(shown + (_people(client, call.id) if shows_people else []))

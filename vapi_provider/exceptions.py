@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.providers.common.compat.sdk import AirflowFailException
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class VapiError(Exception):
@@ -59,6 +64,41 @@ class VapiConcurrencyLimitError(VapiTransientError):
 
     No call was placed, and a retry may succeed.
     """
+
+
+class VapiNotReachedError(VapiTransientError):
+    """
+    Raised when the callee was not reached and is called again in the next of Airflow's retries.
+
+    :param call_id: the id of the call that ended
+    :param outcome: the outcome of that call
+    :param attempt: which attempt to reach the callee it was, from 1
+    """
+
+    was_dialled: bool = True
+    """Whether the call may have made the phone ring; one that did not is no attempt."""
+
+    def __init__(self, call_id: str, outcome: str, attempt: int) -> None:
+        super().__init__(
+            f"Call {call_id} ended with outcome {outcome}, which is in redial_on (attempt {attempt}). The next retry calls "
+            "again."
+        )
+        self.call_id = call_id
+        self.outcome = outcome
+        self.attempt = attempt
+
+
+class VapiOutsideHoursError(VapiTransientError):
+    """
+    Raised outside the callee's calling hours, before a call is placed; a retry within the hours places it.
+
+    :param message: what failed, and what to do about it
+    :param opening: when the hours begin
+    """
+
+    def __init__(self, message: str, *, opening: datetime) -> None:
+        super().__init__(message)
+        self.opening = opening
 
 
 # status_code is Vapi's here; in Airflow's exceptions it is that of Airflow's API server.

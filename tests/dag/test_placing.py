@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -27,8 +28,10 @@ OVER_LIMIT = "call.start.error-subscription-concurrency-limit-reached"
 AT_ONCE = Timeline(ringing=0, answered=0, ended=0, analysis=0)
 RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
 
+VERSION = tuple(map(int, airflow_version.split(".")[:2]))
 # Before 3.2, Airflow counts the clears only of finished runs; docs/placing.md explains the consequences.
-COUNTS_EVERY_CLEAR = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
+COUNTS_EVERY_CLEAR = VERSION >= (3, 2)
+HAS_STORE = VERSION >= (3, 3)
 
 RunDag = Callable[..., Any]
 
@@ -227,20 +230,110 @@ def test_404_right_after_placing_is_waited_out(
     assert [request.status for request in simulator.requests if request.status == 404] == [404, 404]
 
 
-def test_refusal_over_the_limit_is_retried(
-    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+@pytest.fixture
+def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defer each wait before a call, for a moment."""
+    monkeypatch.setattr("vapi_provider.placing.deferral.SHORT_SECONDS", 0.0)
+    monkeypatch.setattr("vapi_provider.placing.line._FIRST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("vapi_provider.placing.line._LONGEST_PAUSE_SECONDS", 0.2)
+
+
+WAYS_TO_WAIT = pytest.mark.parametrize(
+    "how",
+    [{}, {"deferrable": True}, {"wait_for_completion": True, "deferrable": True}],
+    ids=["poke", "placing deferred", "deferrable"],
+)
+
+
+@WAYS_TO_WAIT
+def test_refusal_over_the_limit_is_waited_out(
+    simulator: VapiSimulator,
+    run_dag: RunDag,
+    people: Callable[..., None],
+    pauses_are_short: None,
+    how: dict[str, Any],
 ) -> None:
     body = json.dumps({"message": "Over Concurrency Limit.", "statusCode": 400, "error": "Bad Request"})
     simulator.faults.add(Fault(method="POST", path="/call", status=400, body=body))
-    people(ADA)
+    people(ADA, **how)
     run = run_dag("place_each")
-    assert (run.states("call"), run.tries("call")) == (["success"], [2])
+    assert (run.states("call"), run.tries("call")) == (["success"], [1])
     assert simulator.rings == {ADA: 1}
     assert run.failures == []
 
 
-def test_call_that_was_not_dialled_is_placed_again(
+@WAYS_TO_WAIT
+def test_calling_hours_are_waited_for(
+    simulator: VapiSimulator,
+    run_dag: RunDag,
+    people: Callable[..., None],
+    pauses_are_short: None,
+    monkeypatch: pytest.MonkeyPatch,
+    how: dict[str, Any],
+) -> None:
+    opens_at = time.time() + 0.5
+    monkeypatch.setattr(
+        "vapi_provider.placing.hours.Hours.is_open", lambda _, instant: instant.timestamp() >= opens_at
+    )
+    monkeypatch.setattr(
+        "vapi_provider.placing.hours.Hours.next_opening",
+        lambda _, instant: max(instant, datetime.fromtimestamp(opens_at, timezone.utc)),
+    )
+    monkeypatch.setattr(
+        "vapi_provider.placing.deferral.time", SimpleNamespace(time=time.time, sleep=time.sleep)
+    )
+    hours = {"opens": "09:00", "closes": "20:00", "timezone": "America/New_York"}
+    people(ADA, **how, calling_hours=hours)
+    run = run_dag("place_each")
+    assert (run.states("call"), run.tries("call")) == (["success"], [1])
+    assert simulator.rings == {ADA: 1}
+    assert time.time() >= opens_at
+
+
+def test_callee_outside_calling_hours_is_skipped(
     simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    yesterday = datetime.now(timezone.utc) - timedelta(days=2)
+    hours = {"opens": "00:00", "closes": "24:00", "timezone": "UTC", "days": [f"{yesterday:%a}".lower()]}
+    people(ADA, calling_hours=hours, outside_hours="skip")
+    run = run_dag("place_each")
+    assert run.states("call") == ["skipped"]
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize("deferrable", [False, *([True] if HAS_STORE else [])])
+def test_unreached_callee_is_called_again_in_each_retry(
+    simulator: VapiSimulator,
+    run_dag: RunDag,
+    clear_and_run: RunDag,
+    people: Callable[..., None],
+    deferrable: bool,
+) -> None:
+    simulator.timeline = replace(AT_ONCE, ended_reason="customer-did-not-answer")
+    people(ADA, redial_on=["no_answer"], wait_for_completion=True, deferrable=deferrable)
+    run = run_dag("place_each")
+    assert (run.states("call"), run.tries("call")) == (["success"], [3])
+    [result] = run.results("call")
+    assert (result["outcome"], result["attempts"]) == ("no_answer", 3)
+    assert simulator.rings == {ADA: 3}
+    # Cleared, it returns what it ended with.
+    again = clear_and_run(run)
+    assert again.results("call") == [result]
+    assert simulator.rings == {ADA: 3}
+
+
+def test_reached_callee_is_not_called_again(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None]
+) -> None:
+    people(ADA, redial_on=["no_answer"], wait_for_completion=True)
+    run = run_dag("place_each")
+    assert run.tries("call") == [1]
+    assert run.results("call")[0]["attempts"] == 1
+    assert simulator.rings == {ADA: 1}
+
+
+def test_call_that_was_not_dialled_is_placed_again(
+    simulator: VapiSimulator, run_dag: RunDag, people: Callable[..., None], pauses_are_short: None
 ) -> None:
     # It never rings by itself.
     simulator.timeline = Timeline(ringing=None, answered=None, ended=None, analysis=None)
@@ -256,7 +349,7 @@ def test_call_that_was_not_dialled_is_placed_again(
         thread.start()
         run = run_dag("place_each")
         thread.join()
-    assert (run.states("call"), run.tries("call")) == (["success"], [2])
+    assert (run.states("call"), run.tries("call")) == (["success"], [1])
     assert simulator.rings == {ADA: 1}
     assert posts(simulator) == 2
 

@@ -22,7 +22,7 @@ ALLOWED: dict[str, str] = {
     "operators": "placing waiting rendering links hooks client models exceptions",
     "transfers": "rendering links hooks client models exceptions",
     "sensors": "waiting rendering links models exceptions",
-    "placing": "waiting triggers hooks client models exceptions",
+    "placing": "waiting links triggers hooks client models exceptions",
     "waiting": "rendering links triggers polling hooks client models exceptions",
     "rendering": "exceptions",
     "links": "",

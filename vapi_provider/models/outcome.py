@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from vapi_provider.exceptions import VapiConfigurationError
 
@@ -41,7 +41,6 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
         r"""
         customer-(did-not-|not-|no-|busy|declined|rejected|un).*
         | voicemail.*
-        | call\.forwarding\.(.*-)?(busy|no-answer|unavailable)
         # request timeout, temporarily unavailable, busy here, busy everywhere, declined
         | (.*[.-])?sip-(408|480|486|600|603)-.*
         | call\.ringing\.sip-inbound-caller-hungup-.*
@@ -75,8 +74,8 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
-# Unanswered calls that still have results: a voicemail, or a conversation before the call was forwarded.
-_WITH_CONVERSATION = r"voicemail.* | call\.forwarding\..*"
+# Unanswered calls that still have results: a voicemail.
+_WITH_CONVERSATION = r"voicemail.*"
 _NEVER_DIALLED = r"call[.-]start[.-].*error.*"
 _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
 
@@ -123,20 +122,21 @@ def _normalized(ended_reason: str | None) -> str:
     return (ended_reason or "").strip().lower()
 
 
-def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
+def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     """
-    Validate ``fail_on`` before a task's first request.
+    Validate an argument that lists outcomes, before a task's first request.
 
-    :param fail_on: outcomes, or their values
+    :param argument: the name of the argument
+    :param outcomes: outcomes, or their values
     :raises VapiConfigurationError: for an unknown outcome, or a single string instead of a list
     :return: the outcomes
     """
     try:
-        if not isinstance(fail_on, str):
-            return tuple(CallOutcome(outcome) for outcome in fail_on)
+        if not isinstance(outcomes, str):
+            return tuple(CallOutcome(outcome) for outcome in outcomes)
     except (TypeError, ValueError):
         pass
-    outcomes = ", ".join(outcome.value for outcome in CallOutcome)
+    known = ", ".join(outcome.value for outcome in CallOutcome)
     raise VapiConfigurationError(
-        f"fail_on must be a list of known outcomes ({outcomes}); got {fail_on!r}. Nothing was sent."
+        f"{argument} must be a list of known outcomes ({known}); got {outcomes!r}. Nothing was sent."
     )

@@ -65,6 +65,13 @@ class CallSummary(_CallSummaryBase, total=False):
     transcript: str | None
 
 
+class PlacedCallSummary(CallSummary):
+    """The summary of a call that the task placed, with the number of attempts to reach the callee."""
+
+    attempts: int
+    """How many calls to this callee rang, or may have."""
+
+
 @cache
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()

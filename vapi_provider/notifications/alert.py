@@ -14,8 +14,7 @@ from vapi_provider.client.client import VapiClient
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.exceptions import VapiError, VapiTransientError
 from vapi_provider.placing.masking import mask_ending
-from vapi_provider.placing.search import CLOCK_DIFFERENCE, PAGE_SIZE, never_rang
-from vapi_provider.placing.tokens import carries
+from vapi_provider.placing.search import CLOCK_DIFFERENCE, PAGE_SIZE, carried_token, never_rang
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import PlacedCallView
@@ -109,7 +108,7 @@ def _age_of_last_call(
             age = _age(call)
             if age >= quiet.total_seconds():
                 return None
-            if carries(call, token) and not never_rang(call):
+            if carried_token(call, [token]) and not never_rang(call):
                 return age
     except VapiError as error:
         log.warning("Could not check whether this alert has already called, so it calls now. %s", error)

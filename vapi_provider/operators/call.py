@@ -3,35 +3,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import conf
 from vapi_provider.links.call import VapiCallLink
-from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.placing.masking import mask_customer, mask_values
+from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
-from vapi_provider.waiting.mixin import (
+from vapi_provider.waiting.given import (
     DEFAULT_TIMEOUT,
-    StopFlag,
     as_given,
+    in_seconds,
     useless_without_wait,
 )
-from vapi_provider.waiting.outlets import shows_end
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from airflow.providers.common.compat.sdk import Context, XComArg
-    from vapi_provider.hooks.vapi import VapiHook
-    from vapi_provider.models.call import Call
     from vapi_provider.models.outcome import CallOutcome
-    from vapi_provider.models.summary import CallSummary
-    from vapi_provider.placing.placement import CallPlacement
+    from vapi_provider.models.summary import CallSummary, PlacedCallSummary
+    from vapi_provider.placing.hours import CallingHours
     from vapi_provider.placing.request import Customer
-    from vapi_provider.waiting.wait import CallWait, WaitState
 
 
 class VapiUpdateCallOperator(RendersFields):
@@ -64,7 +58,6 @@ class VapiUpdateCallOperator(RendersFields):
         self.name = name
         self.vapi_conn_id = vapi_conn_id
 
-    @shows_end
     def execute(self, context: Context) -> CallSummary:
         """
         Set the name.
@@ -84,18 +77,19 @@ class VapiUpdateCallOperator(RendersFields):
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
         summary = hook.update_call(call_id, name=self.name).summary()  # type: ignore[arg-type]
         # The name can be a person's.
-        self.log.info("Call %s has its new name.", call_id)
-        return summary
+        self.log.info("Renamed call %s.", call_id)
+        return show_end(context, self.outlets, summary) if self.outlets else summary
 
 
-_CALL_ID = "call_id"
-"""The key of the XCom with the call's id, which is there as soon as the call exists."""
+_ONLY_WITH_ANOTHER = {
+    "max_attempts": None,
+    "outside_hours": "wait",
+    "limit_timeout": DEFAULT_LIMIT_TIMEOUT,
+}
+"""Arguments that have an effect only together with another one, and their defaults."""
 
-_TALKERS = ("assistant_id", "squad_id", "assistant")
-_CALL = ("phone_number_id", "customer", "name", "assistant_overrides", "schedule_plan", "extra_body")
 
-
-class VapiCreateCallOperator(DefersPlacing):
+class VapiCreateCallOperator(PlacesCall):
     """
     Place an outbound call to one callee, and wait for its end.
 
@@ -128,17 +122,26 @@ class VapiCreateCallOperator(DefersPlacing):
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
     :param hang_up_on_kill: whether to end the call when the task is killed; deferred tasks need Airflow 3.3 for it
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
+    :param redial_on: outcomes after which to call again, in one of Airflow's retries; none by default
+    :param max_attempts: how many calls there are at most for this callee; None, the default, for as many as ``retries`` allow
+    :param calling_hours: when the callee may be called, see :class:`~vapi_provider.placing.hours.CallingHours`; at any time
+        by default. (templated)
+    :param outside_hours: what to do at another time: ``"wait"`` for the hours (the default), ``"skip"`` the task, or
+        ``"fail"`` it
+    :param on_limit: what to do over the organization's concurrency limit: ``"wait"`` for a free line (the default), or
+        ``"fail"``
+    :param limit_timeout: how many seconds to wait for a free line; 12 hours by default
     :raises VapiConfigurationError: at DAG parse time, when arguments are missing, exclude each other, or have no effect
     """
 
-    template_fields: Sequence[str] = (*_TALKERS, *_CALL, "vapi_conn_id")
+    template_fields: Sequence[str] = (*REQUEST_FIELDS, "vapi_conn_id")
     shown_fields = {
         "customer": mask_customer,
         "assistant_overrides": mask_values,
         "assistant": mask_values,
         "extra_body": mask_values,
     }
-    template_fields_renderers = {name: "json" for name in (*shown_fields, "schedule_plan")}
+    template_fields_renderers = {name: "json" for name in (*shown_fields, "schedule_plan", "calling_hours")}
     operator_extra_links = (VapiCallLink(),)
     ui_color = "#d9f2ea"
     places_call = True
@@ -166,6 +169,12 @@ class VapiCreateCallOperator(DefersPlacing):
         include: Iterable[str] = (),
         hang_up_on_kill: bool = False,
         hang_up_on_timeout: bool = False,
+        redial_on: Iterable[CallOutcome | str] = (),
+        max_attempts: int | None = None,
+        calling_hours: CallingHours | XComArg | None = None,
+        outside_hours: Literal["wait", "skip", "fail"] = "wait",
+        on_limit: Literal["wait", "fail"] = "wait",
+        limit_timeout: float | timedelta = DEFAULT_LIMIT_TIMEOUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -189,19 +198,22 @@ class VapiCreateCallOperator(DefersPlacing):
         self.include = as_given(include)
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
+        self.redial_on = as_given(redial_on)
+        self.max_attempts = max_attempts
+        self.calling_hours = calling_hours
+        self.outside_hours = outside_hours
+        self.on_limit = on_limit
+        self.limit_timeout = limit_timeout
         # Airflow passes the merged default_args of the DAG and its task groups.
         self._refuse_misuse(kwargs.get("default_args") or {})
         if deferrable is None:
             self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self._stop = StopFlag()
-        self._wait_call_id: str | None = None
-        self._placement: CallPlacement | None = None
 
     def _refuse_misuse(self, default_args: Mapping[str, Any]) -> None:
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.placing.request import find_misuse
 
-        misuse = find_misuse(vars(self))
+        misuse = find_misuse(vars(self)) or self._find_conflict(default_args)
         useless = [] if self.wait_for_completion else useless_without_wait(self, default_args)
         if misuse is None and useless:
             verb = "has" if len(useless) == 1 else "have"
@@ -209,14 +221,26 @@ class VapiCreateCallOperator(DefersPlacing):
         if misuse is not None:
             raise VapiConfigurationError(f"Task {self.task_id!r}: {misuse}.")
 
-    def prepare_for_execution(self) -> Self:
-        """Return the operator of one try, which another try in the same process must not have stopped."""
-        other = super().prepare_for_execution()
-        other._stop = StopFlag()
-        return other
+    def _find_conflict(self, default_args: Mapping[str, Any]) -> str | None:
+        """Find arguments about attempts, hours and lines that have no effect."""
+        given = {
+            name
+            for name, default in _ONLY_WITH_ANOTHER.items()
+            if in_seconds(getattr(self, name)) not in (default, in_seconds(default_args.get(name)))
+        }
+        if self.redial_on and self.schedule_plan is not None:
+            return "redial_on cannot be combined with schedule_plan"
+        if self.redial_on and self.retries == 0:
+            return "redial_on has no effect with retries=0, because each further attempt is a retry"
+        if "max_attempts" in given and not self.redial_on:
+            return "max_attempts has no effect without redial_on"
+        if "outside_hours" in given and self.calling_hours is None:
+            return "outside_hours has no effect without calling_hours"
+        if "limit_timeout" in given and self.on_limit == "fail":
+            return "limit_timeout has no effect with on_limit='fail'"
+        return None
 
-    @shows_end
-    def execute(self, context: Context) -> CallSummary:
+    def execute(self, context: Context) -> PlacedCallSummary:
         """
         Place the call, or find the one that an earlier try has placed, and wait for its end unless told otherwise.
 
@@ -225,106 +249,11 @@ class VapiCreateCallOperator(DefersPlacing):
         :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
         :raises VapiCallInDoubtError: when it is unknown whether a call was placed
         :raises VapiCallFailedError: when the call ended in a way that fails the task
+        :raises VapiNotReachedError: when the callee was not reached and the next retry calls again
+        :raises VapiOutsideHoursError: when the callee may not be called at this hour; no call was placed
         :raises VapiError: when the call could not be placed
         :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
-        :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
+        :return: the call's summary, see :class:`~vapi_provider.models.summary.PlacedCallSummary`
         """
-        self._try_started_at = time.time()
-        return self._place_and_wait(context, None)
-
-    def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
-        from vapi_provider.hooks.vapi import VapiHook
-        from vapi_provider.models.summary import check_include
-        from vapi_provider.placing.dialling import watch_dialling
-        from vapi_provider.placing.placement import CallPlacement
-        from vapi_provider.placing.request import build_request
-        from vapi_provider.waiting.wait import WaitState
-
-        self._wait_call_id = None
-        include = check_include(self.include)
-        policy = self._wait_policy() if self.wait_for_completion else None
-        self.refuse_missing(*_TALKERS, *_CALL)
-        request = build_request({**vars(self), **self.rendered_fields})
-        self._hook = VapiHook(self.vapi_conn_id)
-        placement = CallPlacement(context, request, self._hook.client, self.log, self._stop, resumed)
-        self._placement = placement
-        # A try that has lost its state might defer for ever.
-        may_defer = self.deferrable and (resumed is None or resumed.sent_at is not None)
-        call = self._place(context, self._hook, placement, may_defer=may_defer)
-        if policy is None:
-            if (placement.limits or {}).get("concurrencyBlocked") is not False:
-                call = watch_dialling(self._hook.client, call, placement.limits, self.log)
-            return call.summary(include)
-        state = WaitState(
-            started_at=max(time.time(), request.due_at or 0.0),
-            limits=placement.limits,
-            try_number=context["ti"].try_number,
-            try_started_at=self._try_started_at,
-            placed_at=placement.placed_at or placement.state.at,
-        )
-        # The first poke is not the first request, so transient errors are waited out.
-        wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
-        if self.deferrable:
-            return wait.poke() or self._defer_wait(context, wait)
-        try:
-            return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
-        except AirflowTaskTimeout as error:
-            self._hang_up_at_limit(wait)
-            if not wait.fate:
-                raise
-            raise AirflowTaskTimeout(f"{error}. {wait.fate}") from None
-
-    def _place(self, context: Context, hook: VapiHook, placement: CallPlacement, *, may_defer: bool) -> Call:
-        """Return the call as it was placed or read; its id is published before it is read."""
-        call = None
-        while call is None:
-            until = placement.run(may_defer=may_defer)
-            if until is not None:
-                self._defer_placing(context, placement, until)
-            self._publish(context, hook, str(placement.call_id))
-            call = placement.read()
-        return call
-
-    def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:
-        try:
-            context["ti"].xcom_push(_CALL_ID, call_id)
-            VapiCallLink().persist(context, hook.dashboard_url(call_id))
-            self._has_link = True
-        finally:
-            if self._stop.is_set:
-                self._hang_up_if_killed()
-
-    def _awaited_call_id(self, context: Context) -> Any:
-        ti = context["ti"]
-        return self._call_id or ti.xcom_pull(task_ids=ti.task_id, key=_CALL_ID, map_indexes=ti.map_index)
-
-    @property
-    def _call_id(self) -> str | None:
-        return self._wait_call_id or (self._placement.call_id if self._placement else None)
-
-    def _begin_wait(self, *args: Any, **kwargs: Any) -> CallWait:
-        wait = super()._begin_wait(*args, **kwargs)
-        self._wait_call_id = wait.call_id
-        return wait
-
-    def _time_out(self, wait: CallWait) -> CallSummary:
-        self._hang_up_at_limit(wait)
-        return super()._time_out(wait)
-
-    def _hang_up_at_limit(self, wait: CallWait) -> None:
-        if self.hang_up_on_timeout and not wait.state.has_ended:
-            wait.hang_up()
-
-    def on_kill(self) -> None:
-        """Send nothing more, and end the call if that was asked for, within 3 seconds."""
-        self._stop.is_set = True
-        self._hang_up_if_killed()
-        super().on_kill()
-
-    def _hang_up_if_killed(self) -> None:
-        from vapi_provider.client.hang_up import hang_up_soon
-
-        # A signal handler must not look the connection up.
-        client = vars(self._hook).get("client") if self._hook else None
-        if self.hang_up_on_kill and client is not None and self._call_id is not None:
-            self.log.warning("The task was stopped. %s", hang_up_soon(client, self._call_id))
+        summary = self._execute(context)
+        return show_end(context, self.outlets, summary) if self.outlets else summary

@@ -24,6 +24,10 @@ class Recorded(str, Enum):
     """The request certainly had no effect."""
     PLACED = "placed"
     """Vapi returned the id of the call."""
+    NOT_REACHED = "not reached"
+    """The call ended without reaching the callee, and the next attempt may follow."""
+    OVER = "over"
+    """The task ended with this call, whatever its outcome."""
 
 
 class Found(str, Enum):
@@ -104,7 +108,7 @@ RULES = (
         "id recorded",
         Step.READ,
         "The call is known by its id.",
-        recorded=(Recorded.PLACED,),
+        recorded=(Recorded.PLACED, Recorded.OVER),
         found=(Found.NOT_SEARCHED,),
     ),
     Rule(

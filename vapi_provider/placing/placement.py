@@ -12,13 +12,15 @@ from vapi_provider.client.transport import RepeatBudget
 from vapi_provider.exceptions import (
     VapiCallInDoubtError,
     VapiError,
+    VapiOutsideHoursError,
     VapiPermanentError,
     VapiTransientError,
 )
+from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore, Redial
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
 from vapi_provider.placing.doubt import how_found, how_to_find, try_later, undecided
+from vapi_provider.placing.line import SHORT_SECONDS
 from vapi_provider.placing.search import CallSearch, SearchResult, never_rang, read_placed
-from vapi_provider.placing.state import PlacementState, PlacementStore, blank_state
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,8 +34,6 @@ FRESH_SECONDS = 5.0
 """How long a search stays valid."""
 
 _FIRST_PAUSE_SECONDS = 5.0
-_SHORT_SECONDS = 10.0
-"""A shorter wait is not worth a deferral."""
 _MAX_SEARCHES_BEFORE_SENDING = 5
 
 
@@ -48,19 +48,18 @@ class CallPlacement:
         log: Any,
         stop: StopFlag,
         resumed: WaitState | None = None,
+        redial: Redial | None = None,
     ) -> None:
         self.call_id: str | None = None
         """The id of the call, from the moment on at which it is known."""
-        self.limits: dict[str, Any] | None = None
-        """The organization's limits, from the response to the placement."""
         self.placed_at: float | None = None
         """When this try has placed or found the call, in seconds since 1970."""
-        self._context = context
         self._request = request
         self._client = client
         self._log = log
         self._stop = stop
         self._store = PlacementStore(context)
+        self.attempts = Attempts(context, request, self._store, redial or Redial())
         run = context.get("dag_run")
         self._clear_number: int = getattr(run, "clear_number", None) or 0
         self._state: PlacementState | None = None
@@ -75,25 +74,26 @@ class CallPlacement:
         """The last instant at which a request may have been sent, in seconds since 1970."""
         run_after = getattr(run, "run_after", None)
         self._run_after: float | None = run_after and run_after.timestamp()
-        self._known_at = time.monotonic()
+        # What a try knew before it was deferred is old.
+        self._known_at = time.monotonic() - (max(0.0, time.time() - resumed.started_at) if resumed else 0.0)
         self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
         self._has_searched = False
         self._failure: VapiError | None = None
         self._placed: Call | None = None
-        self._is_recorded_as_sending = False
 
     @property
     def state(self) -> PlacementState:
         """What is recorded about the call; it is read when it is first needed."""
         if self._state is None:
-            self._state = self._store.read(blank_state(self._context, self._request, self._resumed))
+            self._state = self.attempts.begin(self._resumed)
             self._known = dataclasses.replace(self._known, recorded=self._state.state)
             known = self._state.at or (self._resumed.sent_at if self._resumed else None)
             # Without a record, an earlier try may have sent its request up to now.
             self.sent_at = min(known or time.time(), time.time())
-            # Before the request, so that the log of a killed worker has it.
-            self._log.info("The call's token is %s.", self._state.token)
+            if self._resumed is None or not self._resumed.is_unsent:
+                # Before the request, so that the log of a killed worker has it.
+                self._log.info("The call's token is %s.", self._state.token)
         return self._state
 
     @property
@@ -108,6 +108,7 @@ class CallPlacement:
         :param may_defer: whether to leave a longer wait to another process
         :return: when to go on in another process, in seconds since 1970; None when the id is known
         :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
+        :raises VapiOutsideHoursError: when the callee must not be called now; no call was placed
         :raises VapiCallInDoubtError: when it is unknown whether a call was placed
         :raises VapiTransientError: when a later try may place the call, or find out whether it was placed
         :raises VapiPermanentError: when Vapi refuses; no call was placed
@@ -128,7 +129,7 @@ class CallPlacement:
                 raise try_later(self._known.found, self._failure, self._advice)
             if step is Step.GIVE_UP:
                 raise undecided("the list of calls is longer than the search may read.", self._advice)
-            if step is Step.WAIT and may_defer and self._is_worth_deferring:
+            if step is Step.WAIT and may_defer and self._search.seconds_left(self.sent_at) > SHORT_SECONDS:
                 self._check_stop()
                 return self._search.settles_at(self.sent_at)
             steps[step]()
@@ -147,7 +148,13 @@ class CallPlacement:
                 )
             return self._placed
         call = read_placed(self._client, str(self.call_id), self.placed_at or self.state.at)
-        if self._known.found is Found.CALL or not never_rang(call):
+        following = None if self.has_sent else self.attempts.after(self.state, call)
+        if following is not None:
+            self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
+            self.call_id, self._state = None, following
+            self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
+            return None
+        if self.state.state is Recorded.OVER or self._known.found is Found.CALL or not never_rang(call):
             self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call
         self.call_id = None
@@ -163,14 +170,18 @@ class CallPlacement:
         self._repeats = repeats = self._repeats or RepeatBudget(self._client.settings)
         try:
             found = self._prepare_to_send()
-        except VapiError:
-            self._record_unsent()
+            # Once more: writing may have taken until the calling hours were over.
+            request = self._request if found else self._request.timed(time.time())
+        except VapiError as error:
+            # Where nothing is recorded yet, a record of closed hours spares the next try a search.
+            if self.state.state is Recorded.SENDING or isinstance(error, VapiOutsideHoursError):
+                self._record_unsent()
             raise
         if found is not None:
             self._learn(found)
             return
         try:
-            self._placed = self._client.create_call(self._request.carrying(self.state.token))
+            self._placed = self._client.create_call(request.carrying(self.state.token))
         except VapiCallInDoubtError as error:
             self._failure = error.failure or error
             self._log.warning("%s It is unknown whether the call was placed.", self._failure)
@@ -179,13 +190,14 @@ class CallPlacement:
             self._record_unsent()
             self._pause_before_repeat(repeats, error)
         else:
-            self.call_id, self.limits, self.placed_at = self._placed.id, self._placed.limits, time.time()
+            self.call_id, self.placed_at = self._placed.id, time.time()
             self._learn(SearchResult(Found.CALL, self.call_id), has_sent=True)
 
     def _prepare_to_send(self) -> SearchResult | None:
         """Record that the request is about to be sent; return the call that another try has placed meanwhile."""
         for _ in range(_MAX_SEARCHES_BEFORE_SENDING):
             self._check_stop()
+            self._request.timed(time.time())
             self._record_sending()
             self._check_stop()
             if time.monotonic() - self._known_at <= FRESH_SECONDS:
@@ -204,14 +216,11 @@ class CallPlacement:
             # This write is a fence, too: Airflow refuses it from a try that another one has superseded.
             problem = type(error).__name__
         else:
-            self._is_recorded_as_sending = True
             return
         raise VapiTransientError(f"Could not write the task's state ({problem}), so no call was placed.")
 
     def _record_unsent(self) -> None:
         """Record that the request had no effect; where that fails, the next try searches for the call."""
-        if not self._is_recorded_as_sending:
-            return
         try:
             self._write(Recorded.NOT_SENT)
         except Exception as error:
@@ -241,7 +250,10 @@ class CallPlacement:
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise undecided(str(error), self._advice) from None
-        self._learn(result, is_settled=began_at >= self._search.settles_at(self.sent_at))
+        is_settled = began_at >= self._search.settles_at(self.sent_at)
+        if not is_settled and self.attempts.may_have_gone_on(self.state, result.outcome):
+            result = SearchResult(Found.NOTHING)
+        self._learn(result, is_settled=is_settled)
 
     @cached_property
     def _search(self) -> CallSearch:
@@ -252,18 +264,16 @@ class CallPlacement:
         if is_again:
             # Only what came since the last search matters, however long ago that was.
             since = time.time() - time.monotonic() + self._known_at
-        result = self._search.run(self.state, since=since, is_again=is_again)
+        tokens = self.attempts.tokens(self.state)
+        result = self._search.run(self.state, tokens, since=since, is_again=is_again)
         self._known_at = self._search.known_at
+        self._state = self.attempts.found(self.state, result.token)
         return result
 
     @property
     def _sent_since(self) -> float | None:
         # Without a record, the call can be as old as the run.
         return self._run_after if self.state.at is None else self.sent_at
-
-    @property
-    def _is_worth_deferring(self) -> bool:
-        return self._search.seconds_left(self.sent_at) > _SHORT_SECONDS
 
     def _wait(self) -> None:
         time.sleep(min(self._pause, self._search.seconds_left(self.sent_at)))
@@ -274,9 +284,11 @@ class CallPlacement:
     def _record_placed(self, recorded: PlacementState) -> None:
         if recorded.state is Recorded.PLACED and recorded.call_id == self.call_id:
             return
+        state = self.attempts.record_of_placed(recorded, has_sent=self.has_sent)
         try:
-            self._write(Recorded.PLACED, at=self.sent_at, call_id=self.call_id)
+            self._write(state, at=self.sent_at, call_id=self.call_id)
         except Exception as error:
+            self._state = dataclasses.replace(recorded, state=state)
             # The call exists, and its token will be found again.
             self._log.warning("Could not record call %s (%s).", self.call_id, type(error).__name__)
 
@@ -307,8 +319,9 @@ class CallPlacement:
 
     def _check_stop(self) -> None:
         if self._stop.is_set:
-            known = dataclasses.replace(self._known, found=Found.NOT_SEARCHED)
-            is_in_doubt = decide(known).step is Step.SEARCH
+            is_in_doubt = (
+                decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
+            )
             doubt = f" A call may have been placed before. {self._advice}" * is_in_doubt
             raise VapiTransientError(f"The task was stopped and sends nothing more.{doubt}")
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any, TypedDict
 
-from vapi_provider.client.arguments import check_instant
 from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.placing.hours import CallingHours, Hours, check_calling_hours, check_open
 from vapi_provider.placing.masking import MASK, mask_ending
+from vapi_provider.placing.schedule import SCHEDULE_FIELDS, check_schedule_plan, fit_schedule
 
 MAX_NAME_LENGTH = 30
 """The longest name in characters; Vapi accepts 40, and the token's suffix takes the rest."""
 
+TOKEN_LENGTH = 8
 TOKEN_VARIABLE = "airflow_token"
 """The variable value that carries the token; the assistant's script does not use it."""
 
@@ -44,7 +46,6 @@ _CUSTOMER_TEXTS = {
     "email": ("email", 40),
     "external_id": ("externalId", 40),
 }
-_SCHEDULE_PLAN = {"earliest_at": "earliestAt", "latest_at": "latestAt"}
 
 # As text, which re compiles on first use: a DAG file imports this module.
 _E164 = r"\+[1-9][0-9]{1,14}"
@@ -76,6 +77,7 @@ class CallRequest:
     :param overrides: the field of the body with the overrides of the call
     :param assistant_id: the assistant, to search the call by; None without one
     :param phone_number_id: the phone number, to search the call by
+    :param hours: when the callee may be called; None for any time
     """
 
     body: dict[str, Any]
@@ -84,13 +86,23 @@ class CallRequest:
     overrides: str
     assistant_id: str | None
     phone_number_id: str | None
+    hours: Hours | None = None
 
-    @property
-    def due_at(self) -> float | None:
-        """The latest instant at which Vapi places a scheduled call, in seconds since 1970; None without a schedule."""
-        plan = self.body.get("schedulePlan") or {}
-        due = plan.get("latestAt") or plan.get("earliestAt")
-        return datetime.fromisoformat(due).timestamp() if due else None
+    def timed(self, now: float) -> CallRequest:
+        """
+        Return the request as it may be sent now.
+
+        :param now: the time, in seconds since 1970
+        :raises VapiOutsideHoursError: when the callee must not be called now
+        :raises VapiConfigurationError: when no instant of the schedule is within the calling hours
+        """
+        if self.hours is None:
+            return self
+        instant, plan = datetime.fromtimestamp(now, timezone.utc), self.body.get("schedulePlan")
+        if plan:
+            return replace(self, body={**self.body, "schedulePlan": fit_schedule(plan, self.hours, instant)})
+        check_open(self.hours, instant)
+        return self
 
     def carrying(self, token: str) -> dict[str, Any]:
         """Return the body with the token in the name and in the variable values."""
@@ -127,7 +139,9 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     :raises VapiConfigurationError: naming the argument that is wrong; nothing is sent then
     """
     checked = {
-        name: check(name, arguments[name]) for name, check in _CHECKS.items() if arguments[name] is not None
+        name: check(name, arguments[name])
+        for name, check in _CHECKS.items()
+        if arguments.get(name) is not None
     }
     misuse = find_misuse(arguments)
     if misuse is not None:
@@ -144,6 +158,7 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
         overrides=_OVERRIDES[talker.removesuffix("_id")],
         assistant_id=body.get("assistantId"),
         phone_number_id=phone_number,
+        hours=checked.get("calling_hours"),
     )
 
 
@@ -200,6 +215,12 @@ def _check_mapping(parameter: str, value: Any) -> dict[str, Any]:
         f"{parameter} must be a dictionary that is not empty; got {type(value).__name__}"
         f"{hint if isinstance(value, str) else ''}"
     )
+
+
+def _check_keys(parameter: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
+    checked = _check_mapping(parameter, value)
+    _refuse_unknown(parameter, checked, known)
+    return checked
 
 
 def _check_object(parameter: str, value: Any) -> dict[str, Any]:
@@ -269,22 +290,6 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
         )
 
 
-def _check_schedule_plan(parameter: str, value: Any) -> dict[str, str]:
-    plan = _check_mapping(parameter, value)
-    _refuse_unknown(parameter, plan, _SCHEDULE_PLAN)
-    checked = {}
-    for name, field in _SCHEDULE_PLAN.items():
-        instant = check_instant(plan.get(name), parameter=f"schedule_plan's {name}")
-        if instant is not None:
-            checked[field] = instant
-    if "earliestAt" not in checked:
-        raise _refuse("schedule_plan must have earliest_at")
-    earliest, latest = checked["earliestAt"], checked.get("latestAt")
-    if latest and datetime.fromisoformat(latest) <= datetime.fromisoformat(earliest):
-        raise _refuse("schedule_plan's latest_at must be after its earliest_at")
-    return checked
-
-
 def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
     checked = _check_object(parameter, value)
     for field, argument in _ARGUMENTS.items():
@@ -298,14 +303,13 @@ def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
     return {field: value for field, value in checked.items() if value is not None}
 
 
-def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Mapping[str, Any]) -> None:
-    # A key that is no word may be a person's number.
-    names = (
+def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Iterable[str]) -> None:
+    # A key that is not a word may be a person's number.
+    unknown = sorted(
         str(name) if re.fullmatch(r"[A-Za-z_]{1,40}", str(name)) else MASK
         for name in given
         if name not in known
     )
-    unknown = sorted(names)
     if unknown:
         raise _refuse(f"{parameter} has unknown keys {unknown}; the known ones are {', '.join(known)}")
 
@@ -318,6 +322,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "customer": _check_customer,
     "name": _check_name,
     "assistant_overrides": _check_overrides,
-    "schedule_plan": _check_schedule_plan,
+    "schedule_plan": lambda name, value: check_schedule_plan(_check_keys(name, value, SCHEDULE_FIELDS)),
     "extra_body": _check_extra,
+    "calling_hours": lambda name, value: check_calling_hours(
+        _check_keys(name, value, CallingHours.__annotations__)
+    ),
 }

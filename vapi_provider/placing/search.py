@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from vapi_provider.client.pagination import newest_first
 from vapi_provider.exceptions import VapiCallNotFoundError, VapiTransientError
 from vapi_provider.models.outcome import was_never_dialled
 from vapi_provider.placing.decision import Found
-from vapi_provider.placing.tokens import carries
+from vapi_provider.placing.request import TOKEN_LENGTH, TOKEN_VARIABLE
 from vapi_provider.waiting.wait import is_read_too_soon
 
 if TYPE_CHECKING:
     from vapi_provider.client.client import VapiClient
     from vapi_provider.models.call import Call, PlacedCallView
-    from vapi_provider.placing.state import PlacementState
+    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.placing.attempts import PlacementState
 
 PAGE_SIZE = 100
 MAX_PAGES = 200
@@ -42,11 +43,15 @@ class SearchResult:
 
     :param found: what that means
     :param call_id: the call to adopt, if there is one
+    :param token: its token
+    :param outcome: its outcome; None while it goes on
     :param newest: without one, when the newest call in the list was created, whoever placed it
     """
 
     found: Found
     call_id: str | None = None
+    token: str | None = None
+    outcome: CallOutcome | None = None
     newest: datetime | None = None
 
 
@@ -71,9 +76,18 @@ class CallSearch:
         """Return for how much longer the call of a request may be missing in the list."""
         return max(0.0, self.settles_at(last_sending) - time.time())
 
-    def run(self, state: PlacementState, *, since: float | None, is_again: bool = False) -> SearchResult:
+    def run(
+        self,
+        state: PlacementState,
+        tokens: Mapping[str, int],
+        *,
+        since: float | None,
+        is_again: bool = False,
+    ) -> SearchResult:
         """
         Search once.
+
+        :param tokens: the tokens to search for, and whose attempts they are
 
         :raises VapiTransientError: when the list could not be read
         :raises VapiPermanentError: when Vapi refuses to list calls
@@ -87,7 +101,7 @@ class CallSearch:
             oldest = datetime.fromtimestamp(max(0.0, since), timezone.utc) - CLOCK_DIFFERENCE
         result = search_calls(
             self._client,
-            state.token,
+            tokens,
             since=oldest,
             assistant_id=state.assistant_id,
             phone_number_id=state.phone_number_id,
@@ -102,14 +116,16 @@ class CallSearch:
 
 def search_calls(
     client: VapiClient,
-    token: str,
+    tokens: Mapping[str, int],
     *,
     since: datetime | None,
     assistant_id: str | None,
     phone_number_id: str | None,
 ) -> SearchResult:
     """
-    Search for the calls with a token, and choose one that made a phone ring, or still may.
+    Search for the calls with one of the tokens, and choose one that made a phone ring, or still may.
+
+    That of the last attempt counts: it was only made because the ones before had ended.
 
     :raises VapiTransientError: when the list could not be read
     :raises VapiPermanentError: when Vapi refuses to list calls
@@ -120,22 +136,35 @@ def search_calls(
         "createdAtGe": since.isoformat() if since else None,
     }
     reader = _Reader(client, {name: value for name, value in filters.items() if value is not None})
-    matches: list[PlacedCallView] = []
+    matches: list[tuple[PlacedCallView, str]] = []
     newest: datetime | None = None
     is_whole = True
     try:
         for call in newest_first(reader.page, PAGE_SIZE):
             newest = newest or call.created_at
-            if carries(call, token):
-                matches.append(call)
+            if token := carried_token(call, tokens):
+                matches.append((call, token))
     except _BudgetSpentError:
         is_whole = False
-    ringing = [call for call in matches if not never_rang(call)]
+    ringing = [(call, token) for call, token in matches if not never_rang(call)]
     if ringing:
-        return SearchResult(Found.CALL, max(ringing, key=_certainty).id)
+        call, token = max(ringing, key=lambda match: (tokens[match[1]], _certainty(match[0])))
+        return SearchResult(Found.CALL, call.id, token, call.outcome)
     if not is_whole:
         return SearchResult(Found.TOO_MUCH, newest=newest)
     return SearchResult(Found.NEVER_RANG if matches else Found.NOTHING, newest=newest)
+
+
+def carried_token(call: PlacedCallView, tokens: Container[str]) -> str | None:
+    """
+    Return which of the tokens a call has, in its name or in its variable values; None for none of them.
+
+    People and tasks rename calls, and which fields Vapi shows is not certain.
+    """
+    name = (call.name or "").rstrip()
+    values = (_variable(each) for each in (call.assistant_overrides, call.squad_overrides))
+    carried = (name[-TOKEN_LENGTH:] if name[-TOKEN_LENGTH - 1 :].startswith("#") else None, *values)
+    return next((each for each in carried if isinstance(each, str) and each in tokens), None)
 
 
 def read_placed(client: VapiClient, call_id: str, sent_at: float | None) -> Call:
@@ -162,6 +191,11 @@ def never_rang(call: Call | PlacedCallView) -> bool:
 def _certainty(call: PlacedCallView) -> bool:
     """Prefer a call that rang to one that is still to come."""
     return call.started_at is not None or call.is_terminal
+
+
+def _variable(overrides: Mapping[str, Any] | None) -> Any:
+    values = (overrides or {}).get("variableValues")
+    return values.get(TOKEN_VARIABLE) if isinstance(values, Mapping) else None
 
 
 class _Reader:

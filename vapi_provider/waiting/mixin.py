@@ -8,14 +8,14 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields
-from vapi_provider.waiting.outlets import shows_end
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,20 +30,6 @@ BACKSTOP_SECONDS = 120.0
 
 _LONGEST_DEFERRAL = timedelta(days=365_000)
 """Airflow adds the deferral to the current time, and Python's dates end in the year 9999."""
-
-DEFAULT_TIMEOUT = 12 * 60 * 60
-"""The longest call that Vapi allows, in seconds."""
-
-_ONLY_WHILE_WAITING = {
-    "deferrable": None,
-    "poll_interval": 15,
-    "timeout": DEFAULT_TIMEOUT,
-    "fail_on": (),
-    "wait_for_analysis": False,
-    "analysis_timeout": 60,
-    "hang_up_on_timeout": False,
-}
-"""Arguments that only affect a task that waits, with their defaults."""
 
 _STATE = "wait"
 """The key of the state that the processes of a waiting task share."""
@@ -80,9 +66,12 @@ class WaitsForCall(RendersFields):
     _hook: VapiHook | None = None
     _has_link: bool = False
 
-    @shows_end
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`."""
+        summary = self._resume(next_method, next_kwargs, context)
+        return show_end(context, self.outlets, summary) if self.outlets else summary
+
+    def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> CallSummary:
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
         begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
         # A sensor's state from version 0.1.0 has no try number.
@@ -96,7 +85,7 @@ class WaitsForCall(RendersFields):
 
         try:
             # Not BaseSensorOperator's own: with soft_fail, its message does not name the call.
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            return cast("CallSummary", BaseOperator.resume_execution(self, next_method, next_kwargs, context))
         except TaskDeferralTimeout:
             pass
         return self._end_unreported(context)
@@ -172,9 +161,9 @@ class WaitsForCall(RendersFields):
                 poll_interval=self._interval_seconds(),
                 end_time=wait.ends_at,
                 since=wait.state.since,
-                # With fail_on, the outcome is checked before waiting for results.
+                # With fail_on or redial_on, the outcome is checked before waiting for results.
                 wait_for_analysis=policy.wait_for_analysis
-                and (not policy.fail_on or wait.state.results is not None),
+                and (not policy.judges_end or wait.state.results is not None),
                 # Plain JSON has no infinity.
                 analysis_timeout=min(policy.analysis_timeout, timedelta.max.total_seconds()),
                 hang_up_on_kill=self.hang_up_on_kill,
@@ -209,7 +198,7 @@ class WaitsForCall(RendersFields):
 
     def _checked_policy(self) -> WaitPolicy:
         from vapi_provider.exceptions import VapiConfigurationError
-        from vapi_provider.models.outcome import check_fail_on
+        from vapi_provider.models.outcome import check_outcomes
         from vapi_provider.models.summary import check_include
         from vapi_provider.waiting.policy import WaitPolicy, seconds_of
 
@@ -218,7 +207,7 @@ class WaitsForCall(RendersFields):
                 f"{self.interval_argument} must be more than 0 seconds. Nothing was sent."
             )
         return WaitPolicy(
-            fail_on=check_fail_on(self.fail_on),
+            fail_on=check_outcomes("fail_on", self.fail_on),
             wait_for_analysis=self.wait_for_analysis,
             analysis_timeout=seconds_of("analysis_timeout", self.analysis_timeout, may_be_infinite=True),
             timeout=seconds_of("timeout", self.timeout),
@@ -304,26 +293,3 @@ class WaitsForCall(RendersFields):
             first = ti.get_first_reschedule_date(context)
             stored = {"started_at": first.timestamp()} if first else None
         return WaitState.of(stored)
-
-
-def as_given(values: Iterable[Any]) -> Iterable[Any]:
-    """Return an argument unchanged, except an iterator, which can be read only once."""
-    return tuple(values) if isinstance(values, Iterator) else values
-
-
-def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
-    """Return the given arguments that have no effect because the task does not wait."""
-    return [
-        name
-        for name, default in _ONLY_WHILE_WAITING.items()
-        if _is_given(value := _in_seconds(getattr(task, name)))
-        and value not in (default, _in_seconds(default_args.get(name)))
-    ]
-
-
-def _in_seconds(value: Any) -> Any:
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def _is_given(value: Any) -> bool:
-    return bool(value) or (value == 0 and value is not False)

@@ -10,10 +10,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from vapi_provider.exceptions import VapiCallFailedError, VapiConcurrencyLimitError, VapiConfigurationError
+from vapi_provider.exceptions import (
+    VapiCallFailedError,
+    VapiConcurrencyLimitError,
+    VapiConfigurationError,
+    VapiNotReachedError,
+)
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
-from vapi_provider.models.outcome import is_over_limit
+from vapi_provider.models.outcome import is_over_limit, was_never_dialled
 from vapi_provider.models.results import in_words, wanted_results
 
 if TYPE_CHECKING:
@@ -38,6 +43,8 @@ class WaitPolicy:
     :param execution_timeout: the task's ``execution_timeout`` in seconds, if Airflow itself does not enforce it
     :param places_call: whether this task placed the call, so that a retry can place it again if it never rang
     :param include: the validated names of the content that the task returns
+    :param redial_on: outcomes after which the task calls again
+    :param attempt: the number of the attempt to reach the callee, from 1
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -48,6 +55,13 @@ class WaitPolicy:
     execution_timeout: float = math.inf
     places_call: bool = False
     include: tuple[str, ...] = ()
+    redial_on: tuple[CallOutcome, ...] = ()
+    attempt: int = 1
+
+    @property
+    def judges_end(self) -> bool:
+        """Whether an end can be final before any results are there."""
+        return bool(self.fail_on or self.redial_on)
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -90,6 +104,7 @@ class WaitPolicy:
 
         :raises VapiCallFailedError: if it does
         :raises VapiConcurrencyLimitError: if the call was not dialled and a retry can place it again
+        :raises VapiNotReachedError: if the next retry calls the callee again
         """
         if self.places_call:
             check_dialled(call, limits)
@@ -99,6 +114,10 @@ class WaitPolicy:
                 f"Call {call.id} has status {status!r}: it never took place or was erased, so there is nothing to wait for. "
                 f"See {url}"
             )
+        if call.outcome in self.redial_on:
+            not_reached = VapiNotReachedError(call.id, str(call.outcome), self.attempt)
+            not_reached.was_dialled = not was_never_dialled(call.ended_reason)
+            raise not_reached
         if call.outcome in self.fail_on:
             raise VapiCallFailedError(
                 f"Call {call.id} ended with outcome {call.outcome} ({reason or 'no reason given'}), which is in fail_on. "

@@ -20,6 +20,7 @@ from vapi_provider.exceptions import (
     VapiConcurrencyLimitError,
     VapiConnectionNotFoundError,
     VapiError,
+    VapiNotReachedError,
     VapiPermanentError,
     VapiTransientError,
 )
@@ -59,6 +60,11 @@ class WaitState:
     :param token: the token of that request
     :param assistant_id: its assistant, to search for the call
     :param phone_number_id: its phone number, to search for the call
+    :param is_unsent: whether the task waits for calling hours or a free line, certain that no call was placed
+    :param attempt: the number of the attempt to reach the callee, from 1
+    :param may_redial: whether another attempt may follow
+    :param limit_since: when the wait for a free line began, in seconds since 1970
+    :param limit_waits: how many pauses that wait has had
     :param missing_since: when Airflow first failed to find the connection, in seconds since 1970
     """
 
@@ -81,6 +87,16 @@ class WaitState:
     assistant_id: str | None = None
     phone_number_id: str | None = None
     missing_since: float | None = None
+    is_unsent: bool = False
+    attempt: int = 1
+    may_redial: bool = False
+    limit_since: float | None = None
+    limit_waits: int = 0
+
+    @property
+    def is_placing(self) -> bool:
+        """Whether the try was deferred before it had a call."""
+        return self.is_unsent or self.sent_at is not None
 
     @classmethod
     def of(cls, stored: Any) -> WaitState:
@@ -151,8 +167,8 @@ class CallWait:
             call = self.hook.get_call(self.call_id)
             self.state.missing_since = None
             is_over = self._is_over(call)
-        except VapiConcurrencyLimitError:
-            # This ends the wait; a retry starts over.
+        except (VapiConcurrencyLimitError, VapiNotReachedError):
+            # This ends the wait; the call is placed again.
             raise
         except VapiError as error:
             if self._is_waited_out(error):

@@ -13,7 +13,7 @@ from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.call import Call
 from vapi_provider.models.outcome import (
     CallOutcome,
-    check_fail_on,
+    check_outcomes,
     is_over_limit,
     outcome_of,
     was_never_dialled,
@@ -181,7 +181,7 @@ def test_reason_shows_that_a_call_was_over_the_limit(ended_reason: str | None, o
     ],
 )
 def test_fail_on_accepts_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
-    assert check_fail_on(given) == outcomes
+    assert check_outcomes("fail_on", given) == outcomes
 
 
 @pytest.mark.parametrize(
@@ -191,5 +191,5 @@ def test_invalid_fail_on_is_refused(given: Any) -> None:
     with pytest.raises(
         VapiConfigurationError, match=r"fail_on must be a list of known outcomes \(completed, "
     ) as caught:
-        check_fail_on(given)
+        check_outcomes("fail_on", given)
     assert str(caught.value).endswith(f"; got {given!r}. Nothing was sent.")

@@ -48,6 +48,8 @@ class Slot:
     task_id: str = "call"
     map_index: int = -1
     try_number: int = 0
+    cleared_at_try: int = 0
+    """After which try a user has cleared it last."""
     stored: dict[str, str] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
     operator: VapiCreateCallOperator | None = None
@@ -76,6 +78,7 @@ class Slot:
             task_id=self.task_id,
             map_index=self.map_index,
             try_number=number,
+            max_tries=self.cleared_at_try + self.arguments.get("retries", 0),
             xcoms=self.xcoms,
             at=self._reach,
         )
@@ -86,6 +89,11 @@ class Slot:
 
     def _reach(self, point: str) -> None:
         self.model.at(point)
+
+    def clear(self) -> None:
+        """Give it its retries once more, as when a user clears the run."""
+        self.run.clear_number += 1
+        self.cleared_at_try = self.try_number
 
     def attempt(self, **arguments: Any) -> Any:
         """Run another try to its end."""

@@ -21,8 +21,9 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -32,18 +33,37 @@ from task_instances import SupersededError
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from airflow.providers.common.compat.sdk import TaskDeferred
-from vapi_provider.exceptions import VapiCallInDoubtError, VapiError, VapiPermanentError
+from vapi_provider.exceptions import (
+    VapiCallInDoubtError,
+    VapiError,
+    VapiOutsideHoursError,
+    VapiPermanentError,
+)
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator
-from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
+from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
 
 BEGIN = 1_795_420_800.0
 """When all schedules begin, in seconds since 1970."""
+
+CLOCK_CHANGES = tuple(
+    datetime.fromisoformat(each).timestamp() - 240
+    for each in ("2026-11-01T06:00+00:00", "2026-03-08T07:00+00:00", "2026-03-29T01:00+00:00")
+)
+"""Four minutes before the clocks go back or forward in New York, or forward in Berlin."""
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+RETRIES = 10_000
+"""No schedule uses them up."""
 
 KILL_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 PAGE_SIZE = 10
 MAX_TURNS = 20_000
+
+UNANSWERED = Timeline(
+    ringing=1, answered=None, ended=20, analysis=None, ended_reason="customer-did-not-answer"
+)
 
 PEOPLE = tuple(f"+1202555010{digit}" for digit in range(5))
 ASSISTANT_IDS = (ASSISTANT_ID, "0198a3f0-0000-7000-8000-000000000009")
@@ -110,6 +130,36 @@ class Chaos:
     waits: bool
     changes_assistant: bool
     deferrable: bool = False
+    hours: tuple[str, int, int, int] | None = None
+    """The callees' time zone, when it opens and closes, in minutes after the beginning, and for how many days of seven."""
+    begin: float = BEGIN
+    unanswered: float = 0.0
+    """How likely a call is not answered; then the callee is called again."""
+    max_attempts: int | None = None
+
+    @property
+    def is_redialling(self) -> bool:
+        return self.unanswered > 0
+
+    def calling_hours(self) -> dict[str, Any] | None:
+        """Return the calling hours as the operator takes them."""
+        if self.hours is None:
+            return None
+        zone, opens, closes, days = self.hours
+        opens_at, closes_at = (
+            datetime.fromtimestamp(self.begin + 60 * minutes, ZoneInfo(zone)) for minutes in (opens, closes)
+        )
+        opening, closing = f"{opens_at:%H:%M}", f"{closes_at:%H:%M}"
+        if closing <= opening:
+            # Not across midnight, nor back over a change of the clocks.
+            opening, closing = min(opening, "23:50"), "24:00"
+        first = opens_at.weekday()
+        return {
+            "opens": opening,
+            "closes": closing,
+            "timezone": zone,
+            "days": [DAYS[(first + day) % 7] for day in range(days)],
+        }
 
 
 def chaoses() -> st.SearchStrategy[Chaos]:
@@ -135,6 +185,16 @@ def chaoses() -> st.SearchStrategy[Chaos]:
         waits=st.booleans(),
         changes_assistant=st.booleans(),
         deferrable=st.booleans(),
+        hours=st.none()
+        | st.tuples(
+            st.sampled_from(["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "UTC"]),
+            st.sampled_from([-120, -1, 1, 4]),
+            st.sampled_from([6, 8, 20, 120]),
+            st.integers(1, 7),
+        ),
+        begin=st.sampled_from([BEGIN, *CLOCK_CHANGES]),
+        unanswered=st.sampled_from([0.0, 0.4, 0.8]),
+        max_attempts=st.none() | st.integers(1, 3),
     )
 
 
@@ -184,6 +244,7 @@ class Try(threading.Thread):
         self.is_cleared = False
         self.is_over = False
         self.error: BaseException | None = None
+        self.result: Any = None
         self._operator = task.operator
         self._execute = execute
         self._wakes_at = task.model.now
@@ -194,7 +255,7 @@ class Try(threading.Thread):
     def run(self) -> None:
         try:
             self._wait_for_turn()
-            self._execute()
+            self.result = self._execute()
         except BaseException as error:
             self.error = error
         self.is_over = True
@@ -292,13 +353,15 @@ class Schedule(AirflowModel):
     """
 
     def __init__(self, chaos: Chaos, simulator: VapiSimulator, clock: ManualClock, has_store: bool) -> None:
-        super().__init__(simulator, clock, has_store, now=BEGIN)
+        super().__init__(simulator, clock, has_store, now=chaos.begin)
         self.at = self._reach
         self.problems: list[str] = []
         self.story: list[str] = []
         self._chaos = chaos
         self._random = random.Random(chaos.seed)
-        self._ends_at = BEGIN + chaos.seconds
+        self._ends_at = chaos.begin + chaos.seconds
+        self._hours = chaos.calling_hours()
+        self._summaries: dict[str, Any] = {}
         self._harm_left = chaos.harm
         self._run = self.run()
         self._people = list(PEOPLE[: chaos.people])
@@ -306,7 +369,7 @@ class Schedule(AirflowModel):
         self._tries: list[Try] = []
         self._list_tasks(within=10)
         self._events = [
-            (self._random.uniform(BEGIN, self._ends_at), happen)
+            (self._random.uniform(chaos.begin, self._ends_at), happen)
             for happen, times in (
                 (self._clear_all, chaos.clears),
                 (self._empty_store, chaos.emptied),
@@ -314,7 +377,7 @@ class Schedule(AirflowModel):
             )
             for _ in range(times)
         ]
-        outage_at = self._random.uniform(BEGIN, self._ends_at)
+        outage_at = self._random.uniform(chaos.begin, self._ends_at)
         self._outage = (outage_at, outage_at + chaos.outage)
 
     @classmethod
@@ -326,7 +389,7 @@ class Schedule(AirflowModel):
         :param has_store: whether Airflow has a task state store
         :return: the schedule, which has no ``problems`` when all is well
         """
-        clock = vapis_clock(BEGIN, timedelta(minutes=chaos.ahead))
+        clock = vapis_clock(chaos.begin, timedelta(minutes=chaos.ahead))
         simulator = VapiSimulator(
             clock=clock,
             concurrency_limit=chaos.limit,
@@ -352,7 +415,7 @@ class Schedule(AirflowModel):
         """Add a line to the story."""
         thread = who or threading.current_thread()
         name = f"{thread.name}: " if isinstance(thread, Try) else ""
-        self.story.append(f"{self.now - BEGIN:8.1f}  {name}{what}")
+        self.story.append(f"{self.now - self._chaos.begin:8.1f}  {name}{what}")
 
     def report(self) -> str:
         """Return what happened, and how to replay it."""
@@ -442,10 +505,12 @@ class Schedule(AirflowModel):
     def _list_tasks(self, within: float) -> None:
         """Let the tasks be those of the list of people, and begin."""
         for index in range(len(self._tasks), len(self._people)):
-            self._tasks.append(Task(self, self._run, {}, map_index=index))
+            arguments = {"retries": RETRIES} if self._chaos.is_redialling else {}
+            self._tasks.append(Task(self, self._run, arguments, map_index=index))
         for task, person in itertools.zip_longest(self._tasks, self._people):
             task.person, task.is_done, task.begins_at = person, False, math.inf
             task.resumes_with = None
+            task.cleared_at_try = task.try_number
             if task.current is not None and not task.current.is_over:
                 task.current.is_cleared = True
                 task.current.stop()
@@ -477,9 +542,21 @@ class Schedule(AirflowModel):
             "name": self._random.choice(NAMES),
             "assistant_overrides": self._random.choice(OVERRIDES),
             # Without a wait, a call that Vapi accepts and then ends undialled counts as placed.
-            "wait_for_completion": (waits := self._chaos.waits or self._chaos.over_limit == "end"),
-            "deferrable": self._chaos.deferrable and waits,
+            "wait_for_completion": self._waits,
+            "deferrable": self._chaos.deferrable,
+            "calling_hours": self._hours,
+            **self._redial,
         }
+
+    @property
+    def _waits(self) -> bool:
+        return self._chaos.waits or self._chaos.over_limit == "end" or self._chaos.is_redialling
+
+    @property
+    def _redial(self) -> dict[str, Any]:
+        if not self._chaos.is_redialling:
+            return {}
+        return {"redial_on": ["no_answer"], "max_attempts": self._chaos.max_attempts}
 
     # What follows from that.
 
@@ -544,12 +621,18 @@ class Schedule(AirflowModel):
             task.begins_at = self.now + self._random.uniform(0, 5)
         elif error is None:
             task.is_done = True
+            self._summaries[task.person] = it.result
         elif isinstance(error, TaskDeferred):
             self._defer(task, error.trigger)
         else:
             if isinstance(error, VapiPermanentError):
                 # There are no retries, so a user clears it.
                 self._run.clear_number += 1
+                task.cleared_at_try = task.try_number
+            if isinstance(error, VapiOutsideHoursError) and self._random.random() < 0.7:
+                # The retries of a task that cannot wait have to reach the hours.
+                task.begins_at = error.opening.timestamp() + self._random.uniform(0, 60)
+                return
             task.begins_at = self.now + self._random.choice([0, 5, 60, 300] if self._happens(1) else [300])
 
     def _defer(self, task: Task, trigger: Any) -> None:
@@ -572,8 +655,13 @@ class Schedule(AirflowModel):
         if not isinstance(it, Try):
             return
         self.tell(point)
-        if point == "send.POST" and it.is_stopped:
-            self.problems.append(f"{it.name} sends a request though it was stopped.")
+        if point == "send.POST":
+            if it.is_stopped:
+                self.problems.append(f"{it.name} sends a request though it was stopped.")
+            if not self._may_call():
+                self.problems.append(f"{it.name} sends a request outside of the calling hours.")
+            is_answered = self._random.random() >= self._chaos.unanswered
+            self.simulator.timeline = Timeline() if is_answered else UNANSWERED
         if point == ("store.set" if self.has_store else "send.POST"):
             it.recorded_at = self.now
         it.rest(point, self._random.uniform(0, 0.3))
@@ -591,19 +679,63 @@ class Schedule(AirflowModel):
             it.rest(point, REQUEST_SECONDS)
             raise requests.ReadTimeout(ReadTimeoutError(None, "/call", "too late"))  # type: ignore[arg-type]
 
+    def _may_call(self) -> bool:
+        if self._hours is None:
+            return True
+        local = datetime.fromtimestamp(self.now, ZoneInfo(self._hours["timezone"]))
+        is_day = f"{local:%a}".lower() in self._hours["days"]
+        return is_day and self._hours["opens"] <= f"{local:%H:%M:%S}" < self._hours["closes"]
+
     def _judge(self) -> None:
         rings = self.rings()
         for person in PEOPLE:
-            # Who is on the list no more may have been called before.
-            if rings.get(person, 0) not in ([1] if person in self._people else [0, 1]):
-                self.problems.append(f"{person} was called {rings.get(person, 0)} times.")
+            count, is_listed = rings.get(person, 0), person in self._people
+            if self._chaos.is_redialling:
+                self._judge_attempts(person, count, is_listed)
+            # A person who is no longer on the list may have been called before.
+            elif count not in ([1] if is_listed else [0, 1]):
+                self.problems.append(f"{person} was called {count} times.")
         for task in self._tasks[: len(self._people)]:
             call_id = task.xcoms.get("call_id")
             call = self.simulator.get_call(call_id) if call_id else {"customer": {}}
-            if not task.is_done or call["customer"].get("number") != task.person or "startedAt" not in call:
+            has_rung = "startedAt" in call or self._chaos.is_redialling
+            if not task.is_done or call["customer"].get("number") != task.person or not has_rung:
                 self.problems.append(f"Task {task.map_index}, for {task.person}, has published call {call}.")
+
+    def _judge_attempts(self, person: str, count: int, is_listed: bool) -> None:
+        """Each attempt rings once, and none follows one that reached the callee."""
+        rang = [
+            call
+            for call in self.simulator.calls.values()
+            if call["customer"].get("number") == person and not call["endedReason"].startswith("call.start.")
+        ]
+        tokens = {_token(call) for call in rang}
+        if not len(rang) == len(tokens) == count:
+            self.problems.append(f"{person} was called {count} times in {len(tokens)} attempts.")
+        earlier = sorted(rang, key=lambda call: str(call["createdAt"]))[:-1]
+        if any(call["endedReason"] != UNANSWERED.ended_reason for call in earlier):
+            self.problems.append(f"{person} was called again, though reached.")
+        if self._chaos.max_attempts and count > self._chaos.max_attempts:
+            self.problems.append(f"{person} was called {count} times, more than max_attempts.")
+        attempts = self._summaries.get(person, {}).get("attempts")
+        if is_listed and not 0 < count == attempts:
+            self.problems.append(f"{person} was called {count} times, not {attempts}.")
+        if is_listed and not self._chaos.clears and not self._chaos.emptied:
+            self._judge_last(person, count, rang)
+
+    def _judge_last(self, person: str, count: int, rang: list[dict[str, Any]]) -> None:
+        """A callee who was not reached is called until no attempt is left."""
+        is_reached = any(call["endedReason"] != UNANSWERED.ended_reason for call in rang)
+        if not is_reached and count != self._chaos.max_attempts:
+            self.problems.append(f"{person} was called {count} times and then forgotten.")
 
     def _acting(self) -> Try:
         thread = threading.current_thread()
         assert isinstance(thread, Try)
         return thread
+
+
+def _token(call: dict[str, Any]) -> str:
+    """Return the token of a call, from the carrier of it that is not hidden."""
+    values = call.get("assistantOverrides", {}).get("variableValues", {})
+    return str(values.get("airflow_token") or call["name"].rpartition("#")[2])

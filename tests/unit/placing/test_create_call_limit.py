@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow_model import NUMBER, AirflowModel
+from airflow_model import NUMBER, AirflowModel, Slot
 from placing_helpers import begin, wait_out
 from task_instances import LINK
 
@@ -65,6 +65,11 @@ def in_front_of(model: AirflowModel, point: str, act: Callable[[], None]) -> Non
     model.at = at
 
 
+def failing(model: AirflowModel, **arguments: Any) -> Slot:
+    """Make a task instance that does not wait for a free line."""
+    return model.slot(on_limit="fail", **arguments)
+
+
 def placed_ids(model: AirflowModel) -> list[str]:
     return [call_id for call_id, call in model.simulator.calls.items() if "#" in call.get("name", "")]
 
@@ -74,7 +79,7 @@ def placed_ids(model: AirflowModel) -> list[str]:
 
 @refuses
 def test_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
-    slot = model.slot()
+    slot = failing(model)
     with pytest.raises(VapiConcurrencyLimitError, match=REFUSED) as refusal:
         slot.attempt()
     assert isinstance(refusal.value, VapiTransientError)
@@ -88,7 +93,7 @@ def test_refusal_names_the_limit_and_is_retried(model: AirflowModel) -> None:
 
 @refuses
 def test_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> None:
-    slot = model.slot()
+    slot = failing(model)
     for _ in range(3):
         with pytest.raises(VapiConcurrencyLimitError):
             slot.attempt()
@@ -102,7 +107,7 @@ def test_refused_call_rings_once_when_a_line_is_free(model: AirflowModel) -> Non
 @refuses
 @pytest.mark.parametrize("has_store", [True])
 def test_retry_after_a_refusal_does_not_search(model: AirflowModel) -> None:
-    slot = model.slot()
+    slot = failing(model)
     with pytest.raises(VapiConcurrencyLimitError):
         slot.attempt()
     free_the_lines(model)
@@ -126,7 +131,7 @@ def test_refusal_with_fewer_details_is_recognised(
     body = {"message": "Over Concurrency Limit.", "error": "Bad Request", "statusCode": 400, **limits}
     model.simulator.faults.add(Fault(method="POST", status=400, body=json.dumps(body)))
     with pytest.raises(VapiConcurrencyLimitError, match=message):
-        model.slot().attempt()
+        failing(model).attempt()
 
 
 # Taken, and ended before it is dialled
@@ -138,7 +143,7 @@ def test_call_that_ended_undialled_is_over_the_limit(
     model: AirflowModel, response_takes: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Vapi ends it a second after it has accepted it."""
-    slot = model.slot()
+    slot = failing(model)
     in_front_of(model, "sent.POST", lambda: model.pass_time(response_takes))
     with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}"):
         slot.attempt()
@@ -157,7 +162,7 @@ def test_call_that_ended_undialled_is_over_the_limit(
 def test_undialled_call_found_by_search_is_over_the_limit(model: AirflowModel) -> None:
     """The response with the limits was lost."""
     model.simulator.faults.add(Fault(method="POST", path="/call", reset="before", effect=True))
-    slot = model.slot()
+    slot = failing(model)
     with pytest.raises(VapiConcurrencyLimitError, match=BLOCKED):
         slot.attempt()
     free_the_lines(model)
@@ -172,7 +177,7 @@ def test_accepted_call_that_cannot_be_read_counts_as_placed(
     model: AirflowModel, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.simulator.faults.add(Fault(method="GET", status=status, times=None))
-    slot = model.slot()
+    slot = failing(model)
     assert slot.attempt()["id"] == slot.xcoms["call_id"] == placed_ids(model)[0]
     assert f"returned {status}" in caplog.text
 
@@ -185,7 +190,7 @@ def test_accepted_call_that_cannot_be_read_counts_as_placed(
 def test_wait_reports_the_limit_and_a_retry_calls_once(
     model: AirflowModel, deferrable: bool, fail_on: tuple[str, ...]
 ) -> None:
-    slot = model.slot(deferrable=deferrable, fail_on=fail_on)
+    slot = failing(model, deferrable=deferrable, fail_on=fail_on)
     with pytest.raises(VapiConcurrencyLimitError, match=rf"{BLOCKED}.*{REFUSED}") as refusal:
         wait_out(slot)
     assert not isinstance(refusal.value, AirflowFailException)
@@ -202,7 +207,7 @@ def test_wait_reports_the_limit_and_a_retry_calls_once(
 @waits
 @ends
 def test_each_try_reports_the_limit_while_no_line_is_free(model: AirflowModel, deferrable: bool) -> None:
-    slot = model.slot(deferrable=deferrable)
+    slot = failing(model, deferrable=deferrable)
     for _ in range(3):
         with pytest.raises(VapiConcurrencyLimitError, match=REFUSED):
             wait_out(slot)
@@ -215,7 +220,7 @@ def test_each_try_reports_the_limit_while_no_line_is_free(model: AirflowModel, d
 def test_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
     messages = []
     for place, deferrable in enumerate((False, True)):
-        slot = model.slot(number=f"+1202555010{place}", deferrable=deferrable)
+        slot = failing(model, number=f"+1202555010{place}", deferrable=deferrable)
         with pytest.raises(VapiConcurrencyLimitError) as refusal:
             wait_out(slot)
         messages.append(str(refusal.value).replace(slot.xcoms["call_id"], "ID"))
@@ -225,7 +230,7 @@ def test_message_is_the_same_in_each_mode(model: AirflowModel) -> None:
 @ends
 def test_retry_places_an_undialled_call_again(model: AirflowModel) -> None:
     """Its state was read before the end, so that the task has succeeded and was cleared."""
-    slot = model.slot()
+    slot = failing(model)
     model.simulator.faults.add(Fault(method="GET", status=404))
     slot.attempt()
     model.pass_time(60)
@@ -246,7 +251,7 @@ def test_accepted_call_is_read_until_it_is_dialled(
     model: AirflowModel, rings_after: float, looks: int, status: str
 ) -> None:
     model.simulator.timeline = Timeline(ringing=rings_after, answered=90, ended=100, analysis=None)
-    slot = model.slot()
+    slot = failing(model)
     began_at = model.now
     assert slot.attempt()["status"] == status
     assert [request.method for request in model.simulator.requests] == ["POST", *["GET"] * looks]
@@ -257,7 +262,7 @@ def test_accepted_call_is_read_until_it_is_dialled(
 @waits
 @queues
 def test_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: bool) -> None:
-    slot = model.slot(deferrable=deferrable, fail_on=["failed"])
+    slot = failing(model, deferrable=deferrable, fail_on=["failed"])
     assert wait_out(slot)["outcome"] == "completed"
     assert model.posts() == 1
     assert model.rings() == {NUMBER: 1}
@@ -265,7 +270,7 @@ def test_call_dialled_later_is_waited_for(model: AirflowModel, deferrable: bool)
 
 @queues
 def test_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
-    slot = model.slot()
+    slot = failing(model)
     first = begin(slot)
     model.pass_time(300)
     assert begin(slot)["id"] == first["id"]
@@ -279,11 +284,11 @@ def test_call_dialled_later_is_placed_once(model: AirflowModel) -> None:
 def test_undialled_call_is_an_outcome_for_a_sensor(
     model: AirflowModel,
 ) -> None:
-    slot = model.slot()
+    slot = failing(model)
     with pytest.raises(VapiConcurrencyLimitError):
         slot.attempt()
     call_id = slot.xcoms["call_id"]
-    context = model.slot(task_id="wait").context()
+    context = failing(model, task_id="wait").context()
     assert VapiCallSensor(task_id="wait", call_id=call_id).execute(context)["outcome"] == "failed"
     with pytest.raises(VapiCallFailedError, match=BLOCKED):
         VapiCallSensor(task_id="wait", call_id=call_id, fail_on=["failed"]).execute(context)

@@ -22,7 +22,6 @@ CALL: dict[str, Any] = {
 }
 
 USELESS: dict[str, tuple[str, Any]] = {
-    "deferrable": ("deferrable", True),
     "poll_interval": ("poll_interval", 30),
     "poll_interval as a timedelta": ("poll_interval", timedelta(seconds=30)),
     "poll_interval of 0": ("poll_interval", 0),
@@ -40,7 +39,7 @@ USELESS: dict[str, tuple[str, Any]] = {
 EACH_USELESS = pytest.mark.parametrize(("name", "value"), USELESS.values(), ids=USELESS)
 
 SOME = (
-    "deferrable",
+    "hang_up_on_timeout",
     "poll_interval of 0",
     "timeout as a timedelta",
     "fail_on",
@@ -94,8 +93,8 @@ def test_waiting_task_accepts_the_argument(name: str, value: Any) -> None:
 
 
 def test_several_are_named_together() -> None:
-    assert refusal_of(timeout=60, deferrable=True, fail_on=["failed"]) == (
-        "Task 'call': deferrable and timeout and fail_on have no effect with wait_for_completion=False."
+    assert refusal_of(timeout=60, hang_up_on_timeout=True, fail_on=["failed"]) == (
+        "Task 'call': timeout and fail_on and hang_up_on_timeout have no effect with wait_for_completion=False."
     )
 
 
@@ -104,7 +103,9 @@ def test_default_is_accepted(name: str, value: Any) -> None:
     operator(**{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("include", ["customer"]), ("hang_up_on_kill", True)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("include", ["customer"]), ("hang_up_on_kill", True), ("deferrable", True)]
+)
 def test_argument_with_an_effect_is_accepted(name: str, value: Any) -> None:
     operator(**{name: value})
 

@@ -112,7 +112,7 @@ def slot(model: AirflowModel) -> Slot:
 def test_calls_run_down_the_rooms(slot: Slot) -> None:
     flow = watched(slot)
     assert flow.climbs() == set()
-    assert ("operators/call.py", "placing/placement.py") in flow.calls
+    assert ("placing/mixin.py", "placing/placement.py") in flow.calls
 
 
 def test_first_try_visits_few_files(slot: Slot) -> None:
@@ -126,7 +126,7 @@ def test_upward_callback_is_noticed(slot: Slot, monkeypatch: pytest.MonkeyPatch)
     class CallingBack:
         def info(self, *_: Any) -> None:
             assert slot.operator is not None
-            repr(slot.operator._call_id)
+            slot.operator._find_conflict({})
 
     monkeypatch.setattr(VapiCreateCallOperator, "log", CallingBack())
     assert watched(slot).climbs() == {("placing/placement.py", "operators/call.py")}

@@ -39,4 +39,4 @@ def test_call_over_the_limit_is_refused(model: AirflowModel) -> None:
     for number in range(10):
         model.slot(number=f"+1202555010{number}").attempt()
     with pytest.raises(VapiTransientError, match="the limit is 10, 0 left"):
-        model.slot().attempt()
+        model.slot(on_limit="fail").attempt()

@@ -1034,7 +1034,7 @@ def fill_lines(model: AirflowModel) -> None:
 
 def test_call_refused_over_the_limit_is_placed_later(model: AirflowModel) -> None:
     fill_lines(model)
-    slot = model.slot()
+    slot = model.slot(on_limit="fail")
     assert "the limit is 10, 0 left" in failure_of(slot, VapiConcurrencyLimitError)
     assert "the limit is 10, 0 left" in failure_of(slot, VapiConcurrencyLimitError)
     model.pass_time(600)
@@ -1046,7 +1046,7 @@ def test_call_refused_over_the_limit_is_placed_later(model: AirflowModel) -> Non
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in-the-worker", "deferrable"])
 def test_undialled_call_over_the_limit_is_placed_again(model: AirflowModel, deferrable: bool) -> None:
     fill_lines(model)
-    slot = model.slot(wait_for_completion=True, deferrable=deferrable)
+    slot = model.slot(wait_for_completion=True, deferrable=deferrable, on_limit="fail")
     with pytest.raises(TaskDeferred if deferrable else VapiConcurrencyLimitError):
         slot.attempt()
     if deferrable:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from schedules import Schedule, rough
 
+from vapi_provider.placing.attempts import PlacementState, PlacementStore
 from vapi_provider.placing.decision import Found, Recorded
 from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.placing.placement import CallPlacement
 from vapi_provider.placing.request import CallRequest
 from vapi_provider.placing.search import CallSearch, SearchResult
-from vapi_provider.placing.state import PlacementState, PlacementStore
 
 MOST_SCHEDULES = 40
 """How many are tried until one goes wrong: as many as ``make test`` plays."""

@@ -206,7 +206,7 @@ def test_longer_pause_is_left_to_airflows_retries(model: AirflowModel) -> None:
 def test_refusal_is_not_repeated(model: AirflowModel, fault: dict[str, Any], kind: type[VapiError]) -> None:
     model.simulator.faults.add(Fault(method="POST", path="/call", times=None, **fault))
     sent_at = sendings(model)
-    assert not isinstance(failure_of(model.slot(), kind), VapiCallInDoubtError)
+    assert not isinstance(failure_of(model.slot(on_limit="fail"), kind), VapiCallInDoubtError)
     assert sent_at == [0]
 
 

@@ -27,6 +27,7 @@ FIELDS = {
     "assistant_id",
     "phone_number_id",
     "call_id",
+    "attempt",
 }
 
 

@@ -12,8 +12,9 @@ from airflow_model import ASSISTANT_ID, NUMBER, PHONE_NUMBER_ID, AirflowModel
 
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.call import PlacedCallView
+from vapi_provider.placing.attempts import fingerprint_person, make_token
 from vapi_provider.placing.request import CallRequest, build_request
-from vapi_provider.placing.tokens import carries, fingerprint_person, make_token
+from vapi_provider.placing.search import carried_token
 
 OTHER_ID = "0198a3f0-0000-7000-8000-00000000000a"
 NONE: dict[str, Any] = dict.fromkeys(
@@ -200,14 +201,14 @@ def view(**fields: Any) -> PlacedCallView:
 @pytest.mark.parametrize("field", ["assistantOverrides", "squadOverrides"])
 def test_token_is_read_from_variable_values(field: str) -> None:
     call = view(**{field: {"variableValues": {"airflow_token": "7f3k9q2m"}}}, name="Renamed")
-    assert carries(call, "7f3k9q2m")
-    assert not carries(call, "7f3k9q2n")
+    assert carried_token(call, ["7f3k9q2m"])
+    assert not carried_token(call, ["7f3k9q2n"])
 
 
 @pytest.mark.parametrize("name", ["Reminder #7f3k9q2m", "#7f3k9q2m", "Renamed #7f3k9q2m  "])
 def test_token_is_read_from_the_name(name: str) -> None:
-    assert carries(view(name=name), "7f3k9q2m")
-    assert not carries(view(name=name), "7f3k9q2n")
+    assert carried_token(view(name=name), ["7f3k9q2m"])
+    assert not carried_token(view(name=name), ["7f3k9q2n"])
 
 
 @pytest.mark.parametrize(
@@ -226,11 +227,11 @@ def test_token_is_read_from_the_name(name: str) -> None:
     ],
 )
 def test_other_text_is_not_a_token(fields: dict[str, Any]) -> None:
-    assert not carries(view(**fields), "7f3k9q2m")
+    assert not carried_token(view(**fields), ["7f3k9q2m"])
 
 
 def test_either_carrier_of_a_request_is_recognised() -> None:
     body = request(name="Reminder").carrying("7f3k9q2m")
-    assert carries(view(**body), "7f3k9q2m")
-    assert carries(view(name=body["name"]), "7f3k9q2m")
-    assert carries(view(assistantOverrides=body["assistantOverrides"]), "7f3k9q2m")
+    assert carried_token(view(**body), ["7f3k9q2m"])
+    assert carried_token(view(name=body["name"]), ["7f3k9q2m"])
+    assert carried_token(view(assistantOverrides=body["assistantOverrides"]), ["7f3k9q2m"])

@@ -14,7 +14,7 @@ from waiting_helpers import Airflow, failure
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.outcome import CallOutcome, check_fail_on
+from vapi_provider.models.outcome import CallOutcome, check_outcomes
 from vapi_provider.models.summary import check_include
 from vapi_provider.waiting.policy import seconds_of
 
@@ -40,7 +40,7 @@ SPAN = "must be a timedelta or a non-negative number of seconds; got"
 def test_fail_on_must_be_a_list_of_outcomes(fail_on: Any) -> None:
     expected = rf"^fail_on must be a list of .*completed.*{re.escape(repr(fail_on))}"
     with pytest.raises(VapiConfigurationError, match=expected):
-        check_fail_on(fail_on)
+        check_outcomes("fail_on", fail_on)
 
 
 @pytest.mark.parametrize("include", [["recording"], "transcript", None], ids=["unknown", "lone", "none"])

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outside the callee's calling hours no request is sent; the task waits, is skipped, or fails."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from airflow_model import NUMBER, AirflowModel, Slot, vapis_clock
+from placing_helpers import await_event, begin, deferral, resume, sent_body, wait_out
+from task_instances import Deferral
+from ways import kill_at, once_at
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
+from vapi_provider.operators.call import VapiCreateCallOperator
+from vapi_provider.simulator import Fault, ManualClock
+
+HOURS = {"opens": "09:00", "closes": "20:00", "timezone": "America/New_York"}
+SETTLED_AFTER = 65
+
+modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("America/New_York")).timestamp()
+
+
+NIGHT, OPENING, LAST_MINUTE, CLOSING, TOMORROW = map(
+    at,
+    ("2026-11-26T07:00", "2026-11-26T09:00", "2026-11-26T19:59:30", "2026-11-26T20:00", "2026-11-27T09:00"),
+)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return vapis_clock(NIGHT)
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # Airflow's own logger writes past pytest.
+    monkeypatch.setattr(VapiCreateCallOperator, "log", logging.getLogger("task"))
+    caplog.set_level(logging.INFO)
+
+
+def go_to(model: AirflowModel, instant: float) -> None:
+    model.pass_time(instant - model.now)
+
+
+def sent_at(model: AirflowModel) -> list[float]:
+    """Record when requests to place a call are sent."""
+    instants: list[float] = []
+    model.at = lambda point: instants.append(model.now) if point == "send.POST" else None
+    return instants
+
+
+def night_slot(model: AirflowModel, **arguments: Any) -> Slot:
+    return model.slot(calling_hours=HOURS, **arguments)
+
+
+# wait
+
+
+def test_deferrable_task_waits_for_the_opening(model: AirflowModel) -> None:
+    slot = night_slot(model)
+    sendings = sent_at(model)
+    deferred = deferral(slot)
+    assert (deferred.trigger.call_id, deferred.trigger.end_time) == (None, OPENING)
+    assert deferred.timeout == timedelta(seconds=OPENING - NIGHT + 120)
+    summary = resume(slot, deferred, await_event(model, deferred.trigger))
+    assert isinstance(summary, Deferral)
+    assert summary.trigger.call_id == slot.xcoms["call_id"]
+    assert sendings == [OPENING]
+    model.assert_rang_once(slot)
+
+
+def test_task_that_does_not_wait_for_its_call_waits_for_hours(model: AirflowModel) -> None:
+    slot = night_slot(model, deferrable=True)
+    summary = wait_out(slot, wait_for_completion=False)
+    assert summary["status"] == "queued"
+    assert model.now == OPENING
+    model.assert_rang_once(slot)
+
+
+def test_waiting_for_hours_searches_once(model: AirflowModel) -> None:
+    slot = night_slot(model, deferrable=True)
+    wait_out(slot, wait_for_completion=False)
+    assert [request.method for request in model.simulator.requests] == ["GET", "POST"]
+
+
+def test_wait_for_hours_does_not_count_for_timeout(model: AirflowModel) -> None:
+    slot = night_slot(model, deferrable=True, timeout=300)
+    assert wait_out(slot)["outcome"] == "completed"
+    model.assert_rang_once(slot)
+
+
+def test_task_that_is_not_deferrable_names_the_opening(model: AirflowModel) -> None:
+    slot = night_slot(model)
+    with pytest.raises(VapiOutsideHoursError) as error:
+        slot.attempt()
+    assert not isinstance(error.value, AirflowFailException)
+    assert error.value.opening == datetime(2026, 11, 26, 14, tzinfo=timezone.utc)
+    assert str(error.value) == (
+        "Outside calling_hours, which open at Thu 2026-11-26 09:00 America/New_York (2026-11-26 14:00 UTC). Nothing was "
+        "sent. This try cannot wait, because the task is not deferrable; a retry within the hours places the call, so "
+        "retries times retry_delay must reach them."
+    )
+    assert model.simulator.requests == []
+    go_to(model, OPENING)
+    slot.attempt()
+    model.assert_rang_once(slot)
+
+
+@pytest.mark.parametrize("has_store", [True])
+def test_retry_within_the_hours_does_not_search(model: AirflowModel) -> None:
+    slot = night_slot(model)
+    with pytest.raises(VapiOutsideHoursError):
+        slot.attempt()
+    go_to(model, OPENING)
+    slot.attempt()
+    assert [request.method for request in model.simulator.requests] == ["POST"]
+
+
+@modes
+def test_opening_within_ten_seconds_is_slept(model: AirflowModel, deferrable: bool) -> None:
+    go_to(model, OPENING - 9)
+    slot = night_slot(model, deferrable=deferrable)
+    sendings = sent_at(model)
+    assert begin(slot)["status"] == "queued"
+    assert sendings == [OPENING]
+    model.assert_rang_once(slot)
+
+
+@modes
+def test_open_hours_do_not_matter(model: AirflowModel, deferrable: bool) -> None:
+    go_to(model, OPENING)
+    slot = night_slot(model, deferrable=deferrable)
+    assert begin(slot)["status"] == "queued"
+    assert [request.method for request in model.simulator.requests] == ["POST"]
+
+
+def test_execution_timeout_before_the_opening_fails_at_once(model: AirflowModel) -> None:
+    slot = night_slot(model, deferrable=True, execution_timeout=timedelta(hours=1))
+    with pytest.raises(VapiOutsideHoursError, match="because execution_timeout ends before that; a retry"):
+        slot.attempt()
+    assert model.now == NIGHT
+
+
+def test_short_wait_does_not_exceed_execution_timeout(model: AirflowModel) -> None:
+    go_to(model, OPENING - 9)
+    slot = night_slot(model, deferrable=True, execution_timeout=timedelta(seconds=5))
+    with pytest.raises(VapiOutsideHoursError, match="execution_timeout"):
+        slot.attempt()
+
+
+def test_wait_logs_the_opening_once(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = night_slot(model, deferrable=True)
+    wait_out(slot, wait_for_completion=False)
+    lines = [line for line in caplog.messages if "calling_hours" in line]
+    assert lines == [
+        "Outside calling_hours, which open at Thu 2026-11-26 09:00 America/New_York (2026-11-26 14:00 UTC). Nothing was "
+        "sent. Waiting for it."
+    ]
+    tokens = [line for line in caplog.messages if line.startswith("The call's token")]
+    assert len(tokens) == 1
+
+
+# skip and fail
+
+
+@modes
+@pytest.mark.parametrize(
+    ("outside_hours", "kind"), [("skip", AirflowSkipException), ("fail", VapiConfigurationError)]
+)
+def test_other_choices_end_the_task(
+    model: AirflowModel, deferrable: bool, outside_hours: str, kind: type[Exception]
+) -> None:
+    slot = night_slot(model, deferrable=deferrable, outside_hours=outside_hours)
+    with pytest.raises(kind, match="which open at Thu 2026-11-26 09:00"):
+        slot.attempt()
+    assert model.simulator.requests == []
+
+
+def test_unknown_choice_is_refused(model: AirflowModel) -> None:
+    with pytest.raises(
+        VapiConfigurationError, match="^outside_hours must be one of wait, skip, fail; got 'hold'"
+    ):
+        night_slot(model, outside_hours="hold").attempt()
+    assert model.simulator.requests == []
+
+
+# Each way to a request passes the hours.
+
+
+@pytest.mark.parametrize("has_store", [True])
+def test_slow_write_across_the_closing_is_taken_back(model: AirflowModel) -> None:
+    go_to(model, LAST_MINUTE)
+    slot = night_slot(model)
+    once_at(model, "store.was_set", lambda: model.pass_time(60))
+    with pytest.raises(VapiOutsideHoursError):
+        slot.attempt()
+    assert model.posts() == 0
+    before = len(model.simulator.requests)
+    go_to(model, TOMORROW)
+    slot.attempt()
+    # The record says that nothing was sent, so there is no doubt.
+    assert [request.method for request in model.simulator.requests][before:] == ["POST"]
+    model.assert_rang_once(slot)
+
+
+@modes
+def test_repetition_after_a_pause_passes_the_hours(model: AirflowModel, deferrable: bool) -> None:
+    go_to(model, LAST_MINUTE)
+    fault = Fault(method="POST", path="/call", status=429, headers={"Retry-After": "40"})
+    model.simulator.faults.add(fault)
+    slot = night_slot(model, deferrable=deferrable)
+    if deferrable:
+        wait_out(slot, wait_for_completion=False)
+        assert model.now == TOMORROW
+    else:
+        with pytest.raises(VapiOutsideHoursError):
+            slot.attempt()
+        assert model.posts() == 1
+        go_to(model, TOMORROW)
+        slot.attempt()
+    assert model.posts() == 2
+    model.assert_rang_once(slot)
+
+
+def test_doubt_that_settles_after_the_closing_waits(model: AirflowModel) -> None:
+    go_to(model, LAST_MINUTE)
+    slot = night_slot(model)
+    kill_at(model, slot, "send.POST")
+    model.pass_time(1)
+    sendings = sent_at(model)
+    wait_out(slot, deferrable=True, wait_for_completion=False)
+    # The doubt is not settled again after the wait for the hours.
+    assert sendings == [TOMORROW]
+    model.assert_rang_once(slot)
+
+
+def test_call_placed_in_time_is_adopted_after_the_closing(model: AirflowModel) -> None:
+    go_to(model, LAST_MINUTE)
+    slot = night_slot(model)
+    kill_at(model, slot, "sent.POST")
+    model.pass_time(SETTLED_AFTER)
+    assert slot.attempt()["id"] == next(iter(model.simulator.calls))
+    assert model.posts() == 1
+    model.assert_rang_once(slot)
+
+
+def test_resumed_task_uses_the_hours_of_its_templates(model: AirflowModel) -> None:
+    slot = night_slot(model)
+    deferred = deferral(slot)
+    go_to(model, OPENING)
+    again = resume(
+        slot, deferred, await_event(model, deferred.trigger), calling_hours={**HOURS, "opens": "10:00"}
+    )
+    assert (again.trigger.call_id, again.trigger.end_time) == (None, OPENING + 3600)
+    assert model.posts() == 0
+
+
+def test_retry_of_3_0_with_an_old_event_begins_anew(model: AirflowModel) -> None:
+    slot = night_slot(model)
+    deferred = deferral(slot)
+    slot.try_number += 1
+    slot.xcoms.clear()
+    go_to(model, OPENING)
+    again = resume(slot, deferred, {"status": "timeout", "call_id": None, "message": ""})
+    while again.trigger.call_id is None:
+        again = resume(slot, again, await_event(model, again.trigger))
+    assert model.posts() == 1
+    model.assert_rang_once(slot)
+
+
+# With a schedule, the instant of ringing counts.
+
+
+def plan_sent(model: AirflowModel) -> tuple[float, float]:
+    plan = sent_body(model)["schedulePlan"]
+    earliest, latest = (datetime.fromisoformat(plan[name]) for name in ("earliestAt", "latestAt"))
+    return earliest.timestamp(), latest.timestamp()
+
+
+def instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("earliest", "latest", "sent"),
+    [
+        pytest.param(NIGHT - 3600, None, (OPENING, CLOSING), id="past"),
+        pytest.param(OPENING + 60, None, (OPENING + 60, CLOSING), id="open"),
+        pytest.param(CLOSING, None, (TOMORROW, TOMORROW + 11 * 3600), id="closed"),
+        pytest.param(NIGHT, OPENING + 60, (OPENING, OPENING + 60), id="latest_at"),
+        pytest.param(OPENING, TOMORROW, (OPENING, CLOSING), id="late latest_at"),
+    ],
+)
+def test_schedule_is_fitted_to_the_hours(
+    model: AirflowModel, earliest: float, latest: float | None, sent: tuple[float, float]
+) -> None:
+    plan = {"earliest_at": instant(earliest), **({"latest_at": instant(latest)} if latest else {})}
+    slot = night_slot(model, schedule_plan=plan)
+    assert slot.attempt()["status"] == "scheduled"
+    assert model.now == NIGHT
+    assert plan_sent(model) == sent
+
+
+def test_schedule_outside_the_hours_is_refused(model: AirflowModel) -> None:
+    plan = {"earliest_at": instant(NIGHT), "latest_at": instant(OPENING)}
+    with pytest.raises(
+        VapiConfigurationError, match="^schedule_plan ends before calling_hours open, at Thu 2026-11-26 09:00"
+    ):
+        night_slot(model, schedule_plan=plan).attempt()
+    assert model.simulator.requests == []
+
+
+@pytest.mark.parametrize("point", ["", "sent.POST"], ids=["first try", "retry"])
+def test_timeout_counts_from_the_fitted_schedule(model: AirflowModel, point: str) -> None:
+    slot = night_slot(model, schedule_plan={"earliest_at": instant(NIGHT)}, timeout=60)
+    if point:
+        kill_at(model, slot, point, wait_for_completion=True)
+        model.pass_time(SETTLED_AFTER)
+    deferred = deferral(slot)
+    assert deferred.trigger.call_id is not None
+    assert deferred.trigger.end_time == CLOSING + 60
+
+
+@pytest.mark.parametrize("has_store", [True])
+def test_schedule_fitted_anew_after_a_slow_write(model: AirflowModel) -> None:
+    go_to(model, LAST_MINUTE)
+    slot = night_slot(model, schedule_plan={"earliest_at": instant(NIGHT)})
+    once_at(model, "store.was_set", lambda: model.pass_time(60))
+    slot.attempt()
+    assert plan_sent(model)[0] == TOMORROW
+
+
+def test_hours_per_callee(model: AirflowModel) -> None:
+    """Each mapped task has its own hours."""
+    go_to(model, OPENING)
+    run = model.run()
+    east = model.slot(run, calling_hours=HOURS, map_index=0)
+    west = model.slot(
+        run,
+        number="+12025550199",
+        calling_hours={**HOURS, "timezone": "America/Los_Angeles"},
+        map_index=1,
+        outside_hours="skip",
+    )
+    east.attempt()
+    with pytest.raises(AirflowSkipException):
+        west.attempt()
+    assert model.rings() == {NUMBER: 1}

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hours in which a callee may be called, where the callee lives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+_NAME = "calling_hours"
+_MIDNIGHT = "24:00"
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+_LONGEST_CLOSURE = timedelta(days=400)
+
+
+class CallingHours(TypedDict, total=False):
+    """When a callee may be called: ``opens``, ``closes`` (``HH:MM``) and ``timezone``; on which days, if not on all."""
+
+    opens: str
+    closes: str
+    timezone: str
+    days: Iterable[str] | None
+    closed: Iterable[str] | None
+
+
+@dataclass(frozen=True)
+class Hours:
+    """
+    Calling hours that were checked.
+
+    :param opens: the first minute of the day in which one may call, by the clocks of the time zone
+    :param closes: the first minute in which one may not; None for the end of the day
+    :param zone: the time zone
+    :param days: the weekdays, 0 for Monday
+    :param closed: dates on which one may not call
+    """
+
+    opens: time
+    closes: time | None
+    zone: ZoneInfo
+    days: frozenset[int]
+    closed: frozenset[date]
+
+    def is_open(self, instant: datetime) -> bool:
+        """Return whether one may call at an instant."""
+        local = instant.astimezone(self.zone)
+        clock = local.time()
+        return (
+            self._is_allowed(local.date())
+            and self.opens <= clock
+            and (self.closes is None or clock < self.closes)
+        )
+
+    def next_opening(self, instant: datetime) -> datetime:
+        """
+        Return the first instant from the given one on at which one may call, in UTC.
+
+        :raises VapiConfigurationError: when there is none for more than a year
+        """
+        found, latest = instant.astimezone(timezone.utc), instant + _LONGEST_CLOSURE
+        while not self.is_open(found):
+            if found > latest:
+                raise _refuse(f"{_NAME} has no opening in the next {_LONGEST_CLOSURE.days} days")
+            # Clocks change at whole minutes, so an opening is one.
+            found = found.replace(second=0, microsecond=0) + (
+                _HOUR if self._is_closed_for_an_hour(found) else _MINUTE
+            )
+        return found
+
+    def closing(self, instant: datetime) -> datetime:
+        """Return the first instant after a given one, at which one may call, when one no longer may on that day."""
+        day = instant.astimezone(self.zone).date()
+        found = instant.astimezone(timezone.utc)
+        while self.is_open(found) and found.astimezone(self.zone).date() == day:
+            found = found.replace(second=0, microsecond=0) + _MINUTE
+        return found
+
+    def describe(self, instant: datetime) -> str:
+        """Return an instant by the callee's clock and in UTC, for a log."""
+        local, universal = instant.astimezone(self.zone), instant.astimezone(timezone.utc)
+        return f"{local:%a %Y-%m-%d %H:%M} {self.zone.key} ({universal:%Y-%m-%d %H:%M} UTC)"
+
+    def _is_allowed(self, day: date) -> bool:
+        return day.weekday() in self.days and day not in self.closed
+
+    def _is_closed_for_an_hour(self, instant: datetime) -> bool:
+        dates = {each.astimezone(self.zone).date() for each in (instant, instant + _HOUR)}
+        return not any(map(self._is_allowed, dates))
+
+
+def check_open(hours: Hours, now: datetime) -> None:
+    """
+    Refuse to call outside of calling hours.
+
+    :raises VapiOutsideHoursError: with the next opening
+    """
+    if hours.is_open(now):
+        return
+    opening = hours.next_opening(now)
+    raise VapiOutsideHoursError(
+        f"Outside {_NAME}, which open at {hours.describe(opening)}. Nothing was sent.", opening=opening
+    )
+
+
+def check_calling_hours(hours: Mapping[str, Any]) -> Hours:
+    """
+    Check calling hours.
+
+    :param hours: a mapping with no other keys than :class:`CallingHours`
+    :raises VapiConfigurationError: naming what is wrong with them; nothing is sent then
+    """
+    opens, closes = _check_clock(hours, "opens"), _check_clock(hours, "closes")
+    if opens == closes:
+        raise _refuse(f"{_NAME} is empty: it opens and closes at {opens}")
+    if opens > closes:
+        raise _refuse(
+            f"{_NAME} from {opens} to {closes} spans midnight; only hours within one day are possible"
+        )
+    return Hours(
+        opens=time.fromisoformat(opens),
+        closes=None if closes == _MIDNIGHT else time.fromisoformat(closes),
+        zone=_check_zone(hours.get("timezone")),
+        days=_check_days(hours.get("days")),
+        closed=_check_closed(hours.get("closed")),
+    )
+
+
+def _refuse(problem: str) -> VapiConfigurationError:
+    return VapiConfigurationError(f"{problem}. Nothing was sent.")
+
+
+def _check_clock(hours: Mapping[str, Any], name: str) -> str:
+    value = hours.get(name)
+    if isinstance(value, str):
+        if re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value) or (
+            name == "closes" and value == _MIDNIGHT
+        ):
+            return value
+    raise _refuse(f"{_NAME}.{name} must be a time such as '09:00', 'HH:MM' on 24 hours; got {_shown(value)}")
+
+
+def _check_zone(name: Any) -> ZoneInfo:
+    from zoneinfo import ZoneInfo
+
+    if isinstance(name, str) and name:
+        try:
+            return ZoneInfo(name)
+        # A folder of the database is an OSError, a path that leaves it a ValueError, an unknown name a KeyError.
+        except (KeyError, ValueError, OSError):
+            pass
+    raise _refuse(
+        f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York'; got {_shown(name)}"
+    )
+
+
+def _check_days(value: Any) -> frozenset[int]:
+    if value is None:
+        return frozenset(range(len(DAYS)))
+    days = list(value) if _is_collection(value) else []
+    if days and all(day in DAYS for day in days):
+        return frozenset(map(DAYS.index, days))
+    raise _refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; got {_shown(value)}")
+
+
+def _check_closed(value: Any) -> frozenset[date]:
+    if value is None:
+        return frozenset()
+    if _is_collection(value):
+        try:
+            return frozenset(_check_date(each) for each in value)
+        except (TypeError, ValueError):
+            pass
+    raise _refuse(f"{_NAME}.closed must be a list of dates such as '2026-12-25'; got {_shown(value)}")
+
+
+def _check_date(value: Any) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    # Python 3.11 and later read further forms, such as 20261225.
+    if not isinstance(value, str) or len(value) != len("2026-12-25"):
+        raise ValueError(value)
+    return date.fromisoformat(value)
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60] if isinstance(value, (str, int, list, tuple)) else type(value).__name__

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task does with the call that it places: publish it, wait for it, record its end, and hang up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from vapi_provider.links.call import VapiCallLink
+from vapi_provider.placing.deferral import DefersPlacing
+from vapi_provider.waiting.mixin import StopFlag
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from airflow.providers.common.compat.sdk import Context
+    from vapi_provider.hooks.vapi import VapiHook
+    from vapi_provider.models.call import Call
+    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.models.summary import CallSummary, PlacedCallSummary
+    from vapi_provider.placing.attempts import Redial
+    from vapi_provider.placing.decision import Recorded
+    from vapi_provider.placing.placement import CallPlacement
+    from vapi_provider.waiting.policy import WaitPolicy
+    from vapi_provider.waiting.wait import CallWait, WaitState
+
+DEFAULT_LIMIT_TIMEOUT = 12 * 60 * 60
+"""How long to wait for a free line, in seconds."""
+
+REQUEST_FIELDS = (
+    "assistant_id",
+    "squad_id",
+    "assistant",
+    "phone_number_id",
+    "customer",
+    "name",
+    "assistant_overrides",
+    "schedule_plan",
+    "extra_body",
+    "calling_hours",
+)
+"""The arguments that describe the call."""
+
+_CHOICES = {"outside_hours": ("wait", "skip", "fail"), "on_limit": ("wait", "fail")}
+
+_CALL_ID = "call_id"
+"""The key of the XCom with the call's id, which is there as soon as the call exists."""
+
+
+class PlacesCall(DefersPlacing):
+    """
+    Base of operators that place a call.
+
+    Its attributes are what :class:`~vapi_provider.operators.call.VapiCreateCallOperator` documents as its arguments.
+    """
+
+    wait_for_completion: bool
+    hang_up_on_timeout: bool
+    redial_on: Iterable[CallOutcome | str]
+    max_attempts: int | None
+    places_call = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._stop = StopFlag()
+        self._wait_call_id: str | None = None
+        self._placement: CallPlacement | None = None
+
+    def prepare_for_execution(self) -> Self:
+        """Return the operator of one try, which another try in the same process must not have stopped."""
+        other = super().prepare_for_execution()
+        other._stop = StopFlag()
+        return other
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral, see :meth:`execute_complete`."""
+        resume = super().resume_execution
+        return self._run(context, lambda: resume(next_method, next_kwargs, context))
+
+    def _execute(self, context: Context) -> PlacedCallSummary:
+        self._try_started_at = time.time()
+        return self._run(context, functools.partial(self._place_and_wait, context, None))
+
+    def _run(self, context: Context, begin: Callable[[], CallSummary]) -> PlacedCallSummary:
+        """Run the try, and record how its call ended."""
+        from vapi_provider.exceptions import VapiCallFailedError, VapiNotReachedError
+        from vapi_provider.models.outcome import was_never_dialled
+        from vapi_provider.placing.decision import Recorded
+
+        try:
+            summary = self._place_until_over(context, begin)
+        except VapiNotReachedError as error:
+            if error.was_dialled:
+                self._record_end(context, Recorded.NOT_REACHED)
+            raise
+        except VapiCallFailedError:
+            self._record_end(context, Recorded.OVER)
+            raise
+        self._record_end(context, Recorded.OVER)
+        reason = summary["ended_reason"]
+        has_rung = reason is None or not was_never_dialled(reason)
+        return {**summary, "attempts": self._attempt if has_rung else self._attempt - 1}
+
+    def _place_until_over(self, context: Context, begin: Callable[[], CallSummary]) -> CallSummary:
+        """Place the call and wait for its end, all of it again after each wait for calling hours or a free line."""
+        from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiOutsideHoursError
+
+        while True:
+            try:
+                return begin()
+            except VapiOutsideHoursError as error:
+                until = self._opening_to_wait_for(error)
+            except VapiConcurrencyLimitError as error:
+                until = self._next_try_for_a_line(error)
+            resumed = self._pause(context, until)
+            begin = functools.partial(self._place_and_wait, context, resumed)
+
+    def _record_end(self, context: Context, state: Recorded) -> None:
+        from vapi_provider.placing.attempts import PlacementStore
+
+        if not self.redial_on or self._call_id is None:
+            return
+        try:
+            PlacementStore(context).record_end(self._call_id, state)
+        except Exception as error:
+            # Another try reads the call's end again.
+            self.log.warning("Could not record the end of call %s (%s).", self._call_id, type(error).__name__)
+
+    def _redial(self) -> Redial:
+        from vapi_provider.placing.attempts import check_redial
+
+        return check_redial(self.redial_on, self.max_attempts, self.retries or 0)
+
+    def _check_waits(self) -> None:
+        """
+        Check the values of the arguments about hours and lines.
+
+        :raises VapiConfigurationError: naming the argument; nothing is sent then
+        """
+        from vapi_provider.exceptions import VapiConfigurationError
+        from vapi_provider.waiting.policy import seconds_of
+
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise VapiConfigurationError(
+                    f"{name} must be one of {', '.join(choices)}; got {value!r:.40}. Nothing was sent."
+                )
+        if self.limit_timeout != DEFAULT_LIMIT_TIMEOUT:
+            seconds_of("limit_timeout", self.limit_timeout)
+
+    def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
+        from vapi_provider.hooks.vapi import VapiHook
+        from vapi_provider.models.summary import check_include
+        from vapi_provider.placing.dialling import watch_dialling
+        from vapi_provider.placing.placement import CallPlacement
+        from vapi_provider.placing.request import build_request
+        from vapi_provider.placing.schedule import latest_ring
+
+        self._wait_call_id = None
+        include = check_include(self.include)
+        policy = self._wait_policy() if self.wait_for_completion else None
+        redial = self._redial() if self.wait_for_completion else None
+        self._check_waits()
+        self.refuse_missing(*REQUEST_FIELDS)
+        request = build_request({**vars(self), **self.rendered_fields})
+        self._hook = self._hook or VapiHook(self.vapi_conn_id)
+        client = self._hook.client
+        placement = CallPlacement(context, request, client, self.log, self._stop, resumed, redial)
+        self._placement = placement
+        # A try that has lost its state might defer for ever.
+        may_defer = self.deferrable and (resumed is None or resumed.is_placing)
+        call = self._place(context, self._hook, placement, may_defer=may_defer)
+        if policy is None:
+            if (call.limits or {}).get("concurrencyBlocked") is not False:
+                call = watch_dialling(client, call, call.limits, self.log)
+            return call.summary(include)
+        due_at = latest_ring(request.body.get("schedulePlan"), request.hours, call.created_at)
+        state = self._try_state(
+            context,
+            started_at=max(time.time(), due_at),
+            limits=call.limits,
+            placed_at=placement.placed_at or placement.state.at,
+            may_redial=placement.attempts.may_follow(placement.state),
+        )
+        # The first poke is not the first request, so transient errors are waited out.
+        wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
+        if self.deferrable:
+            return wait.poke() or self._defer_wait(context, wait)
+        try:
+            return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
+        except AirflowTaskTimeout as error:
+            self._hang_up_at_limit(wait)
+            if not wait.fate:
+                raise
+            raise AirflowTaskTimeout(f"{error}. {wait.fate}") from None
+
+    def _place(self, context: Context, hook: VapiHook, placement: CallPlacement, *, may_defer: bool) -> Call:
+        """Return the call as it was placed or read; its id is published before it is read."""
+        call = None
+        while call is None:
+            try:
+                until = placement.run(may_defer=may_defer)
+            finally:
+                self._attempt = placement.attempts.number
+            if until is not None:
+                self._defer_placing(context, placement, until)
+            self._publish(context, hook, str(placement.call_id))
+            call = placement.read()
+        if self._limit_since is not None and not call.is_concurrency_blocked:
+            from vapi_provider.waiting.policy import duration
+
+            self.log.info("Got a line after %s.", duration(time.time() - self._limit_since))
+        return call
+
+    def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:
+        try:
+            context["ti"].xcom_push(_CALL_ID, call_id)
+            VapiCallLink().persist(context, hook.dashboard_url(call_id))
+            self._has_link = True
+        finally:
+            if self._stop.is_set:
+                # The task was stopped while the request was under way.
+                self._hang_up_if_killed()
+
+    def _awaited_call_id(self, context: Context) -> Any:
+        ti = context["ti"]
+        return self._call_id or ti.xcom_pull(task_ids=ti.task_id, key=_CALL_ID, map_indexes=ti.map_index)
+
+    @property
+    def _call_id(self) -> str | None:
+        return self._wait_call_id or (self._placement.call_id if self._placement else None)
+
+    def _begin_wait(self, context: Context, state: WaitState, policy: WaitPolicy, **kwargs: Any) -> CallWait:
+        if state.may_redial:
+            policy = dataclasses.replace(policy, redial_on=self._redial().outcomes, attempt=state.attempt)
+        wait = super()._begin_wait(context, state, policy, **kwargs)
+        self._wait_call_id = wait.call_id
+        return wait
+
+    def _time_out(self, wait: CallWait) -> CallSummary:
+        self._hang_up_at_limit(wait)
+        return super()._time_out(wait)
+
+    def _hang_up_at_limit(self, wait: CallWait) -> None:
+        if self.hang_up_on_timeout and not wait.state.has_ended:
+            wait.hang_up()
+
+    def on_kill(self) -> None:
+        """Send nothing more, and end the call if that was asked for, within 3 seconds."""
+        self._stop.is_set = True
+        self._hang_up_if_killed()
+        super().on_kill()
+
+    def _hang_up_if_killed(self) -> None:
+        from vapi_provider.client.hang_up import hang_up_soon
+
+        # A signal handler must not look the connection up.
+        client = vars(self._hook).get("client") if self._hook else None
+        if self.hang_up_on_kill and client is not None and self._call_id is not None:
+            self.log.warning("The task was stopped. %s", hang_up_soon(client, self._call_id))
