@@ -645,7 +645,7 @@ BREAKS.update(
             "client.hang_up:HANG_UP_REQUEST_SECONDS", constant(60.0), ("unit/client/test_hang_up.py",)
         ),
         "fail_on_is_ignored": Break(
-            "models.outcome:check_fail_on", always(()), ("unit/waiting", "unit/sensors")
+            "models.outcome:check_outcomes", always(()), ("unit/waiting", "unit/sensors")
         ),
         "erased_call_succeeds": Break(
             "waiting.policy:WaitPolicy.check_end", always(None), ("unit/waiting", "unit/sensors")
@@ -792,7 +792,7 @@ BREAKS.update(
             "placing.dialling:PAUSES", constant(()), ("unit/placing/test_create_call_limit.py",)
         ),
         "doubt_holds_a_worker_slot": Break(
-            "placing.placement:_SHORT_SECONDS",
+            "placing.placement:SHORT_SECONDS",
             constant(math.inf),
             ("unit/placing/test_placing_deferred.py",),
         ),

@@ -45,7 +45,7 @@ REQUEST_FIELDS = (
 )
 """The arguments that describe the call."""
 
-_CHOICES = {"outside_hours": ("wait", "skip", "fail"), "on_limit": ("wait", "fail")}
+CHOICES = {"outside_hours": ("wait", "skip", "fail"), "on_limit": ("wait", "fail")}
 
 _CALL_ID = "call_id"
 """The key of the XCom with the call's id, which is there as soon as the call exists."""
@@ -144,7 +144,7 @@ class PlacesCall(DefersPlacing):
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import seconds_of
 
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise VapiConfigurationError(
                     f"{name} must be one of {', '.join(choices)}; got {value!r:.40}. Nothing was sent."

@@ -15,6 +15,8 @@ from vapi_provider.client.arguments import check_page_size
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.placing.decision import RULES, Rule
+from vapi_provider.placing.hours import DAYS, CallingHours
+from vapi_provider.placing.mixin import CHOICES
 from vapi_provider.placing.request import Customer
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.transfers.calls_to_object_storage import CallsExport, VapiCallsToObjectStorageOperator
@@ -29,6 +31,7 @@ CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
 
 # How the tables write the types of the code.
 TYPES = {
+    "CallingHours": "dict",
     "Customer": "dict",
     "Iterable[CallOutcome | str]": "list",
     "Iterable[str]": "list",
@@ -109,6 +112,17 @@ def test_bounds_of_the_page_size() -> None:
 def test_arguments_without_effect() -> None:
     listed = sentence("placing.md", r"the arguments without effect are (.*?), unless they have their default")
     assert {name.partition("=")[0] for name in code_in(listed)} == given.ONLY_WHILE_WAITING.keys()
+
+
+def test_keys_of_calling_hours() -> None:
+    rows = table("campaigns.md", "| key of `calling_hours` |")
+    assert [code_in(row[0])[0] for row in rows] == list(CallingHours.__annotations__)
+    assert code_in(rows[3][2]) == list(DAYS)
+
+
+def test_choices_outside_the_hours_and_over_the_limit() -> None:
+    rows = table("campaigns.md", "| `outside_hours` |")
+    assert [code_in(row[0])[0].strip('"') for row in rows] == list(CHOICES["outside_hours"])
 
 
 def test_keys_of_a_customer() -> None:

@@ -14,6 +14,7 @@ import pytest
 from markdown_pages import ROOT, Block, block_with, blocks_in, label, read
 from task_instances import TaskInstance
 
+from airflow import __version__ as airflow_version
 from airflow.sdk import DAG, task
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
@@ -23,6 +24,8 @@ from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
+
+VERSION = tuple(map(int, airflow_version.split(".")[:2]))
 
 # What the operator that contributors are shown takes from modules.
 FOR_CONTRIBUTORS = {
@@ -49,7 +52,12 @@ def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator)
         "task": task,
     }
     with DAG("documentation"):
-        exec(block.text, names)
+        try:
+            exec(block.text, names)
+        except ImportError:
+            # Some of Airflow's own classes came with a later version.
+            assert any(name in block.text for name in ("RetryRule", "ApprovalOperator"))
+            assert VERSION < (3, 3)
 
 
 def test_hook_examples_return_the_stated_values(vapi_simulator: VapiSimulator) -> None:

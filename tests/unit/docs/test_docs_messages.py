@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ from vapi_provider.exceptions import VapiError
 from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
-from vapi_provider.simulator import Fault, VapiSimulator
+from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
 
 pytest_plugins = ["vapi_provider.simulator.pytest_plugin"]
@@ -116,6 +117,20 @@ def place(last_digit: int) -> Any:
     return VapiHook().create_call({"assistantId": CALL_ID, "phoneNumberId": CALL_ID, "customer": number})
 
 
+def place_outside_hours(simulator: VapiSimulator) -> Any:
+    day = datetime.now(timezone.utc) - timedelta(days=2)
+    hours = {"opens": "00:00", "closes": "24:00", "timezone": "UTC", "days": [f"{day:%a}".lower()]}
+    return operator_with(calling_hours=hours).execute(TaskInstance().context())
+
+
+def place_to_unreached(simulator: VapiSimulator) -> Any:
+    simulator.timeline = Timeline(
+        ringing=0, answered=None, ended=0, analysis=None, ended_reason="customer-busy"
+    )
+    operator = operator_with(redial_on=["no_answer"], retries=1)
+    return operator.execute(TaskInstance(max_tries=1).context())
+
+
 def place_in_doubt(simulator: VapiSimulator) -> Any:
     simulator.faults.add(Fault(method="POST", status=502, effect=True))
     return place(0)
@@ -190,6 +205,11 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "Check the call id, and that the key in": lambda _: VapiHook().get_call(CALL_ID),
     "The organization's rate limit is reached": of_response({}, status=429, headers={"Retry-After": "3600"}),
     "The organization is over its concurrency limit": lambda simulator: [place(0) for _ in range(11)],
+    "Outside calling_hours, which open at": place_outside_hours,
+    "which is in redial_on": place_to_unreached,
+    "calling_hours.timezone must be a time zone": lambda _: operator_with(
+        calling_hours={"opens": "09:00", "closes": "20:00", "timezone": "Europe/Berln"}
+    ).execute(TaskInstance().context()),
     "A call may have been placed": place_in_doubt,
     "Redirects are not followed": of_response(
         {}, status=302, headers={"Location": "https://elsewhere.example/x"}
