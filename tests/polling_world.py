@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of poller and trigger share: a world on a virtual clock, waits, and a look for what is left."""
+"""Shared by the tests of poller and triggers: a world on a virtual clock, waits, and a check that nothing is left."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Lie = Callable[[dict[str, str], Callable[[Mapping[str, str]], Any]], Any]
 
 CONN_ID = "vapi_default"
 THREADS = "vapi-call-poller"
-"""The name of a poller's thread begins so."""
+"""The start of the name of a poller's thread."""
 PORTS = itertools.count(20_000)
 """Of simulators that no socket leads to."""
 
 
 async def _finish(main: Awaitable[T]) -> T:
-    """Run a test's coroutine, and look whether it leaves a task behind."""
+    """Run a test's coroutine, and check that it leaves no task behind."""
     result = await main
     ends_at = time.monotonic() + 60
     while left := asyncio.all_tasks() - {asyncio.current_task()}:
@@ -55,7 +55,7 @@ async def _finish(main: Awaitable[T]) -> T:
 
 def run_in_loop(main: Coroutine[Any, Any, T], seconds: float = REAL_SECONDS) -> T:
     """
-    Run a coroutine in an event loop of its own, in real time, and look whether a task is left.
+    Run a coroutine in an event loop of its own, in real time, and check that no task is left.
 
     :param main: the coroutine
     :param seconds: how long that may take
@@ -69,7 +69,7 @@ def run_in_loop(main: Coroutine[Any, Any, T], seconds: float = REAL_SECONDS) -> 
 
 class VapiClock:
     """
-    Vapi's clock, for the simulator: it goes on with ours, and is off by so much.
+    Vapi's clock, for the simulator: it runs with ours, at an offset.
 
     :param ours: our clock
     :param off: how far Vapi's is ahead
@@ -226,7 +226,7 @@ class World:
         ]
 
     def since(self, *call_ids: str) -> dict[str, datetime]:
-        """Return the calls' ``updatedAt``, as tasks that look at them now would note it."""
+        """Return the calls' ``updatedAt``, as tasks that read them now would record it."""
         return {call_id: read(self.simulator.get_call(call_id)["updatedAt"]) for call_id in call_ids}
 
     def change(self, *call_ids: str, within: float = 0.0, quietly: bool = False, **fields: Any) -> None:
@@ -235,8 +235,8 @@ class World:
 
         :param call_ids: the calls
         :param within: over how many seconds, up to now, the changes are spread
-        :param quietly: whether ``updatedAt`` stays as it is
-        :param fields: what becomes of their fields
+        :param quietly: whether ``updatedAt`` does not move
+        :param fields: the new values of their fields
         """
         now = self.simulator.clock.now()
         for place, call_id in enumerate(call_ids, 1):
@@ -295,7 +295,7 @@ async def watching(
     since: Mapping[str, datetime] | None = None,
     **arguments: Any,
 ) -> AsyncIterator[dict[str, asyncio.Task[Verdict]]]:
-    """Have somebody wait for each of these calls, until the block is over; the tasks are by call id."""
+    """Wait for each of these calls for the length of a block; the tasks are by call id."""
     tasks = {
         call_id: asyncio.create_task(
             watch(Waiter(call_id, poll_interval, (since or {}).get(call_id), **arguments), conn_id)
@@ -319,7 +319,7 @@ def verdicts(tasks: Mapping[str, asyncio.Task[Verdict]], call_ids: Iterable[str]
 
 
 def assert_no_poller_left() -> None:
-    """Assert that no poller lives on, nor its thread; tasks are looked for where the loop ends."""
+    """Assert that no poller and no thread of one is left; tasks are checked where the loop ends."""
     left = list(poller._pollers)
     poller._pollers.clear()
     assert not left, "pollers are left"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A triggerer on a virtual clock, and a Vapi whose truth, and whatever it ever said, a test can look up."""
+"""A triggerer on a virtual clock, and a fake Vapi that keeps the truth and every response."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class FakeVapi:
         self.lag = 0.0
         self.faults: list[dict[str, Any]] = []
         self.said_over: dict[str, list[dict[str, Any]]] = {}
-        """What it ever said of calls that are over, by id; with when it did, by its own Date header and by our clock."""
+        """Every response about a call that is over, by id, with its time by the Date header and by our clock."""
         self.said_live: set[str] = set()
         """The ids of the calls that the list has shown live."""
         self.refused_calls: dict[str, list[float]] = {}
@@ -261,7 +261,7 @@ class FakeVapi:
         polls: list[list[Exchange]] = []
         latest: dict[threading.Thread, list[Exchange]] = {}
         for exchange in self.log:
-            # Each poller has a thread of its own; the last request of one may be under way when the next one begins.
+            # Each poller has a thread of its own; the last request of one may be in flight when the next one starts.
             poll = latest.get(exchange.thread)
             if exchange.began < since:
                 continue
@@ -339,7 +339,7 @@ class Triggerer:
             wait.told_at = self.clock.now
 
     def look_at_clock(self) -> None:
-        """Note whose time has come; to be done before and after the wall clock is set."""
+        """Record which end times have passed; call it before and after the wall clock is set."""
         for wait in self.waits:
             wait.time_had_come |= not wait.events and self.clock.time() >= wait.trigger.end_time
 
@@ -407,7 +407,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         if is_so():
             return
         await asyncio.sleep(0.001)
-    raise AssertionError("it never became so")
+    raise AssertionError("it never came true")
 
 
 async def collect(iterator: AsyncIterator[Any]) -> list[Any]:

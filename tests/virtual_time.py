@@ -65,7 +65,7 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """
-    An event loop on a virtual clock, in which a thread's work takes as long as the clock was told.
+    An event loop on a virtual clock, on which a thread's work takes as long as the clock's ``took``.
 
     :param clock: the clock
     """

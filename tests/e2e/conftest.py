@@ -21,7 +21,10 @@ from postgres import INSTALL, Postgres, find_programs
 from vapi_provider.simulator import VapiSimulator
 
 LINES_SHOWN = 40
-TAKE_LONGEST = ("test_many_sensors", "test_placing", "test_lost_vapi", "test_lost_triggerer", "test_browser")
+TAKE_LONGEST = (
+    *("test_many_sensors", "test_placing", "test_lost_vapi", "test_events", "test_lost_triggerer"),
+    "test_browser",
+)
 TOOK = "took"
 TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception: ")
 
