@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from test_lost_triggerer import triggerers
 
+from vapi_provider.simulator import Fault
+
 if TYPE_CHECKING:
     from airflow_services import AirflowServices
     from planted import Planted
@@ -49,7 +51,7 @@ class Ended:
     def events(self) -> list[str]:
         """Return the ids of the calls whose ends were stored."""
         rows = self._airflow.postgres.query(
-            "select extra::json->'payload'->>'call_id' from asset_event e join asset a on a.id = e.asset_id"
+            "select e.extra::json->'payload'->>'call_id' from asset_event e join asset a on a.id = e.asset_id"
             " where a.name = 'e2e_ended' order by e.id",
             [],
         )
@@ -85,6 +87,7 @@ def set_key(airflow: AirflowServices, key: str) -> None:
 
 def test_every_end_starts_the_dag_once(
     airflow: AirflowServices,
+    simulator: VapiSimulator,
     ended: Ended,
     planted: Planted,
     took: Callable[[str, float], None],
@@ -103,13 +106,13 @@ def test_every_end_starts_the_dag_once(
     airflow.triggerer.kill()
     ended.end(calls[1])
     took("from the loss of a triggerer until the call is labelled", ended.wait_until_labelled(calls[1]))
-    time.sleep(12)
 
     # A revoked key, and a new one.
-    set_key(airflow, "revoked")
-    time.sleep(70)
+    simulator.faults.add(Fault(path="/call", status=401, times=None))
+    time.sleep(15)
     ended.end(calls[2])
     set_key(airflow, planted.api_key)
+    simulator.faults.clear()
     took("from a new key until the call is labelled", ended.wait_until_labelled(calls[2]))
 
     # A pause.
@@ -121,7 +124,7 @@ def test_every_end_starts_the_dag_once(
     took("from the end of a pause until the call is labelled", ended.wait_until_labelled(calls[3]))
     ended.end(calls[4])
     ended.wait_until_labelled(calls[4])
-    time.sleep(12)
+    time.sleep(8)
     # Labelling them has moved each ``updatedAt``.
     assert sorted(ended.events()) == sorted(calls)
 

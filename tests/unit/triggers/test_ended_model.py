@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever happens, in whatever order: every call that ends is reported, against a model of what is true at Vapi."""
+"""Every call that ends is reported, in any order of events, against a model of what is true at Vapi."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ runs = st.fixed_dictionaries(
 
 
 class Model:
-    """Plays a run, and compares what the trigger reports with what is so."""
+    """Plays a run, and compares the events with the truth."""
 
     def __init__(self, triggerer: Triggerer, has_store: bool) -> None:
         self.triggerer = triggerer
@@ -162,7 +162,7 @@ class Model:
     async def task(self, number: int) -> None:
         self.triggerer.start(self.calls[number].id)
 
-    # What must be so
+    # What must hold
 
     async def calm_down(self) -> None:
         """Errors stop, the last trigger is not killed, and every call ends."""
@@ -206,7 +206,7 @@ class Model:
     deadline=None,
     database=None,
     print_blob=False,
-    max_examples=at_depth(15, 500),
+    max_examples=at_depth(10, 500),
     # To make a smaller run of one that fails takes minutes.
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
