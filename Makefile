@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-#   make demo       the main example, with real Airflow and a simulated Vapi
+#   make demo       run the main example in a real Airflow, against the simulator
+#   make play       start a whole Airflow to try in the browser, against the simulator
 #   make test       tests/unit and tests/dag
-#   make test-deep  the tests that search: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
-#   make mutations  break the package in about a hundred ways, and check that the tests notice each (15 minutes)
+#   make test-deep  full searches: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
+#   make mutations  break the package in more than a hundred ways, and check that the tests catch each (15 minutes)
 #   make lint       ruff and mypy
-#   make docs       the documentation site, in build/docs, and its links and projects tested (Python 3.11 or newer)
-#   make e2e        tests/e2e: the built wheel in a real Airflow over PostgreSQL, and a real browser
-#   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (an hour)
+#   make docs       build the documentation in build/docs, and test its links and projects (Python 3.11 or newer)
+#   make e2e        tests/e2e: the built wheel in a real Airflow with PostgreSQL and a real browser
+#   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (one hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
-#   make bench      what importing, parsing, waiting and exporting cost, beside others (in an environment of its own; half an hour)
+#   make compare    count the rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
+#   make bench      measure importing, parsing, waiting and exporting, compared with others (half an hour)
 #
-# Everything is installed into .venv, from the versions in $(CONSTRAINTS); once it is there, no network is needed.
+# Everything is installed into .venv, with the versions in $(CONSTRAINTS). After that, no network is needed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,13 +30,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deep mutations e2e versions lint wheel docs bench clean
+.PHONY: help demo play test test-deep mutations e2e versions lint wheel docs compare bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(VENV)/.installed
 	@$(BIN)/python example_dags/demo.py
+
+play: $(VENV)/.installed
+	@exec $(BIN)/python example_dags/play.py
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
@@ -45,7 +50,7 @@ test-deep: $(VENV)/.installed-test
 mutations: $(VENV)/.installed-test
 	$(BIN)/python -m tests.mutations
 
-# In an environment of its own, which has the wheel and not the checkout. Each worker has an Airflow of its own, since
+# Runs in a separate environment with the wheel instead of the checkout. Each worker starts its own Airflow, because
 # the tests spend half of their time waiting.
 e2e: $(VENV)/.installed
 	@command -v setpriv >/dev/null || { echo "setpriv is missing: apt-get install util-linux"; exit 1; }
@@ -59,7 +64,7 @@ e2e: $(VENV)/.installed
 
 versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 
-# Airflow 3.0 shows the form of any provider only beside this one.
+# Airflow 3.0 shows providers' connection forms only with this provider installed.
 airflow-3.0: E2E_EXTRA = apache-airflow-providers-fab
 airflow-%:
 	$(MAKE) test VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt
@@ -78,7 +83,11 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 	$(BIN)/python -m pytest tests/docs
 
-# In an environment of its own: the tests are to run without the packages that we compare ourselves with.
+# The packages for comparison are installed in a separate environment, because the tests must run without them.
+compare:
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
+	@PYTHONPATH=example_dags $(VENV)-bench/bin/python -m benchmarks.compare
+
 bench:
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/.installed-bench
 	$(VENV)-bench/bin/python -m benchmarks.import_time
@@ -90,12 +99,12 @@ clean:
 	rm -rf $(VENV) $(VENV)-* build dist
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
-	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())'). Install one, or name one that is there: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv and pip (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
-	@echo "Installing into $(VENV); this is needed once ..."
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found. Install Python 3.10 or newer, or choose one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is required; $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())'). Install a newer one, or choose one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot create virtual environments. Install venv and pip for it (Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing into $(VENV); only needed once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(INSTALL) pip hatchling editables
+	@$(INSTALL) pip hatchling hatch-fancy-pypi-readme editables
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
@@ -108,7 +117,7 @@ $(VENV)/.installed-lint: $(VENV)/.installed-test
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-test
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "The documentation needs Python 3.11 or newer, as its generator does; name one and another environment: make docs PYTHON=python3.12 VENV=.venv-docs"; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Building the documentation requires Python 3.11 or newer. Choose one, and a separate environment: make docs PYTHON=python3.12 VENV=.venv-docs"; exit 1; }
 	@$(INSTALL) --group docs
 	@touch $@
 

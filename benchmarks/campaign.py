@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The calls that ``benchmarks.waiting`` waits for: the simulator in a process of its own, with a campaign in it.
+The calls that ``benchmarks.waiting`` waits for: the simulator in a separate process.
 
-The measuring process starts it, tells it over its stdin what to do and reads the answers from its stdout, one line of
-JSON each; nothing of that goes over the sockets that are measured. When its stdin closes, it ends, so it outlives
-nobody.
+The measuring process sends commands to its stdin and reads the results from its stdout, one line of JSON each, so that
+they do not use the measured sockets. The process ends when its stdin closes.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIVE_SHARE = 10
-"""One call in so many is live; the others are scheduled or queued."""
+"""One in ten calls is live; the others are scheduled or queued."""
 CHANGE_SECONDS = 5.0
-"""How often each live call's ``updatedAt`` moves."""
+"""How often each live call's ``updatedAt`` changes."""
 BODY_BYTES = 50_000
 PLACED_WITHIN = timedelta(minutes=30)
-"""The calls were placed over so long a time, the last one just now."""
+"""The period in which the calls were placed, up to now."""
 
 _TICK_SECONDS = 0.02
 _SAMPLE = 20
@@ -42,10 +41,10 @@ _SPOKEN = "What was said in this turn of an invented conversation, about as long
 
 class Campaign:
     """
-    N calls of which a tenth is live: they change, they end at set instants, and quiet ones take their place.
+    N calls, of which a tenth are live: they change, end at set times, and are replaced by quiet ones.
 
-    :param simulator: where the calls are.
-    :param size: how many calls.
+    :param simulator: the simulated Vapi
+    :param size: the number of calls
     """
 
     def __init__(self, simulator: VapiSimulator, size: int) -> None:
@@ -74,7 +73,7 @@ class Campaign:
         self._thread.join()
 
     def end_calls(self, begin: float, seconds: float, number: int) -> None:
-        """Let so many calls end, evenly spread over this time."""
+        """Schedule the ends of calls, evenly spread over this period."""
         self._to_end.extend(begin + seconds * position / number for position in range(number))
 
     def _run(self) -> None:
@@ -93,7 +92,7 @@ class Campaign:
 
     def _end_one(self) -> None:
         call_id = self._live.popleft()
-        # Recorded first, so that nobody can have seen the end before: what it took is over- and not understated.
+        # Recorded before the end is visible, so that latencies are overstated rather than understated.
         self.ended[call_id] = time.time()
         self._simulator.end_call(call_id)
         if self._quiet:
@@ -103,18 +102,18 @@ class Campaign:
 
 class Front:
     """
-    What stands before the simulator: an address that answers 404 until a call has ended, and the times of answers.
+    Wraps the simulator: adds a URL that returns 404 until a call has ended, and records response times.
 
-    The HTTP provider's sensor knows nothing of a status in a body, it waits for the end of 404s. What it is answered
-    is otherwise what ``GET /call/{id}`` answers, at the same cost.
+    The HTTP provider's sensor ignores a status in the body and waits until the 404s stop. Otherwise, the response is
+    that of ``GET /call/{id}``, at the same cost.
 
-    :param app: the simulator's application.
-    :param ended: the ids of the calls that have ended.
+    :param app: the simulator's application
+    :param ended: the ids of the calls that have ended
     """
 
     def __init__(self, app: ASGIApp, ended: Container[str]) -> None:
         self.first_answers: dict[str, float] = {}
-        """When each address was answered for the first time."""
+        """When each path got its first response."""
         self.last_answer = 0.0
         self._app = app
         self._ended = ended
@@ -139,9 +138,9 @@ class Front:
 
 class Server:
     """
-    The campaign behind an address; its public methods are the commands of the measuring process, named by ``do``.
+    Serves the campaign; its public methods are the measuring process's commands, selected by ``do``.
 
-    :param calls: how many calls.
+    :param calls: the number of calls
     """
 
     def __init__(self, calls: int) -> None:
@@ -160,7 +159,7 @@ class Server:
         self._listening.stop()
 
     def describe(self) -> dict[str, Any]:
-        """Tell where the calls are, which they are, and the average size of their JSON."""
+        """Return the URL, the calls, and the average size of their JSON."""
         calls = self._campaign.calls
         sample = [len(as_sent(self._simulator.get_call(call_id))) for call_id, _ in calls[:_SAMPLE]]
         return {
@@ -171,7 +170,7 @@ class Server:
         }
 
     def answered(self) -> dict[str, Any]:
-        """Tell for how many calls there was an answer of their own, and when answers were sent."""
+        """Return how many calls got a response of their own, and when responses were sent."""
         firsts = [at for path, at in list(self._front.first_answers.items()) if path != "/call"]
         return {
             "calls": len(firsts),
@@ -188,7 +187,7 @@ class Server:
         return {"cpu": usage.ru_utime + usage.ru_stime}
 
     def totals(self, begin: float, end: float) -> dict[str, Any]:
-        """Tell what was asked and answered in this time, and when each call ended."""
+        """Return the requests and bytes in this period, and when each call ended."""
         requests = [record for record in self._simulator.requests if begin <= record.at.timestamp() < end]
         return {
             "requests": len(requests),
@@ -199,17 +198,17 @@ class Server:
 
 def _bodies(size: int) -> Iterator[dict[str, Any]]:
     """
-    Make up the calls in the order of their creation.
+    Generate the calls in order of creation.
 
-    Each carries an assistant's whole configuration, as verbosely as Vapi's documentation shows it, and a conversation
-    that fills it up to BODY_BYTES; that quiet calls have one too is for equal sizes, not for realism.
+    Each contains an assistant's whole configuration, as in Vapi's documentation, and a conversation that fills it up to
+    BODY_BYTES. Quiet calls have a conversation, too, so that all have the same size.
     """
     now = datetime.now(timezone.utc)
     common = _filled(documented_call())
     for position in range(size):
         created_at = _timestamp(now - PLACED_WITHIN * (1 - (position + 1) / size))
         live = position % LIVE_SHARE == 0
-        # Evenly over the time between two changes, as they go on.
+        # Spread evenly over the time between two changes.
         changed_at = _timestamp(now - timedelta(seconds=CHANGE_SECONDS * (1 - position / size)))
         yield {
             **{name: value for name, value in common.items() if name not in ("id", "endedReason", "endedAt")},
@@ -220,7 +219,7 @@ def _bodies(size: int) -> Iterator[dict[str, Any]]:
 
 
 def _filled(call: dict[str, Any]) -> dict[str, Any]:
-    """Lengthen the conversation, which the API answers twice and a third time as a transcript."""
+    """Lengthen the conversation, which the API returns twice, and a third time as a transcript."""
     number = 0
     while len(as_sent(call)) < BODY_BYTES:
         number += 2

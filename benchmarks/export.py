@@ -2,8 +2,8 @@
 """
 The CPU time and memory of an export of calls, compared with iterating ``hook.list_calls``.
 
-Run ``python -m benchmarks.export`` in the root of the repository. Each measurement runs in a process of its own, and so does the
-server, so that only the export itself is measured.
+Run ``python -m benchmarks.export`` from the repository's root. Each measurement runs in a separate process, and so does
+the server, so that only the export itself is measured.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def serve(ports: Queue[int], calls: int) -> None:
 
 
 def measured(work: str, target: str) -> dict[str, Any]:
-    """Do the work in this process; return its CPU time in seconds and the growth of its memory in MiB."""
+    """Do the work in this process, and return its CPU time in seconds and its memory growth in MiB."""
     import resource
     import time
 

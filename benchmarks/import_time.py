@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What this package's imports add to the parsing of a DAG file, beside the imports of its peers.
+The time that this package's imports add to the parsing of a DAG file, compared with its peers.
 
-Run ``python -m benchmarks.import_time`` from the repository's root. A DAG file is parsed every few seconds, each time
-in a new process that imports everything anew, so each measurement is a process of its own. It imports what every DAG
-file needs, ``airflow.sdk`` with BaseOperator and BaseSensorOperator, and then, by the clock, one candidate.
+Run ``python -m benchmarks.import_time`` from the repository's root. Airflow parses a DAG file every few seconds, each
+time in a new process that imports everything again, so each measurement runs in a new process. It imports what every DAG
+file needs, ``airflow.sdk`` with BaseOperator and BaseSensorOperator, and then measures the import of one candidate.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ HEAVY = (
     "sqlalchemy", "fsspec", "upath", "airflow.triggers", "airflow.models", "airflow.providers.http.hooks",
     "vapi_provider.hooks", "vapi_provider.client.client", "vapi_provider.models.call", "vapi.types",
 )  # fmt: skip
-"""Modules that cost a parser much, or that nothing needs before a task runs."""
+"""Modules that are slow to import, or that only a running task needs."""
 
 
 @dataclass
 class Candidate:
-    """One thing to import, and what was measured."""
+    """Something to import, and its measurements."""
 
     name: str
     code: str
@@ -75,8 +75,7 @@ def candidates() -> list[Candidate]:
     ]
 
 
-# Runs in the measured process. The code is compiled before the clock starts, as that of a DAG file would be cached or
-# compiled whatever it imports.
+# Runs in the measured process. The code is compiled before the clock starts, because compiling is not importing.
 _CHILD = """
 import json, os, sys, time
 code = compile(os.environ["BENCHMARK_CODE"], "<candidate>", "exec")
@@ -103,7 +102,7 @@ print(json.dumps(result))
 
 
 def measure(code: str, airflow_home: str) -> dict[str, Any]:
-    """Import a candidate in a process of its own."""
+    """Import a candidate in a new process."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
         "AIRFLOW_HOME": airflow_home,
         "BENCHMARK_CODE": code,
@@ -117,10 +116,10 @@ def measure(code: str, airflow_home: str) -> dict[str, Any]:
 
 
 def run(rounds: int) -> list[Candidate]:
-    """Measure all candidates in turn, so that what else the machine does strikes all of them alike."""
+    """Measure all candidates in turn, so that other load on the machine affects them equally."""
     contest = candidates()
     with tempfile.TemporaryDirectory() as airflow_home:
-        # The warm-up: it writes the bytecode caches and Airflow's own first files, and tells which peer is missing.
+        # Warm up: writes bytecode caches and Airflow's own files, and finds out which peers are missing.
         for candidate in contest:
             first = measure(candidate.code, airflow_home)
             if "problem" in first:
@@ -166,9 +165,7 @@ def main() -> int:
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
 
-    print(
-        "Each process takes seconds, and the SDK's the longest; this takes a minute or more.", file=sys.stderr
-    )
+    print("Each process takes seconds, and the SDK's takes longest; allow a minute or more.", file=sys.stderr)
     contest = run(arguments.rounds)
     ours = contest[0]
     if ours.problem:
@@ -178,7 +175,7 @@ def main() -> int:
     already = ", ".join(heavy(ours.results[0]["before"])) or "none"
     print(f"Import time, best and median of {arguments.rounds} processes each ({machine()})")
     print(f"Added to: airflow.sdk with BaseOperator and BaseSensorOperator, itself {baseline:.0f} ms")
-    print(f"Heavy modules that airflow.sdk has loaded by then: {already}")
+    print(f"Heavy modules that airflow.sdk has already loaded: {already}")
     print()
     print(
         table(["import", "best ms", "median ms", "x ours", "modules", "heavy modules added"], rows(contest))
@@ -186,7 +183,7 @@ def main() -> int:
     print()
     if any(result["uncached"] for candidate in contest for result in candidate.results):
         print(
-            "Some modules have no bytecode cache (an unwritable directory?): the figures hold their compilation."
+            "Some modules have no bytecode cache (is the directory read-only?), so the times include compiling them."
         )
     print(verdict(f"under {TARGET_MS:.0f} ms", f"{ours.best:.1f} ms", ours.best < TARGET_MS))
     return 0

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What reading one of Vapi's answers into a Call costs, beside plain JSON and beside the official SDK.
+The cost of parsing one of Vapi's responses into a Call, compared with plain JSON and with the official SDK.
 
-Run ``python -m benchmarks.parse_call`` from the repository's root, or ``python -m benchmarks.parse_call answer.json``
-to measure an answer of your own, such as the original example of Vapi's documentation page. All candidates read the
-same bytes, in turn, in one process.
+Run ``python -m benchmarks.parse_call`` from the repository's root, or ``python -m benchmarks.parse_call response.json``
+to measure a response of your own, such as the example on Vapi's documentation page. All candidates parse the same bytes,
+in turn, in one process.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ TARGET_RATIO = 3.0
 BLOCK_SECONDS = 0.005
 SLOW_SECONDS = 0.1
 SLOW_ROUNDS = 3
-"""What takes longer than SLOW_SECONDS is repeated that often only: its ratio needs no more."""
+"""How often candidates slower than SLOW_SECONDS are repeated, which is enough for a ratio."""
 
 Parse = Callable[[bytes], Any]
 
 
 @dataclass
 class Candidate:
-    """One way to read an answer, and the seconds that it took, one figure a round."""
+    """A way to parse a response, and its seconds in each round."""
 
     name: str
     parse: Parse
@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass
 class Contest:
-    """The candidates over one payload."""
+    """The candidates for one payload."""
 
     title: str
     raw: bytes
@@ -75,22 +75,22 @@ def read_call(raw: bytes) -> Call:
 
 
 def sdk_parsers() -> tuple[list[tuple[str, Parse]], str]:
-    """Return the SDK's two ways to read a call, or why there are none."""
+    """Return the SDK's two ways to parse a call, or why there are none."""
     try:
         import vapi
         from vapi.core.unchecked_base_model import construct_type
     except ImportError as error:
         return [], f"not installed ({error})"
 
-    # The client's own way checks nothing; the second is what the model promises when it is asked to check.
+    # The client itself validates nothing; the second candidate is the model's own validation.
     return [
-        ("official SDK, as its client reads", lambda raw: construct_type(type_=vapi.Call, object_=json.loads(raw))),
+        ("official SDK, as in its client", lambda raw: construct_type(type_=vapi.Call, object_=json.loads(raw))),
         ("official SDK, Call.model_validate", lambda raw: vapi.Call.model_validate(json.loads(raw))),
     ], ""  # fmt: skip
 
 
 def warm_up(candidate: Candidate, raw: bytes) -> float:
-    """Note whether the candidate takes the payload at all, and return about how many seconds one reading takes."""
+    """Record whether the candidate accepts the payload, and return how many seconds it takes approximately."""
     read = partial(candidate.parse, raw)
     try:
         first = timeit.timeit(read, number=1)
@@ -101,7 +101,7 @@ def warm_up(candidate: Candidate, raw: bytes) -> float:
 
 
 def measure(contest: Contest, rounds: int) -> None:
-    """Time the candidates in turn, so that what else the machine does strikes all of them alike."""
+    """Measure the candidates in turn, so that other load on the machine affects them equally."""
     plans: list[tuple[Candidate, int, int]] = []
     for candidate in contest.candidates:
         if candidate.problem:
@@ -119,7 +119,7 @@ def measure(contest: Contest, rounds: int) -> None:
 
 def contests(answer: Path | None) -> list[Contest]:
     if answer is not None:
-        payloads = [(f"{answer.name}, as it is", answer.read_bytes())]
+        payloads = [(answer.name, answer.read_bytes())]
     else:
         payloads = [
             ("documentation page's shape, as printed there", as_printed(documented_call())),
@@ -163,7 +163,9 @@ def rows(contest: Contest) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parse_call", description=__doc__)
-    parser.add_argument("answer", nargs="?", type=Path, help="a file with one answer of Vapi, as raw JSON")
+    parser.add_argument(
+        "answer", metavar="response", nargs="?", type=Path, help="a file with one of Vapi's responses as JSON"
+    )
     parser.add_argument("-n", "--rounds", type=int, default=40, help="rounds per payload (default: 40)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -172,19 +174,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             read_call(options.answer.read_bytes())
         except OSError as error:
-            parser.error(f"{options.answer} can not be read: {error.strerror}")
+            parser.error(f"cannot read {options.answer}: {error.strerror}")
         except ValueError as error:
             parser.error(f"{options.answer} is not a call in JSON: {error}")
 
-    print(f"Reading a call, best and median of up to {options.rounds} rounds ({machine()})")
+    print(f"Parsing a call, best and median of up to {options.rounds} rounds ({machine()})")
     outcomes = contests(options.answer)
     for contest in outcomes:
         measure(contest, options.rounds)
         print()
         print(contest.title)
-        print(table(["reader", "best µs", "median µs", "x json.loads", "x ours", "remark"], rows(contest)))
+        print(table(["parser", "best µs", "median µs", "x json.loads", "x ours", "remark"], rows(contest)))
     print()
-    target = f"under {TARGET_RATIO:.0f} x json.loads on the first of these"
+    target = f"under {TARGET_RATIO:.0f} x json.loads for the first payload"
     print(verdict(target, f"{outcomes[0].ratio:.2f} x", outcomes[0].ratio < TARGET_RATIO))
     return 0
 

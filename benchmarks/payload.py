@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Invented answers of Vapi's API, in the shapes and sizes of real ones.
+Invented responses of Vapi's API, with the structure and size of real ones.
 
-``documented_call`` has the fields, the nesting and the size of the example on Vapi's documentation page of 2024, which
-carries one assistant's whole configuration five times. ``plain_call`` is a call of a stored assistant, which is what
-the API answers most.
+``documented_call`` has the fields, nesting and size of the 2024 example on Vapi's documentation page, which contains an
+assistant's whole configuration five times. ``plain_call`` is a call of a stored assistant, the most common response.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _voicemail_detection() -> dict[str, Any]:
 
 
 def _assistant(**more: Any) -> dict[str, Any]:
-    """Configure an assistant, as verbosely as in 2024."""
+    """Return an assistant's configuration, as verbose as in 2024."""
     model = {
         "messages": [{"content": _TEXT, "role": "system"}],
         "tools": [_tool()],
@@ -82,7 +81,7 @@ def _assistant(**more: Any) -> dict[str, Any]:
         "inputPreprocessingEnabled": True,
         "inputReformattingEnabled": True,
         "inputMinCharacters": 25,
-        # Beyond ASCII on purpose: the page has such marks, and a parser reads them at another speed.
+        # Not ASCII, as on the page, because it affects the speed of parsers.
         "inputPunctuationBoundaries": list("。,.!?;)،۔।॥|:…"),
         "fillerInjectionEnabled": False,
         "provider": "azure",
@@ -163,7 +162,7 @@ def _customer() -> dict[str, Any]:
 
 
 def plain_call() -> dict[str, Any]:
-    """Return a call of a stored assistant, with ten spoken messages, as the API answers it today."""
+    """Return a call of a stored assistant with ten spoken messages, as the API returns it today."""
     messages = [
         {
             "role": "user" if turn % 2 else "bot",
@@ -200,7 +199,7 @@ def plain_call() -> dict[str, Any]:
 
 
 def documented_call() -> dict[str, Any]:
-    """Return a call of the shape and size of the documentation page's example."""
+    """Return a call with the structure and size of the example on the documentation page."""
     member = {
         "assistantId": _ASSISTANT_ID,
         "assistant": _assistant(),
@@ -269,10 +268,10 @@ def documented_call() -> dict[str, Any]:
 
 
 def as_printed(call: dict[str, Any]) -> bytes:
-    """Write a call as the documentation prints it."""
+    """Return a call's JSON, formatted as in the documentation."""
     return json.dumps(call, indent=2, ensure_ascii=False).encode()
 
 
 def as_sent(call: dict[str, Any]) -> bytes:
-    """Write a call as the API sends it."""
+    """Return a call's JSON, formatted as in the API's responses."""
     return json.dumps(call, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the benchmarks print what they measured."""
+"""Formats the benchmarks' results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table: the first column and the last to the left, figures to the right."""
+    """Format a table with the first and last columns left-aligned, and figures right-aligned."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     last = len(head) - 1
     lines = []
@@ -23,7 +23,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """Say what it ran on; figures of two machines, or of a busy one, do not compare, ratios roughly do."""
+    """Describe the machine, because only ratios can be compared between machines."""
     system = (
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     )
@@ -35,5 +35,5 @@ def machine() -> str:
 
 
 def verdict(target: str, measured: str, met: bool) -> str:
-    """State a target and whether it was met. No assertion: time depends on the machine and what else it does."""
+    """Return a target and whether it was met, without asserting it, because times depend on the machine."""
     return f"Target: {target}. Measured: {measured}: {'met' if met else 'NOT met'}."

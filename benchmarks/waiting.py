@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What waiting for many calls costs a triggerer, beside the HTTP provider's trigger and beside polling by hand.
+The cost of waiting for many calls in a triggerer, compared with the HTTP provider's trigger and with hand-written polling.
 
 Run ``python -m benchmarks.waiting`` from the repository's root, or ``python -m benchmarks.waiting --window 20 --calls 10
-100`` for a first impression. Each measurement has two processes of its own, which talk over 127.0.0.1: the simulator
-with a campaign of N calls (``benchmarks.campaign``), and one event loop that waits for them
-(``benchmarks.waiting_process``), whose cost it is.
+100`` for a first impression. Each measurement starts two processes that communicate over 127.0.0.1: the simulator with
+N calls (``benchmarks.campaign``), and one event loop that waits for them (``benchmarks.waiting_process``). The cost of
+the latter is measured.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from benchmarks.waiting_results import (
 ROOT = Path(__file__).resolve().parent.parent
 CALLS = (10, 100, 1000, 3000)
 MOST_CALLS_FOR_PEERS = 1000
-"""Beyond, their requests would take all that the simulator has, and it would be measured in place of them."""
+"""With more calls, their requests would saturate the simulator, which would then be the bottleneck."""
 ENDINGS_PER_SECOND = 40 / 60
 BURST_SECONDS = 1.0
 QUIET_SECONDS = 1.0
-"""So long without an answer, and a poll is over."""
+"""A poll is over after this time without a response."""
 START_SECONDS = 120.0
 DRAIN_SECONDS = 120.0
 
@@ -52,27 +52,27 @@ SCENARIOS = {
 }
 
 NOTES = """\
-Waiting for N calls, each polled every {interval:.0f} s, {window:.0f} s a window ({machine})
-A campaign: one call in ten is live and changes every 5 s, the others are quiet; JSON of {size:.1f} KB a call.
-requests, MB: what the simulator received, and sent of bodies (who hangs up early may read less of them).
-CPU: user and system time of the waiting process. Steady: in the window; burst: from there to the last event.
-RSS: growth of the peak, from before the contender's modules were loaded.
-1st look: from before the first trigger is made until Vapi's answer to the first look is there: a peer has one for each
-  call, ours is the first poll, which all triggers share.
-start-up: the same less the {interval:.0f} s that we let pass before that, since the task that defers has just looked. Its CPU:
-  until the window begins, which is after the first look.
-median, p99: from the simulator's change of the call to the event in the waiting process, one clock.
-missed: endings without an event, events without an ending, and waits that failed.
-Not measured: what Airflow's triggerer does with an event, and its supervisor, from which it reads connections."""
+Waiting for N calls, each polled every {interval:.0f} s, in a window of {window:.0f} s ({machine})
+One call in ten is live and changes every 5 s, the others are quiet; each has {size:.1f} KB of JSON.
+requests, MB: requests received and response bodies sent by the simulator (clients may stop reading early).
+CPU: user and system time of the waiting process. Steady: in the window; burst: from its start to the last event.
+RSS: growth of the peak since before the contender's modules were loaded.
+1st poll: from before the first trigger is created until the response to the first poll: one per call for the peers,
+  one for all triggers for ours.
+start-up: the same without the {interval:.0f} s that ours pauses first, because the deferring task has just polled. Its CPU:
+  until the window begins, after the first poll.
+median, p99: from the call's end in the simulator to the event in the waiting process, by the same clock.
+missed: ends without an event, events without an end, and failed waits.
+Not measured: the triggerer's handling of an event, and its supervisor, from which it reads connections."""
 
 
 class Worker:
     """
-    A process that is told what to do, and answers, in lines of JSON.
+    A process that receives commands and returns results, one line of JSON each.
 
-    :param module: the module it runs.
-    :param arguments: its command line.
-    :param environment: more variables of its environment.
+    :param module: the module that it runs
+    :param arguments: its command line
+    :param environment: additional environment variables
     """
 
     def __init__(self, module: str, *arguments: str, **environment: str) -> None:
@@ -86,7 +86,7 @@ class Worker:
             text=True,
             cwd=ROOT,
             env={**os.environ, **environment},
-            # Ctrl-C reaches us alone; we end it.
+            # Ctrl-C reaches only this process, which stops the other.
             start_new_session=True,
         )
 
@@ -94,13 +94,13 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # It holds nothing that is worth an orderly end; were we killed ourselves, its stdin's end would end it.
+        # It has nothing to clean up; if this process is killed, it ends because its stdin closes.
         self._process.kill()
         self._process.communicate()
         self._errors.close()
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Tell it to do something, and return its answer."""
+        """Send a command, and return the result."""
         self.tell(**command)
         return self.hear()
 
@@ -108,7 +108,11 @@ class Worker:
         print(json.dumps(command), file=self._process.stdin, flush=True)
 
     def hear(self, seconds: float = START_SECONDS) -> dict[str, Any]:
-        """Return its next answer; RuntimeError, with the last of its stderr, when none comes in time."""
+        """
+        Return the next result.
+
+        :raises RuntimeError: with the end of its stderr, if there is no result in time
+        """
         patience = threading.Timer(seconds, self._process.kill)
         patience.start()
         try:
@@ -118,13 +122,13 @@ class Worker:
         if not line:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace")[-4000:]
-            raise RuntimeError(f"{self._module} gave no answer. The last of its stderr:\n{said}")
+            raise RuntimeError(f"{self._module} returned no result. The end of its stderr:\n{said}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
 def measure(cell: Cell, window: float) -> Result | str:
-    """Measure one cell; return why not when the contender is not installed."""
+    """Measure one cell, or return why the contender cannot run."""
     with tempfile.TemporaryDirectory() as home, Worker("benchmarks.campaign", str(cell.calls)) as server:
         campaign = server.ask(do="describe")
         with Worker("benchmarks.waiting_process", **_environment(campaign, home)) as process:
@@ -149,7 +153,7 @@ def _environment(campaign: dict[str, Any], home: str) -> dict[str, str]:
 
 
 def _all_asked(server: Worker, cell: Cell) -> float:
-    """Wait for the end of the first look, as NOTES defines it, and return when that was."""
+    """Wait for the end of the first poll, as NOTES defines it, and return when that was."""
     give_up = time.time() + START_SECONDS
     while time.time() < give_up:
         answered = server.ask(do="answered")
@@ -159,7 +163,9 @@ def _all_asked(server: Worker, cell: Cell) -> float:
         elif answered["calls"] == cell.calls:
             return float(answered["last_first"])
         time.sleep(0.1)
-    raise RuntimeError(f"{NAMES[cell.contender]} did not ask for {cell.calls} calls in {START_SECONDS:.0f} s")
+    raise RuntimeError(
+        f"{NAMES[cell.contender]} did not poll {cell.calls} calls within {START_SECONDS:.0f} s"
+    )
 
 
 def _watch(
@@ -220,7 +226,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
 
 
 def run(options: argparse.Namespace) -> Results:
-    """Measure all that was asked for; a contender that is missing is named, once."""
+    """Measure all chosen cells, and report each missing contender once."""
     chosen = list(cells(options))
     results: Results = {}
     missing: set[str] = set()
@@ -251,17 +257,15 @@ def report(results: Results, window: float) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waiting", description=__doc__)
-    parser.add_argument(
-        "--window", type=float, default=60.0, help="seconds of each measurement (default: 60)"
-    )
-    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="how many calls to wait for")
+    parser.add_argument("--window", type=float, default=60.0, help="seconds per measurement (default: 60)")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="numbers of calls to wait for")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="who waits")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="contenders to measure")
     options = parser.parse_args()
     if options.window < 1 or min(options.calls) < 2:
         parser.error("--window must be at least 1 and --calls at least 2")
 
-    # Inherited by the processes: each call may have a socket at both of them.
+    # Inherited by both processes, in which each call may have a socket.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The process that ``benchmarks.waiting`` measures: one event loop that waits for N calls, as Airflow's triggerer does.
+The process that ``benchmarks.waiting`` measures: one event loop that waits for N calls, like Airflow's triggerer.
 
-It is told over its stdin what to do and answers on its stdout, one line of JSON each; what Airflow logs goes to stderr.
-When stdin closes, it ends.
+It receives commands on stdin and returns results on stdout, one line of JSON each; Airflow's log goes to stderr. It ends
+when stdin closes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
 Wait = Callable[[str, str], Coroutine[Any, Any, None]]
-"""Waits for the end of one call, given its id and its ``updatedAt`` when the waiting began."""
+"""Waits for the end of one call, given its id and its ``updatedAt`` at the start of the wait."""
 Contender = Callable[[dict[str, Any]], AbstractAsyncContextManager[Wait]]
-"""Prepares a way to wait, given the task; imports what it needs only then, since memory is measured."""
+"""Prepares a wait for a task, and imports its modules only then, because memory is measured."""
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def ours(task: dict[str, Any]) -> AsyncIterator[Wait]:
             )
         )
         if event["status"] != "done" or event["call_id"] != call_id:
-            raise RuntimeError(f"an unexpected event: {event}")
+            raise RuntimeError(f"unexpected event: {event}")
 
     yield wait
 
@@ -64,7 +64,7 @@ async def http_sensor(task: dict[str, Any]) -> AsyncIterator[Wait]:
             )
         )
         if event is not True:
-            raise RuntimeError(f"an unexpected event: {event}")
+            raise RuntimeError(f"unexpected event: {event}")
 
     yield wait
 
@@ -105,11 +105,11 @@ async def _one_event(trigger: BaseTrigger) -> Any:
 
 class Waiting:
     """
-    Waits for all calls of a task and keeps what it cost.
+    Waits for all calls of a task, and measures the cost.
 
-    :param commands: where the lines of the measuring process arrive.
-    :param answers: where it reads ours.
-    :param baseline: the peak of memory before any contender was loaded, in bytes.
+    :param commands: the stream of the measuring process's commands
+    :param answers: the stream for the results
+    :param baseline: the peak memory before any contender was loaded, in bytes
     """
 
     def __init__(self, commands: asyncio.StreamReader, answers: TextIO, baseline: int) -> None:
@@ -179,8 +179,8 @@ class Waiting:
 
 class _Stdin(asyncio.StreamReaderProtocol):
     def eof_received(self) -> NoReturn:
-        # Out of the event loop, whatever waits in it.
-        raise SystemExit("the measuring process is gone")
+        # Leaves the event loop, whatever is still waiting in it.
+        raise SystemExit("the measuring process has ended")
 
 
 async def _sleep_until(instant: float) -> None:
@@ -198,7 +198,7 @@ def _peak_bytes() -> int:
 
 
 async def _run(answers: TextIO) -> None:
-    # Every triggerer has this loaded, whatever its triggers are.
+    # Every triggerer has loaded this module anyway.
     importlib.import_module("airflow.triggers.base")
     baseline = _peak_bytes()
     commands = asyncio.StreamReader(limit=2**24)
@@ -207,7 +207,7 @@ async def _run(answers: TextIO) -> None:
 
 
 def main() -> int:
-    # Airflow logs to stdout: that must not get between the answers.
+    # Airflow logs to stdout, which must contain only results.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     asyncio.run(_run(answers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``benchmarks.waiting`` measured, as tables, ratios and verdicts."""
+"""The results of ``benchmarks.waiting`` as tables, ratios and verdicts."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class Cell:
 
 @dataclass
 class Result:
-    """What one cell cost."""
+    """The cost of one cell."""
 
     cell: Cell
     seconds: float
-    """How long it was measured: the window or, in a burst, until the last event if that came later."""
+    """The duration of the measurement: the window or, in a burst, until the last event if that is later."""
     requests: int
     megabytes: float
     cpu: float
     memory: float
     startup: float
     first_look: float
-    """Until each call was looked at for the first time: for us the start-up and a pause before it."""
+    """The time until each call was first polled, including the pause that ours makes before it."""
     startup_cpu: float
     simulator_load: float
-    """The share of one CPU that the simulator took; near 1 it would be the simulator that was measured."""
+    """The simulator's share of one CPU; near 1, the simulator is the bottleneck."""
     latencies: list[float]
-    """From each ended call's end to its event, in seconds."""
+    """The time from each call's end to its event, in seconds."""
     missed: int
     body_bytes: float
 
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def p99(self) -> float:
-        """The latency that 99 % of the events do not exceed: with under a hundred events, the longest."""
+        """The latency that 99 % of the events do not exceed; below 100 events, the maximum."""
         if not self.latencies:
             return math.inf
         return sorted(self.latencies)[math.ceil(0.99 * len(self.latencies)) - 1]
@@ -84,8 +84,7 @@ FIGURES: dict[str, tuple[Callable[[Result], float], float]] = {
     "p99": (lambda result: result.p99, INTERVAL_SECONDS / 2),
 }
 """
-What is compared, and by how much it differs from run to run: with few calls, when an event comes is mostly a matter of
-the polls' phase.
+The compared figures, and their noise between runs: with few calls, latencies mostly depend on the phase of the polls.
 """
 
 
@@ -110,13 +109,13 @@ def measured(result: Result) -> list[str]:
 
 
 HEAD = (
-    "waiting with", "N", "requests", "/s", "MB", "CPU s", "RSS +MB", "start-up s", "its CPU s", "1st look s",
+    "waiting with", "N", "requests", "/s", "MB", "CPU s", "RSS +MB", "start-up s", "its CPU s", "1st poll s",
     "median s", "p99 s", "events", "missed", "simulator's CPU",
 )  # fmt: skip
 
 
 def tables(results: Results, scenario: str) -> str:
-    """Lay out what was measured in a scenario, and how many times ours the peers took."""
+    """Return the tables of a scenario: the measurements, and the peers' multiples of ours."""
     chosen = [result for result in results.values() if result.cell.scenario == scenario]
     chosen.sort(key=lambda result: (result.cell.calls, list(NAMES).index(result.cell.contender)))
     parts = [table(HEAD, [measured(result) for result in chosen])]
@@ -127,7 +126,7 @@ def tables(results: Results, scenario: str) -> str:
 
 
 def verdicts(results: Results) -> Iterator[str]:
-    """State the targets for which there are measurements."""
+    """Return a verdict for each target that was measured."""
     for scenario in ("steady", "burst"):
         for peer, ours in _pairs(results, scenario):
             if peer.cell.calls == 1000:
@@ -202,10 +201,10 @@ def _worse(peer: Result, ours: Result) -> Iterator[str]:
     for name, (figure, noise) in FIGURES.items():
         difference = figure(ours) - figure(peer)
         if difference > max(noise, EQUAL_WITHIN * figure(peer)):
-            yield f"{name} ({figure(ours):.2f} against {figure(peer):.2f})"
+            yield f"{name} ({figure(ours):.2f} vs {figure(peer):.2f})"
 
 
 def _missed(results: Results) -> Iterator[str]:
     missed = sum(result.missed for result in results.values() if result.cell.contender == OURS)
     if any(cell.contender == OURS for cell in results):
-        yield verdict("no ending missed, no event without an ending", f"{missed}", missed == 0)
+        yield verdict("no end missed, no event without an end", f"{missed}", missed == 0)

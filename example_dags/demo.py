@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Show the main example at work, with nothing but this machine: ``make demo``.
+Run the main example in a real Airflow: ``make demo``.
 
-A simulated call is waited for and renamed by the DAG ``example_vapi_rename_call``, in the real Airflow with a database
-of its own, which goes away at the end.
+The DAG ``example_vapi_rename_call`` waits for a simulated call to end and renames it. Airflow uses a temporary
+database, and nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TERMINAL = os.dup(1)
 
 @contextlib.contextmanager
 def output_in(log: Path) -> Iterator[None]:
-    """Send everything that Airflow prints to a file; what a person should read goes through ``say``."""
+    """Redirect Airflow's output to a file; ``say`` still writes to the terminal."""
     kept = os.dup(1), os.dup(2)
     with log.open("wb") as file:
         for stream in (1, 2):
@@ -59,7 +59,7 @@ def prepare_airflow(home: Path, simulator: VapiSimulator) -> None:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "AIRFLOW_CONN_VAPI_DEFAULT": simulator.connection,
-            # The simulator is on this machine, whatever proxy the rest of the world is behind.
+            # The simulator runs on this machine, so bypass any proxy.
             "NO_PROXY": "127.0.0.1",
         }
     )
@@ -67,7 +67,7 @@ def prepare_airflow(home: Path, simulator: VapiSimulator) -> None:
 
 
 def lead_call(simulator: VapiSimulator, call_id: str) -> None:
-    """Let the call ring, be answered and end, once the DAG has begun to look at it."""
+    """Let the call ring, be answered and end, once the DAG has read it."""
     while not simulator.requests:
         time.sleep(0.05)
     steps: list[tuple[str, Callable[[], None]]] = [
@@ -83,8 +83,8 @@ def lead_call(simulator: VapiSimulator, call_id: str) -> None:
 
 
 def run_dag(call_id: str) -> tuple[str, dict[str, Any]]:
-    """Run the example; return its final state and the summary that its last task returned."""
-    # Not before Airflow's settings are made: its first import reads them.
+    """Run the example, and return its final state and its last task's result."""
+    # Imported here, because Airflow reads its settings at the first import.
     from example_vapi_rename_call import dag
 
     run = dag.test(run_conf={"call_id": call_id})
@@ -95,12 +95,12 @@ def run_dag(call_id: str) -> tuple[str, dict[str, Any]]:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vapi-demo-") as folder, VapiSimulator() as simulator:
         home, log = Path(folder), Path(folder) / "demo.log"
-        say("Setting up an Airflow of its own ...")
+        say("Setting up a temporary Airflow ...")
         with output_in(log):
             prepare_airflow(home, simulator)
         call_id = simulator.add_call(body={"name": NAME_BEFORE})
-        say(f"Call {call_id}, named {NAME_BEFORE!r}, runs in the simulator at {simulator.url}.")
-        say("The DAG example_vapi_rename_call waits for its end and then renames it:")
+        say(f"Created call {call_id} ({NAME_BEFORE!r}) in the simulator at {simulator.url}.")
+        say("The DAG example_vapi_rename_call waits for the call to end and renames it:")
         leader = threading.Thread(target=lead_call, args=(simulator, call_id), daemon=True)
         leader.start()
         with output_in(log):
@@ -108,17 +108,17 @@ def main() -> int:
         name_after = simulator.get_call(call_id).get("name")
         if state != "success" or summary.get("name") != name_after:
             say(log.read_text(errors="replace"))
-            say(f"The DAG run ended as {state}; its log is above.")
+            say(f"The DAG run ended in state {state}; see its log above.")
             return 1
         say()
         say(f"Name before  {NAME_BEFORE}")
         say(f"Name after   {name_after}")
         say()
-        say("What the task returned, and XCom holds:")
+        say("The task's result, as stored in XCom:")
         for key, value in summary.items():
             say(f"  {key:<17} {value}")
         say()
-        say(f"DAG run: {state}. Requests that Vapi would have seen:")
+        say(f"DAG run: {state}. Requests to the simulator:")
         for request in simulator.requests:
             say(f"  {request.method:<6} {request.path} -> {request.status}")
     return 0

@@ -2,13 +2,13 @@
 """
 Remind people of their appointments.
 
-Each run calls everyone who has an appointment and was not reached by an earlier run, in one mapped task per person, and
-counts how the calls ended. However often a task is tried or cleared, a person's phone rings once per run.
+Each run calls every person who has an appointment and was not reached by an earlier run, in one mapped task per person.
+Then it counts the outcomes. However often a task is retried or cleared, each phone rings only once per run.
 
-A pool caps how many calls there are at once; create it with your organization's limit at Vapi, 10 by default:
+A pool limits the number of concurrent calls. Create it with your organization's limit in Vapi, 10 by default:
 ``airflow pools set vapi_calls 10 "Calls at once" --include-deferred``.
 
-The numbers are in the XCom of ``people_to_call`` for as long as Airflow keeps it, and in no log.
+The phone numbers are stored in the XCom of ``people_to_call``, and appear in no log.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from airflow.sdk import DAG, Variable, task
 from vapi_provider.models.outcome import CallOutcome
 from vapi_provider.operators.call import VapiCreateCallOperator
 
-# Yours; Vapi's dashboard has them.
+# Replace these with your own ids from the Vapi dashboard.
 ASSISTANT_ID = "00000000-0000-0000-0000-00000000000a"
 PHONE_NUMBER_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The people who were reached, by their external ids, so that no number is in a Variable.
+# The Variable with the external ids of people who were reached; it contains no phone numbers.
 REACHED = "vapi_reminders_reached"
 
 
 def appointments() -> list[dict[str, str]]:
-    """Return the appointments of the next days; ask your own database here."""
+    """Return the upcoming appointments; replace this with a query of your own database."""
     return [
         {"id": "A-1", "number": "+12025550101", "name": "Ada", "time": "Tuesday at ten"},
         {"id": "A-2", "number": "+12025550102", "name": "Grace", "time": "Tuesday at noon"},
@@ -43,12 +43,12 @@ with DAG(
     schedule="0 15 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # The next run must know who was reached by this one.
+    # The next run must know which people this run reached.
     max_active_runs=1,
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
-    # The log would show what the task returns: numbers and names.
+    # Keep the returned numbers and names out of the log.
     @task(show_return_value_in_logs=False)
     def people_to_call() -> list[dict[str, Any]]:
         reached = Variable.get(REACHED, default=[], deserialize_json=True)
@@ -68,18 +68,18 @@ with DAG(
         name="Appointment reminder",
         deferrable=True,
         timeout=timedelta(hours=1),
-        # A deferred task counts only in a pool that includes them; for max_active_tis_per_dag, from Airflow 3.2 on.
+        # The pool must include deferred tasks; max_active_tis_per_dag counts them only from Airflow 3.2 on.
         pool="vapi_calls",
-        # Inbound calls, and those that others place, count towards the limit, too: then no call is placed, and a retry does it.
+        # Other calls count towards the limit, too. Over the limit, no call is placed, and a retry places it later.
         retries=5,
         retry_delay=timedelta(minutes=2),
     ).expand_kwargs(people_to_call())
 
     @task(trigger_rule="all_done")
     def count_outcomes(ti: Any = None) -> dict[str, int]:
-        # Pulled, because Airflow shows a task's arguments.
+        # Pulled here, because Airflow shows a task's arguments.
         people = ti.xcom_pull(task_ids="people_to_call")
-        # One a person, in their order; None for a task that failed.
+        # One summary per person, in the same order; None for a failed task.
         summaries = ti.xcom_pull(task_ids="call_person", map_indexes=range(len(people)))
         outcomes = {
             person["customer"]["external_id"]: summary["outcome"] if summary else "not_called"

@@ -2,8 +2,8 @@
 """
 Wait for one call and branch on its outcome.
 
-A call that reached the person goes one way, one that did not goes another, and one that failed for technical reasons
-fails the task. Trigger it with the id of a call: ``{"call_id": "..."}``.
+The DAG takes one branch if the call reached the person, and another if it did not. A technical failure fails the task.
+Trigger it with a call id: ``{"call_id": "..."}``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ with DAG(
     def choose(summary: dict[str, Any]) -> str:
         return "store_answer" if summary["outcome"] == CallOutcome.COMPLETED else "call_again_later"
 
-    # What the person said belongs in no log.
+    # Keep the person's answer out of the log.
     @task(show_return_value_in_logs=False)
     def store_answer(summary: dict[str, Any]) -> Any:
-        """Hand on what the person answered, by the name of the assistant's structured output."""
+        """Return the person's answer from the assistant's structured output."""
         return (summary["structured_outputs"] or {}).get("Appointment confirmed")
 
     @task

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Archive the calls and recordings of every day.
+Archive each day's calls and recordings.
 
-Each night, the DAG exports the calls of the previous day to one object and copies the recordings of completed calls. A rerun for
-the same day writes the same object and copies only missing recordings.
+Each night, the DAG exports the previous day's calls to one object and copies the recordings of completed calls. Running
+it again for the same day writes the same object and copies only missing recordings.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToO
 
 with DAG(
     dag_id="example_vapi_nightly_export",
-    # In Airflow 3, the data intervals of a plain "@daily" have no length. Here, they are the previous day.
+    # A plain "@daily" has empty data intervals in Airflow 3; those of this timetable cover the previous day.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # A later try completes the export if calls are still live.
+    # If calls are still live, a retry completes the export later.
     default_args={"retries": 3, "retry_delay": timedelta(minutes=20)},
     params={
         "archive": Param(
@@ -56,6 +56,6 @@ with DAG(
         task_id="copy_recording",
         path="{{ params.archive }}/recordings/{{ ds }}/",
         if_exists="skip",
-        # At most 8 downloads at once. For more than 1,024 calls a day, raise [core] max_map_length.
+        # Limits concurrent downloads. Airflow maps up to 1,024 calls; raise [core] max_map_length for more.
         max_active_tis_per_dag=8,
     ).expand(call_id=completed_calls(export.output))

@@ -2,9 +2,9 @@
 """
 Label yesterday's calls.
 
-Each night it lists the calls that were created within the data interval, and names each one that has ended after its
-outcome, one mapped task per call. Running it again for the same day sets the same names. To run it by hand, trigger it
-with a logical date: it labels the calls of the day before.
+Each night, the DAG lists the calls that were created within the data interval. It names each ended call after its
+outcome, in one mapped task per call. Running it again for the same day sets the same names. To run it by hand, trigger
+it with a logical date: it labels the calls of the day before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vapi_provider.operators.call import VapiUpdateCallOperator
 
 with DAG(
     dag_id="example_vapi_nightly_labels",
-    # A plain "@daily" has data intervals of no length in Airflow 3; this one's are the day that is over.
+    # A plain "@daily" has empty data intervals in Airflow 3; those of this timetable cover the previous day.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
     catchup=False,
@@ -33,7 +33,7 @@ with DAG(
         from vapi_provider.hooks.vapi import VapiHook
 
         if data_interval_start is None or data_interval_end is None:
-            # Without bounds, the list would be all calls.
+            # Without bounds, this would list all calls.
             raise ValueError(
                 "This run has no data interval. Trigger it with a logical date: the day after the calls."
             )
@@ -42,6 +42,6 @@ with DAG(
 
     VapiUpdateCallOperator.partial(
         task_id="label_call",
-        # No more than this many requests at once. Airflow maps up to 1,024 calls; [core] max_map_length allows more.
+        # Limits concurrent requests. Airflow maps up to 1,024 calls; raise [core] max_map_length for more.
         max_active_tis_per_dag=8,
     ).expand_kwargs(calls_to_label())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Call a person, name the call after its outcome, and hand on what was said.
+Call a person, name the call after its outcome, and report what was said.
 
-While the call goes on, the first task is deferred and takes no worker. The new name takes the place of the one that ends
-with the call's token; the token stays in the call's variable values, so that a retry or a clear still finds the call.
+During the call, the first task is deferred and takes no worker slot. The new name replaces the one that ends with the
+call's token. The token stays in the call's variable values, so that a retry or a cleared task still finds the call.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallO
 with DAG(
     dag_id="example_vapi_place_and_label",
     schedule=None,
-    params={"first_name": Param("Ada", type="string", description="How the assistant greets the person")},
+    params={"first_name": Param("Ada", type="string", description="The name of the person to call")},
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
     call = VapiCreateCallOperator(
         task_id="call_person",
-        # Yours; Vapi's dashboard has them. Literals are shown with the DAG's code: read a real number from a connection,
-        # a Variable or a task.
+        # Replace these with your own ids from the Vapi dashboard. Airflow shows literals with the DAG's code, so read a
+        # real number from a connection, a Variable or a task.
         assistant_id="00000000-0000-0000-0000-00000000000a",
         phone_number_id="00000000-0000-0000-0000-00000000000b",
         customer={"number": "+12025550105"},
@@ -42,10 +42,10 @@ with DAG(
         name="Reminder: {{ ti.xcom_pull(task_ids='call_person')['outcome'] }}",
     )
 
-    # What was said belongs in no log.
+    # Keep what was said out of the log.
     @task(show_return_value_in_logs=False)
     def report(summary: dict[str, Any]) -> str:
-        said = (summary["analysis"] or {}).get("summary") or "nothing to tell"
+        said = (summary["analysis"] or {}).get("summary") or "no summary"
         return f"{summary['outcome']}, {summary['duration_seconds']} s, {summary['cost']} US dollars: {said}"
 
     call >> rename >> report(call.output)

@@ -2,8 +2,8 @@
 """
 Rename a call after its outcome.
 
-Waits until the call has ended, then sets its name, so that people find it in Vapi's dashboard: "completed",
-"no_answer", "cancelled" or "failed". Trigger it with the id of a call: ``{"call_id": "..."}``.
+The DAG waits for the call to end and names it "Reminder: completed", for example, so that you can find it by its outcome
+in the Vapi dashboard. Trigger it with a call id: ``{"call_id": "..."}``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """
 Wait for a call that is scheduled for later today.
 
-Hours may pass before the phone rings. In reschedule mode the task holds a worker only while it looks, once in five
-minutes; the call's first status is ``scheduled``. Trigger it with the id of a call: ``{"call_id": "..."}``.
+Hours may pass before the phone rings. In reschedule mode, the task takes a worker slot only for a moment every five
+minutes. The call's first status is ``scheduled``. Trigger the DAG with a call id: ``{"call_id": "..."}``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ with DAG(
         mode="reschedule",
         poke_interval=timedelta(minutes=5),
         timeout=timedelta(hours=12),
-        # A call that was cancelled or never answered is no reason to alarm anybody.
+        # A cancelled or unanswered call skips the task instead of failing it.
         soft_fail=True,
         fail_on=["cancelled", "no_answer"],
     )

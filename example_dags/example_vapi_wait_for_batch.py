@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Wait for a whole batch of calls, and count how they ended.
+Wait for a batch of calls, and count their outcomes.
 
-It takes the calls of the last hours that are not over, and waits for each in a mapped task of its own. Deferred, the
-tasks take no worker slot, and all of them together ask Vapi no more often than twenty of them would.
+The DAG lists the calls of the last hours that are not over, and waits for them in one mapped task per call. Deferred
+tasks take no worker slots, and all of them together send at most 20 requests per interval.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from vapi_provider.sensors.call import VapiCallSensor
 with DAG(
     dag_id="example_vapi_wait_for_batch",
     schedule=None,
-    params={"hours": Param(2, type="integer", minimum=1, description="How far back to look for calls")},
+    params={
+        "hours": Param(2, type="integer", minimum=1, description="How many hours back to look for calls")
+    },
     tags=["vapi", "example"],
     doc_md=__doc__,
 ) as dag:
@@ -36,7 +38,7 @@ with DAG(
         deferrable=True,
         poke_interval=30,
         timeout=timedelta(hours=3),
-        # A call that is not over by then is missing from the count, and fails nothing.
+        # A call that is not over by then is left out of the count and does not fail the DAG.
         soft_fail=True,
     ).expand(call_id=calls_under_way())
 

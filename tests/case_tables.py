@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of cases for ``pytest.mark.parametrize``: two of them together, without their whole product."""
+"""Combines two tables of cases for ``pytest.mark.parametrize``, without the whole product."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 def row_and_diagonal(rows: Mapping[str, Any] | Iterable[Any], columns: Iterable[Any]) -> list[Any]:
     """
-    Return each row with the first column, and each further column with a row of its own.
+    Return each row with the first column, and each other column with a different row.
 
-    :param rows: cases by id, or cases; one with several arguments is a tuple or a ``pytest.param``
-    :param columns: cases
+    :param rows: cases by id, or a list of cases; a case with several arguments is a tuple or a ``pytest.param``
+    :param columns: a list of cases
     """
     rows, (first, *others) = _cases(rows), _cases(columns)
     return [_joined(row, first) for row in rows] + [
@@ -24,9 +24,9 @@ def row_and_diagonal(rows: Mapping[str, Any] | Iterable[Any], columns: Iterable[
 
 
 def in_turn(rows: Mapping[str, Any] | Iterable[Any], columns: Iterable[Any]) -> list[Any]:
-    """Return each row with one of the columns, which take turns."""
+    """Return each row with one column, assigning the columns in turn."""
     rows, columns = _cases(rows), _cases(columns)
-    assert len(rows) >= len(columns), "some of the columns would be left out"
+    assert len(rows) >= len(columns), "there are more columns than rows"
     return [_joined(row, column) for row, column in zip(rows, cycle(columns), strict=False)]
 
 

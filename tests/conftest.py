@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every test run has an Airflow of its own, in a folder that goes away with it."""
+"""Sets up an Airflow for the test run, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ atexit.register(shutil.rmtree, _home, ignore_errors=True)
 for name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_"))]:
     del os.environ[name]
 
-# Before Airflow is imported for the first time.
+# Set before Airflow is first imported.
 os.environ.update(
     {
         "AIRFLOW_HOME": _home,

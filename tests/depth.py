@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the tests search: ``make test`` takes samples, ``make test-deep`` (``TEST_DEEP=1``) searches."""
+"""The depth of search tests: ``make test`` takes samples, and ``make test-deep`` (``TEST_DEEP=1``) searches fully."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ IS_DEEP = os.environ.get("TEST_DEEP") == "1"
 
 
 def at_depth(sample: T, search: T) -> T:
-    """Return how much of something to try: for ``make test``, or for ``make test-deep``."""
+    """Return the first value for ``make test``, and the second for ``make test-deep``."""
     return search if IS_DEEP else sample

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the tests of client and hook: no test waits for a back-off, and none reaches beyond this machine."""
+"""Fixtures for client and hook tests: no real back-off, and no request leaves this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Addresses = dict[str, list[str] | OSError]
 
 @pytest.fixture(autouse=True)
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record how long the pauses between tries would have been."""
+    """Record the pauses between tries instead of sleeping."""
     recorded: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=recorded.append))
     return recorded
@@ -26,7 +26,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """Put the whole process on a clock of the test; only for tests that use no socket."""
+    """Put the whole process on a fake clock; only for tests without sockets."""
     clock = FakeTime()
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=clock.sleep))
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
@@ -35,14 +35,14 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 @pytest.fixture
 def api() -> Iterator[requests_mock.Mocker]:
-    """Respond in place of every server; a request that a test does not expect is an error."""
+    """Replace every server; a request that the test does not expect is an error."""
     with requests_mock.Mocker() as mocker:
         yield mocker
 
 
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> Addresses:
-    """Set where a name leads: ``addresses["localhost"] = ["127.0.9.9", "127.0.0.1"]``, or an error instead."""
+    """Set a host name's addresses: ``addresses["localhost"] = ["127.0.9.9", "127.0.0.1"]``, or an error."""
     known: Addresses = {}
     resolve = socket.getaddrinfo
 
@@ -61,7 +61,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> Addresses:
 
 @pytest.fixture
 def raw_server() -> Iterator[Callable[..., RawServer]]:
-    """Start servers that misbehave, and stop them after the test."""
+    """Start misbehaving servers, and stop them after the test."""
     running: list[RawServer] = []
 
     def start(*args: Any, **kwargs: Any) -> RawServer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of client and hook share: a connection, a check for leaked secrets, and a misbehaving server."""
+"""Helpers for client and hook tests: a connection, a check for leaked secrets, and a misbehaving server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALL_URL = f"{API}{PATH}"
 CALL = {"id": CALL_ID, "status": "ended", "name": "Reminder"}
 CONN_ID = "vapi_of_tests"
 LIFE_SECONDS = 30.0
-"""After so long a misbehaving server ends its connections, so that no test waits for ever."""
+"""When a misbehaving server closes its connections, so that no test waits forever."""
 
 
 def make_connection(**fields: Any) -> Connection:
@@ -45,7 +45,7 @@ def make_connection(**fields: Any) -> Connection:
 
 def make_client(host: str | None = None, *, password: str = KEY, **limits: Any) -> VapiClient:
     """
-    Make a client over a connection that Airflow does not know.
+    Return a client for a connection that is not stored in Airflow.
 
     :param limits: timeout, max_retries, max_response_bytes; the form's bounds do not apply
     """
@@ -58,19 +58,19 @@ def client_of(simulator: VapiSimulator, **limits: Any) -> VapiClient:
 
 
 def make_hook(host: str | None = None, *, password: str = KEY, **limits: Any) -> VapiHook:
-    """Make a hook over the client that :func:`make_client` makes."""
+    """Return a hook with the client of :func:`make_client`."""
     hook = VapiHook(CONN_ID)
     hook.client = make_client(host, password=password, **limits)
     return hook
 
 
 def vapi_error(status: int, message: Any, **fields: Any) -> str:
-    """Return the body of an error in Vapi's shape."""
+    """Return the body of an error in Vapi's format."""
     return json.dumps({"message": message, "error": "Some Error", "statusCode": status, **fields})
 
 
 def failure(kind: type[VapiError], run: Callable[[], Any], *, secret: str = KEY) -> Any:
-    """Run what must fail with exactly this public error, which must not leak the key."""
+    """Run a function that must raise exactly this public exception, and check that it does not leak the key."""
     with pytest.raises(VapiError) as caught:
         run()
     error = caught.value
@@ -87,7 +87,7 @@ def assert_no_secret(error: BaseException, secret: str = KEY) -> None:
         link = todo.pop()
         if link is None:
             continue
-        # They contain the request, and that the Authorization header.
+        # These contain the request with its Authorization header.
         assert not isinstance(link, requests.RequestException)
         assert not hasattr(link, "request")
         assert secret not in f"{link!s} {link!r} {link.args!r} {vars(link)!r}"
@@ -100,7 +100,7 @@ def response_bytes(body: bytes, *, status: str = "200 OK", headers: str = "") ->
 
 
 class FakeTime:
-    """A clock that moves when the code sleeps, and when a test moves it."""
+    """A clock that advances when the code sleeps, or when a test advances it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -113,9 +113,9 @@ class FakeTime:
 
 class RawServer:
     """
-    Listens on 127.0.0.1 and lets a function treat each connection as no decent server does.
+    Listens on 127.0.0.1, and lets a function misbehave on each connection.
 
-    :param talk: what to do with a connection; it may wait with ``rest``, and errors of the socket end it quietly
+    :param talk: handles a connection; it may wait with ``rest``, and socket errors end it quietly
     :param tls: wraps each connection before ``talk`` gets it
     """
 
@@ -136,7 +136,7 @@ class RawServer:
         self.url = f"{'https' if tls else 'http'}://{self.address}"
 
     def rest(self, seconds: float = LIFE_SECONDS) -> bool:
-        """Wait; return whether the test is over, or takes so long that its client does not keep its limit."""
+        """Wait, and return whether the test is over or its client exceeded its time limit."""
         return self._stopping.wait(seconds) or time.monotonic() > self._ends_at
 
     def read_head(self, connection: socket.socket) -> str:
@@ -186,7 +186,7 @@ class RawServer:
 
 
 def respond_with(content: bytes) -> Callable[[socket.socket, RawServer], None]:
-    """Respond to each connection's first request with these bytes."""
+    """Respond to the first request of each connection with these bytes."""
 
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses of the simulator that come too late, or when a test lets them: no test waits for real seconds to pass."""
+"""Late responses of the simulator, without any real waiting in tests."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from urllib3.exceptions import ReadTimeoutError
 from vapi_provider.simulator.wire import Wire
 
 LATE = {"X-Of-The-Tests": "late"}
-"""Headers of a fault whose response comes after the request's time limit."""
+"""Headers of a fault whose response arrives after the request's time limit."""
 
 LATE_BODY = {"X-Of-The-Tests": "late body"}
-"""Headers of a fault whose response begins in time, and does not end in time."""
+"""Headers of a fault whose response begins in time but does not end in time."""
 
 HELD_SECONDS = 60.0
-"""The delay of a response that a test holds, and after which it comes in any case."""
+"""The delay after which a held response arrives even if the test does not release it."""
 
 
 def wait_until(is_so: Callable[[], Any], what: str) -> None:
-    """Wait for what another thread does, and fail only when it certainly will not."""
+    """Wait for another thread, and fail only if it certainly hangs."""
     gives_up_at = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < gives_up_at, f"it never came true: {what}"
@@ -34,7 +34,7 @@ def wait_until(is_so: Callable[[], Any], what: str) -> None:
 
 @pytest.fixture
 def late_responses_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let requests time out when a ``LATE`` response arrives; the request has had its effect by then, if any."""
+    """Make requests time out when a ``LATE`` response arrives, after the request took effect."""
     send = requests.adapters.HTTPAdapter.send
 
     def send_in_time(
@@ -57,7 +57,7 @@ def late_responses_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class HeldResponses:
-    """Responses with a delay, and bytes of those that drip, that come when they are let go."""
+    """Controls when held responses, or the bytes of slow ones, arrive."""
 
     def __init__(self) -> None:
         self._let_go = threading.Semaphore(0)
@@ -75,7 +75,7 @@ class HeldResponses:
 
 @pytest.fixture
 def held_responses(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldResponses]:
-    """Hold each response of a simulator that is to be late, whatever its delay, until the test lets it go."""
+    """Hold each delayed response of a simulator until the test releases it, whatever its delay."""
     held = HeldResponses()
     gone_within = Wire._gone_within
 

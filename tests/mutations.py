@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Single breaks of the package, one per promise, and the tests that must catch each.
+Mutations of the package, one per promise, and the tests that must catch each.
 
-``make mutations`` runs every break in a process of its own, with the tests that it names and ``-x``, and fails when one
-of them survives. To see one by hand::
+``make mutations`` applies every mutation in a separate process, runs the tests that it names with ``-x``, and fails if
+one survives. To run one by hand::
 
     python -m tests.mutations post_is_repeated
     python -m pytest -p tests.mutations --break post_is_repeated tests/unit/client/test_sending_once.py
 
-A break that only ``make test-deep`` catches is marked ``is_deep``, and runs with the tests at that depth.
+A mutation that only ``make test-deep`` catches is marked ``is_deep`` and runs the tests at that depth.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 _LONGEST_SECONDS = 600
-"""How long the tests of one break may take."""
+"""The time limit for the tests of one mutation."""
 
 
 @dataclass(frozen=True)
 class Break:
     """
-    One thing that no longer holds.
+    A mutation that breaks one promise.
 
-    :param target: what is replaced, as ``module:name`` or ``module:Class.name`` below ``vapi_provider``
-    :param replace: makes the replacement of the original
-    :param tests: the files that must notice, below ``tests/``
-    :param is_deep: whether only the deep suite does
+    :param target: the object to replace, as ``module:name`` or ``module:Class.name`` below ``vapi_provider``
+    :param replace: returns the replacement of the original
+    :param tests: the files below ``tests/`` that must catch it
+    :param is_deep: whether only the deep suite catches it
     """
 
     target: str
@@ -63,7 +63,7 @@ class Break:
 
 
 def always(value: Any) -> Callable[[Any], Any]:
-    """Replace a function by one that returns a constant."""
+    """Replace a function with one that returns a constant."""
     return lambda _original: lambda *_args, **_kwargs: value
 
 
@@ -73,34 +73,34 @@ def constant(value: Any) -> Callable[[Any], Any]:
 
 
 def prop(value: Any) -> Callable[[Any], Any]:
-    """Replace a property by one with a constant value."""
+    """Replace a property with one that has a constant value."""
     return lambda _original: property(lambda _self: value)
 
 
 def first_argument(_original: Any) -> Any:
-    """Replace a function or method by one that returns what it was given."""
+    """Replace a function or method with one that returns its first argument."""
     return lambda *args, **_kwargs: args[-1]
 
 
 def of_requests(name: str) -> Callable[[Any], Any]:
-    """Replace a method of our session by the one of a plain session of requests."""
+    """Replace a method of our session with that of a plain requests session."""
     return lambda _original: getattr(requests.Session, name)
 
 
 def without_deadline(_original: Any) -> Any:
-    """Replace our adapter by that of requests, whose limit holds from one byte to the next."""
+    """Replace our adapter with that of requests, whose limit applies between two bytes."""
     return requests.adapters.HTTPAdapter
 
 
 def outcome_of_reason(call: Any) -> Any:
-    """Return what a reason means, whatever the status."""
+    """Return the outcome of a reason, whatever the status."""
     from vapi_provider.models.outcome import outcome_of
 
     return outcome_of(call.ended_reason)
 
 
 def judge_and_begin_poll(original: Any) -> Any:
-    """Compare results with those that the same poll has shown."""
+    """Compare results with those of the same poll instead of the previous one."""
 
     def judge(self: Any, view: Any) -> None:
         original(self, view)
@@ -110,7 +110,7 @@ def judge_and_begin_poll(original: Any) -> Any:
 
 
 def never_repeatable(kind: Any) -> Any:
-    """Replace an error by one that no request is repeated after."""
+    """Replace an exception with one after which no request is repeated."""
 
     class NeverRepeatable(kind):  # type: ignore[misc]
         is_repeatable = property(lambda _self: False, lambda _self, _value: None)
@@ -120,12 +120,12 @@ def never_repeatable(kind: Any) -> Any:
 
 
 def push_link(_original: Any) -> Any:
-    """Push the link as any other XCom."""
+    """Push the link like any other XCom."""
     return lambda self, context, url: context["ti"].xcom_push(self.xcom_key, url)
 
 
 def hang_up_and_say_nothing(original: Any) -> Any:
-    """End the call at the limit, and keep it out of the exception."""
+    """End the call after a timeout without mentioning it in the exception."""
 
     def hang_up(self: Any) -> None:
         original(self)
@@ -135,12 +135,12 @@ def hang_up_and_say_nothing(original: Any) -> Any:
 
 
 def a_millisecond_earlier(_original: Any) -> Any:
-    """Continue a list before the last instant that was read, not after it."""
+    """Continue a list one millisecond too early."""
     return lambda instant: instant - timedelta(milliseconds=1)
 
 
 def send_delete_repeatedly(original: Any) -> Any:
-    """Send a DELETE as any request that may be repeated."""
+    """Send a DELETE like a request that may be repeated."""
 
     def delete_call(self: Any, call_id: str) -> None:
         transport = SimpleNamespace(send_once=self._transport.send)
@@ -150,7 +150,7 @@ def send_delete_repeatedly(original: Any) -> Any:
 
 
 def send_delete_twice(_original: Any) -> Any:
-    """Delete again what the first DELETE, whose response was lost, may only have cancelled."""
+    """Delete a call again that the first DELETE, whose response was lost, may only have cancelled."""
 
     def erase_call(self: Any, call_id: str) -> None:
         from vapi_provider.exceptions import VapiCallNotFoundError, VapiTransientError
@@ -168,7 +168,7 @@ def send_delete_twice(_original: Any) -> Any:
 
 
 def add_a_key(_original: Any) -> Any:
-    """Replace the authentication that adds nothing by one that adds a key."""
+    """Replace the authentication that adds nothing with one that adds a key."""
 
     def __call__(self: Any, request: Any) -> Any:
         request.headers["Authorization"] = "Bearer x"
@@ -178,7 +178,7 @@ def add_a_key(_original: Any) -> Any:
 
 
 def accept_unknown_fields(original: Any) -> Any:
-    """Accept what the form of the connection does not have; any other mistake is still refused."""
+    """Accept unknown extra fields of a connection, but refuse any other mistake."""
 
     def _extra(self: Any) -> Any:
         from vapi_provider.exceptions import VapiConfigurationError
@@ -194,12 +194,12 @@ def accept_unknown_fields(original: Any) -> Any:
 
 
 def read_any_event_as_the_end(original: Any) -> Any:
-    """Take whatever a triggerer sends for the report of an end."""
+    """Treat any event of a triggerer as the report of an end."""
     return lambda _event, call_id: original({"status": "done", "call_id": call_id}, call_id)
 
 
 def do_nothing_in_the_loop(_original: Any) -> Any:
-    """Replace a coroutine by one that does nothing."""
+    """Replace a coroutine with one that does nothing."""
 
     async def nothing(*_args: Any) -> None:
         await asyncio.sleep(0)
@@ -208,7 +208,7 @@ def do_nothing_in_the_loop(_original: Any) -> Any:
 
 
 def forget_what_the_wait_began_with(original: Any) -> Any:
-    """Let a wait resume with what its templates render."""
+    """Resume a wait with the values that its templates render now."""
 
     def load(self: Any, context: Any) -> Any:
         return dataclasses.replace(original(self, context), call_id=None, vapi_conn_id=None)
@@ -623,6 +623,24 @@ BREAKS.update(
             always([]),
             ("unit/simulator/test_simulator_placing.py",),
         ),
+        "simulator_pages_escape_nothing": Break(
+            "simulator.markup:html",
+            constant(SimpleNamespace(escape=str)),
+            ("unit/simulator/test_simulator_page_safety.py",),
+        ),
+        "simulator_pages_are_for_everyone": Break(
+            "simulator.page_routes:_is_loopback",
+            always(True),
+            ("unit/simulator/test_simulator_page_safety.py",),
+        ),
+        "simulator_makes_no_outputs": Break(
+            "simulator.scenario:_outputs", always(()), ("unit/simulator/test_simulator_scenario.py",)
+        ),
+        "simulator_ignores_the_speed": Break(
+            "simulator.scenario:Scenario._seconds",
+            lambda _original: lambda _self, *spans: sum(spans),
+            ("unit/simulator/test_simulator_scenario.py",),
+        ),
         "state_of_the_wait_is_lost": Break(
             "waiting.mixin:WaitsForCall._save_state", always(None), ("unit/waiting", "unit/sensors")
         ),
@@ -801,7 +819,7 @@ BREAKS.update(
 
 
 def find(broken: Break) -> tuple[Any, str]:
-    """Return the module or class that has the target of a break, and the target's name in it."""
+    """Return the module or class that contains a mutation's target, and the target's name in it."""
     module_name, _, path = broken.target.partition(":")
     owner: Any = importlib.import_module(f"vapi_provider.{module_name}")
     *parents, attribute = path.split(".")
@@ -811,7 +829,7 @@ def find(broken: Break) -> tuple[Any, str]:
 
 
 def apply(name: str) -> None:
-    """Replace the target of a break, in every module that has imported it."""
+    """Replace a mutation's target in every module that has imported it."""
     broken = BREAKS[name]
     package = importlib.import_module("vapi_provider")
     for found in pkgutil.walk_packages(package.__path__, "vapi_provider."):
@@ -834,13 +852,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # After the conftest files, which prepare Airflow's settings.
+    # After the conftest files, which set up Airflow.
     if session.config.option.broken:
         apply(session.config.option.broken)
 
 
 def run(name: str) -> tuple[bool, float, str]:
-    """Run the tests of one break; return whether they noticed, how long it took, and what noticed."""
+    """Run the tests of one mutation, and return whether they caught it, in how many seconds, and which test did."""
     began_at = time.monotonic()
     broken = BREAKS[name]
     tests = [f"tests/{path}" for path in broken.tests]
@@ -850,11 +868,11 @@ def run(name: str) -> tuple[bool, float, str]:
     try:
         done = _run_tests(command, is_deep=broken.is_deep)
     except subprocess.TimeoutExpired:
-        # A wait that never ends is noticed, too.
+        # A test that never ends counts as caught, too.
         return True, time.monotonic() - began_at, f"ERROR still running after {_LONGEST_SECONDS} s"
     lines = done.stdout.splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), "\n".join(lines[-5:]))
-    # 1 means that a test failed; anything else that none ran as it should.
+    # 1 means that a test failed; any other code means that the tests did not run properly.
     return (
         done.returncode == 1 and failed.startswith(("FAILED", "ERROR")),
         time.monotonic() - began_at,
@@ -875,7 +893,7 @@ def _run_tests(command: list[str], *, is_deep: bool) -> subprocess.CompletedProc
 
 
 def main(names: list[str]) -> int:
-    """Run all breaks, or the given ones."""
+    """Run all mutations, or the given ones."""
     chosen = names or list(BREAKS)
     survived = []
     with ThreadPoolExecutor(max_workers=2) as pool:

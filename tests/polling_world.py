@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of poller and trigger share: a world on a virtual clock, waits, and a look for what is left."""
+"""Helpers for poller and trigger tests: a virtual world, waits, and a check for leftover tasks and threads."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Lie = Callable[[dict[str, str], Callable[[Mapping[str, str]], Any]], Any]
-"""Makes the body of a list, out of the query and a way to ask an honest list."""
+"""Returns the body of a list response, given the query and a function that fetches the true list."""
 
 CONN_ID = "vapi_default"
 THREADS = "vapi-call-poller"
-"""The name of a poller's thread begins so."""
+"""The prefix of the names of pollers' threads."""
 PORTS = itertools.count(20_000)
-"""Of simulators that no socket leads to."""
+"""Ports of simulators without a socket."""
 
 
 async def _finish(main: Awaitable[T]) -> T:
-    """Run a test's coroutine, and look whether it leaves a task behind."""
+    """Run a test's coroutine, and check that it leaves no task behind."""
     result = await main
     ends_at = time.monotonic() + 60
     while left := asyncio.all_tasks() - {asyncio.current_task()}:
-        # A task that was cancelled needs a round or two of the loop.
+        # A cancelled task needs a round or two of the loop.
         assert time.monotonic() < ends_at, f"tasks are left: {left}"
         await asyncio.sleep(0)
     return result
@@ -55,10 +55,10 @@ async def _finish(main: Awaitable[T]) -> T:
 
 def run_in_loop(main: Coroutine[Any, Any, T], seconds: float = REAL_SECONDS) -> T:
     """
-    Run a coroutine in an event loop of its own, in real time, and look whether a task is left.
+    Run a coroutine in a new event loop, in real time, and check that it leaves no task behind.
 
     :param main: the coroutine
-    :param seconds: how long that may take
+    :param seconds: the time limit
     """
 
     async def limited() -> T:
@@ -69,10 +69,10 @@ def run_in_loop(main: Coroutine[Any, Any, T], seconds: float = REAL_SECONDS) -> 
 
 class VapiClock:
     """
-    Vapi's clock, for the simulator: it goes on with ours, and is off by so much.
+    The simulator's clock, which runs with ours at a constant offset.
 
     :param ours: our clock
-    :param off: how far Vapi's is ahead
+    :param off: how far Vapi's clock is ahead
     """
 
     def __init__(self, ours: VirtualClock, off: timedelta = timedelta()) -> None:
@@ -84,7 +84,7 @@ class VapiClock:
 
 
 class InProcessSimulator(VapiSimulator):
-    """A simulator that answers without a socket, and so within no time."""
+    """A simulator that responds instantly, without a socket."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(port=next(PORTS), **options)
@@ -99,7 +99,7 @@ class InProcessSimulator(VapiSimulator):
         self._is_up = False
 
     def answer(self, url: str, headers: Mapping[str, str], context: Any) -> bytes:
-        """Answer GET, for requests-mock; the application never waits, so no event loop is needed."""
+        """Respond to a GET for requests-mock, without an event loop, because the application never waits."""
         if not self._is_up:
             raise requests.ConnectionError(ConnectionRefusedError())
         sent: list[Any] = []
@@ -129,7 +129,7 @@ class InProcessSimulator(VapiSimulator):
         answering: Any = self.app(scope, receive, send)  # type: ignore[arg-type]
         with suppress(StopIteration):
             answering.send(None)
-            raise AssertionError("the simulator waits for something")
+            raise AssertionError("the simulator is waiting for something")
         if transport.abort.called:
             raise requests.ConnectionError(ConnectionResetError())
         start, body = sent
@@ -139,7 +139,7 @@ class InProcessSimulator(VapiSimulator):
 
 
 def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
-    """Put the triggers and the poller on a clock."""
+    """Make the triggers and the poller use a clock."""
     for module in (
         "triggers.call",
         "polling.connection",
@@ -152,11 +152,11 @@ def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
 
 class World:
     """
-    A simulator and an event loop, both on one virtual clock.
+    A simulator and an event loop on the same virtual clock.
 
     :param simulator: the simulator
     :param clock: our clock
-    :param mocker: where the requests go through
+    :param mocker: handles the requests
     """
 
     def __init__(
@@ -166,15 +166,15 @@ class World:
         self.clock = clock
         self.mocker = mocker
         self.request_seconds = 0.0
-        """How long each request takes, less than half a second."""
+        """The duration of each request, less than half a second."""
         mocker.get(re.compile(f"^{simulator.url}/call"), content=self._answer)
 
     def beside(self, **simulator: Any) -> World:
-        """Make a world on the same clocks, with a simulator of its own."""
+        """Return a world on the same clocks, with another simulator."""
         return World(InProcessSimulator(clock=self.simulator.clock, **simulator), self.clock, self.mocker)
 
     def lie(self, lie: Lie) -> None:
-        """Put something between the poller and the list: ``world.lie(lambda query, fetch: [])``."""
+        """Change the list that the poller sees: ``world.lie(lambda query, fetch: [])``."""
 
         def tell(request: Any, context: Any) -> bytes:
             def fetch(query: Mapping[str, str]) -> Any:
@@ -191,11 +191,11 @@ class World:
         return self.simulator.answer(path or request.url, request.headers, context)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine; only its waiting, that of what it starts, and requests let time pass."""
+        """Run a coroutine; time passes only during requests, and while it and its tasks wait."""
         return run_virtually(main, self.clock)
 
     def polls(self) -> list[list[RequestRecord]]:
-        """Return the requests so far, by poll: only between polls does half a second pass without one."""
+        """Return the requests so far, grouped by poll; half a second without a request separates polls."""
         polls: list[list[RequestRecord]] = []
         for request in self.simulator.requests:
             if not polls or request.at - polls[-1][-1].at > timedelta(seconds=0.5):
@@ -205,12 +205,12 @@ class World:
 
     def add_calls(self, number: int, *, age: float = 600.0, spacing: float = 0.25, **body: Any) -> list[str]:
         """
-        Add live calls that were created one after another, and did not change since.
+        Add live calls that were created one after another and have not changed since.
 
-        :param number: how many
+        :param number: the number of calls
         :param age: how many seconds ago the last one was created
-        :param spacing: how many seconds lie between two
-        :param body: more of their fields
+        :param spacing: the seconds between two
+        :param body: more fields of the calls
         """
         last = self.simulator.clock.now() - timedelta(seconds=age)
         created = [last - timedelta(seconds=spacing * (number - place)) for place in range(number)]
@@ -223,17 +223,17 @@ class World:
         ]
 
     def since(self, *call_ids: str) -> dict[str, datetime]:
-        """Return the calls' ``updatedAt``, as tasks that look at them now would note it."""
+        """Return the calls' ``updatedAt``, as tasks that read them now would record it."""
         return {call_id: read(self.simulator.get_call(call_id)["updatedAt"]) for call_id in call_ids}
 
     def change(self, *call_ids: str, within: float = 0.0, quietly: bool = False, **fields: Any) -> None:
         """
-        Let calls change.
+        Change calls.
 
         :param call_ids: the calls
-        :param within: over how many seconds, up to now, the changes are spread
-        :param quietly: whether ``updatedAt`` stays as it is
-        :param fields: what becomes of their fields
+        :param within: the seconds, up to now, over which the changes are spread
+        :param quietly: whether ``updatedAt`` stays the same
+        :param fields: the new values of fields
         """
         now = self.simulator.clock.now()
         for place, call_id in enumerate(call_ids, 1):
@@ -244,7 +244,7 @@ class World:
             )
 
     def end(self, *call_ids: str, within: float = 0.0, quietly: bool = False) -> None:
-        """Let calls end, as :meth:`change` does."""
+        """End calls; see :meth:`change` for the arguments."""
         ended_at = written(self.simulator.clock.now())
         ending = {"status": "ended", "endedAt": ended_at, "endedReason": "customer-ended-call"}
         self.change(*call_ids, within=within, quietly=quietly, **ending)
@@ -265,12 +265,12 @@ def written(instant: datetime) -> str:
 
 
 def read(instant: str) -> datetime:
-    # Python 3.10 reads no Z.
+    # Python 3.10 does not parse "Z".
     return datetime.fromisoformat(instant.replace("Z", "+00:00"))
 
 
 async def come_true(check: Callable[[], Any], what: str) -> None:
-    """Wait until something is so, in real time."""
+    """Wait until a condition is true, in real time."""
     ends_at = time.monotonic() + 60
     while not check():
         assert time.monotonic() < ends_at, f"it never came true: {what}"
@@ -278,7 +278,7 @@ async def come_true(check: Callable[[], Any], what: str) -> None:
 
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
-    """Wait for a call as a trigger does, to the verdict."""
+    """Wait for a call until the verdict, as a trigger does."""
     async with CallPoller.join(conn_id, waiter):
         return await waiter.verdict
 
@@ -292,7 +292,7 @@ async def watching(
     since: Mapping[str, datetime] | None = None,
     **arguments: Any,
 ) -> AsyncIterator[dict[str, asyncio.Task[Verdict]]]:
-    """Have somebody wait for each of these calls, until the block is over; the tasks are by call id."""
+    """Wait for each of these calls during the block; yields the tasks by call id."""
     tasks = {
         call_id: asyncio.create_task(
             watch(Waiter(call_id, poll_interval, (since or {}).get(call_id), **arguments), conn_id)
@@ -300,7 +300,7 @@ async def watching(
         for call_id in call_ids
     }
     try:
-        # All of them have joined then.
+        # Let all of them join.
         await asyncio.sleep(0)
         yield tasks
     finally:
@@ -310,13 +310,13 @@ async def watching(
 
 
 def verdicts(tasks: Mapping[str, asyncio.Task[Verdict]], call_ids: Iterable[str] = ()) -> dict[str, Verdict]:
-    """Return the verdicts of the waits that are over, of all calls or of some, for a message that shows them."""
+    """Return the verdicts of finished waits for all or some calls, for assertion messages."""
     chosen = {call_id: tasks[call_id] for call_id in call_ids} or tasks
     return {call_id: task.result() for call_id, task in chosen.items() if task.done()}
 
 
 def assert_no_poller_left() -> None:
-    """Assert that no poller lives on, nor its thread; tasks are looked for where the loop ends."""
+    """Assert that no poller or poller thread is left; leftover tasks are checked where the loop ends."""
     left = list(poller._pollers)
     poller._pollers.clear()
     assert not left, "pollers are left"
@@ -326,26 +326,26 @@ def assert_no_poller_left() -> None:
         assert not thread.is_alive(), f"{thread.name} is left"
 
 
-# Fixtures, for the folders whose conftest.py imports them
+# Fixtures for the folders whose conftest.py imports them
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fail a test after which a poller or its thread lives on."""
+    """Fail a test that leaves a poller or its thread behind."""
     yield
     assert_no_poller_left()
 
 
 @pytest.fixture
 def run() -> Callable[..., Any]:
-    """Run a coroutine in an event loop of its own, in real time: ``run(main())``."""
+    """Run a coroutine in a new event loop, in real time: ``run(main())``."""
     return run_in_loop
 
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a connection be polled 50 times a second, and events come at once."""
+    """Poll connections 50 times a second, and report events immediately."""
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.02)
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.0)
-    # However busy the machine is.
+    # Enough for a busy machine.
     monkeypatch.setattr("vapi_provider.polling.connection.TIMEOUT_SECONDS", 60.0)

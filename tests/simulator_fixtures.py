@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated Vapi behind the connection ``vapi_default``, and what may differ from test to test."""
+"""A simulator behind the connection ``vapi_default``, and the options that a test can replace."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ SetConnection = Callable[..., None]
 
 @pytest.fixture
 def clock() -> Clock:
-    """Vapi's clock, which only the test moves."""
+    """Return the simulator's clock, which only the test advances."""
     return ManualClock()
 
 
 @pytest.fixture
 def vapi_options() -> dict[str, Any]:
-    """Options of the simulator; a parameter of a test, or a fixture of its file, takes their place."""
+    """Return the simulator's options; a test replaces them with a parameter or a fixture of its file."""
     return {}
 
 
 @pytest.fixture
 def connection_extra() -> dict[str, Any]:
-    """Limits that the connection sets."""
+    """Return the connection's extra."""
     return {}
 
 
 @pytest.fixture
 def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
-    """Let a connection lead to a simulator: ``set_connection(simulator, password=...)``."""
+    """Return a function that points a connection to a simulator: ``set_connection(simulator, password=...)``."""
 
     def change(simulator: VapiSimulator, conn_id: str = "vapi_default", **fields: Any) -> None:
         connection = {**json.loads(simulator.connection), **fields}
@@ -53,7 +53,7 @@ def simulator(
     connection_extra: dict[str, Any],
     set_connection: SetConnection,
 ) -> Iterator[VapiSimulator]:
-    """A running simulator, to which ``vapi_default`` leads."""
+    """Run a simulator, with the connection ``vapi_default`` pointing to it."""
     with VapiSimulator(clock=clock, **vapi_options) as running:
         set_connection(running, extra=connection_extra)
         yield running

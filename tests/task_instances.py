@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow is to a task: its run, its task instance, its task state store, and what is stored when it defers."""
+"""Stand-ins for what a task sees of Airflow: DAG run, task instance, task state store and deferral."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDeferred
 
 LINK = "_link_VapiCallLink"
-"""The key of the XCom that the button of a task's page leads to."""
+"""The XCom key of the *Vapi Call* button's URL."""
 
 BACKSTOP = "__fail__", {"error": "Trigger timeout"}
-"""What a task is resumed with when its trigger has missed its deadline."""
+"""The method and arguments with which Airflow resumes a task whose trigger missed its deadline."""
 
 
 SENSOR_MODULE: Any = sys.modules[BaseSensorOperator.__module__]
-"""Airflow's module of sensors, and of the exception of a rescheduled one, whose home differs between its versions."""
+"""The module of Airflow's sensors and their reschedule exception, which differs between versions."""
 
 
 def use_worker_clock(clock: Any, patch: pytest.MonkeyPatch) -> None:
-    """Put what runs in a worker on a clock, an object with ``time``, ``monotonic`` and ``sleep``."""
+    """Make the code that runs in workers use a clock with ``time``, ``monotonic`` and ``sleep``."""
     for module in (
         "operators.call",
         "placing.deferral",
@@ -46,7 +46,7 @@ def use_worker_clock(clock: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore(_point: str) -> None:
-    """Let nothing happen at any point."""
+    """Do nothing at any point."""
 
 
 @dataclass
@@ -61,9 +61,9 @@ class Run:
 @dataclass
 class TaskInstance:
     """
-    What a task sees of its task instance.
+    The task instance, as a task sees it.
 
-    :param xcoms: what it has pushed, without what Airflow could not store
+    :param xcoms: the pushed values, as Airflow stores them
     :param at: called before each push, which it may refuse
     """
 
@@ -89,18 +89,18 @@ class TaskInstance:
         return self.first_reschedule_date
 
     def context(self, **more: Any) -> Any:
-        """Return as much of a task's context as its operators use."""
+        """Return the part of a task's context that the operators use."""
         return {"ti": self, "dag_run": self.run, **more}
 
 
 @dataclass
 class TaskStateStore:
     """
-    Airflow's task state store as one try sees it, from Airflow 3.3 on.
+    Airflow's task state store (3.3 and later), as one try sees it.
 
-    :param stored: what it keeps for the next try
+    :param stored: the values kept for the next try
     :param at: called before each access, which it may refuse
-    :param is_current: returns whether the try may still write; Airflow refuses one that another has superseded
+    :param is_current: returns whether the try may still write; Airflow refuses a superseded try
     """
 
     stored: dict[str, str] = field(default_factory=dict)
@@ -120,12 +120,12 @@ class TaskStateStore:
 
 
 class SupersededError(Exception):
-    """What Airflow raises in a try that another one has superseded."""
+    """Raised in a try that another one has superseded, as by Airflow."""
 
 
 @dataclass
 class Deferral:
-    """What Airflow stores of a deferred task."""
+    """The data that Airflow stores for a deferred task."""
 
     trigger: VapiCallTrigger
     method: str
@@ -134,7 +134,7 @@ class Deferral:
 
 
 def stored(deferred: TaskDeferred) -> Deferral:
-    """Take a deferral through Airflow's database: all of it is plain JSON, with nothing but finite numbers in it."""
+    """Return a deferral as restored from Airflow's database, where it must be plain JSON with finite numbers."""
     path, arguments = deferred.trigger.serialize()
     assert path == "vapi_provider.triggers.call.VapiCallTrigger"
     assert isinstance(deferred.timeout, timedelta)

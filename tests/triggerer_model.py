@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A triggerer on a virtual clock, and a Vapi whose truth, and whatever it ever said, a test can look up."""
+"""A triggerer on a virtual clock, and a fake Vapi whose true state and past responses tests can inspect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONN_ID = "vapi_of_tests"
 HOST = "https://vapi.example"
 LATENCY = 0.05
 
-# As they are in the package, whatever other tests put in their place.
+# The package's own values, even if other tests patch them.
 SETTLE = call_module.SETTLE_SECONDS
 MIN_INTERVAL = poller_module.MIN_INTERVAL_SECONDS
 MISSING = connection_module.MISSING_SECONDS
@@ -60,7 +60,7 @@ def seconds(text: str) -> float:
 
 @dataclass
 class FakeCall:
-    """A call of the fake Vapi, and every state that it was in."""
+    """A call of the fake Vapi, with all its past states."""
 
     number: int
     created_at: float
@@ -68,7 +68,7 @@ class FakeCall:
     erased: bool = False
     bulk: int = 0
     broken: bool = False
-    """Whether its row in the list makes no sense."""
+    """Whether its row in the list is malformed."""
 
     @property
     def id(self) -> str:
@@ -85,7 +85,7 @@ class FakeCall:
 
 @dataclass
 class Exchange:
-    """A request, and when it began and was over."""
+    """A request, with its start and end."""
 
     path: str
     query: dict[str, str]
@@ -93,7 +93,7 @@ class Exchange:
     over: float
     thread: threading.Thread
     pause: float = 0.0
-    """For how long the answer asked to be left alone."""
+    """The pause that the response requested."""
 
 
 LIST_MODES = ("honest", "empty", "unsorted", "repeating", "ignoring-filters", "timeless")
@@ -101,9 +101,9 @@ LIST_MODES = ("honest", "empty", "unsorted", "repeating", "ignoring-filters", "t
 
 class FakeVapi:
     """
-    A Vapi behind requests-mock.
+    A fake Vapi behind requests-mock.
 
-    :param clock: its clock goes at the same pace as ours, years away
+    :param clock: our clock; Vapi's runs at the same speed, years apart
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -116,10 +116,10 @@ class FakeVapi:
         self.lag = 0.0
         self.faults: list[dict[str, Any]] = []
         self.said_over: dict[str, list[dict[str, Any]]] = {}
-        """What it ever said of calls that are over, by id; with when it did, by its own Date header and by our clock."""
+        """All responses about ended calls, by id, each with its time by Vapi's ``Date`` header and by our clock."""
         self.refused_calls: dict[str, list[float]] = {}
         self.refusals: list[tuple[float, str]] = []
-        """When the key was refused, and for which path."""
+        """When the key was refused, with the paths."""
 
     def now(self) -> float:
         return self.clock.now + 1_760_000_000.25
@@ -155,11 +155,11 @@ class FakeVapi:
                 call, moves=moves, status="ended", endedAt=ended_at, endedReason=reason, analysis=made
             )
 
-    # The rest answers requests.
+    # Responses to requests
 
     def answer(self, request: Any, context: Any) -> bytes:
         began = self.clock.now
-        # As a real clock does; two instants are never the same.
+        # As with a real clock, two instants are never the same.
         self.clock.now += 1e-6
         try:
             fault = self._fault(request)
@@ -253,11 +253,11 @@ class FakeVapi:
         )
 
     def polls(self, since: float = 0.0) -> list[list[Exchange]]:
-        """Return the requests from an instant on, poll by poll."""
+        """Return the requests since an instant, grouped by poll."""
         polls: list[list[Exchange]] = []
         latest: dict[threading.Thread, list[Exchange]] = {}
         for exchange in self.log:
-            # Each poller has a thread of its own; the last request of one may be under way when the next one begins.
+            # Each poller has its own thread; a new poller may start while the last request of another is in flight.
             poll = latest.get(exchange.thread)
             if exchange.began < since:
                 continue
@@ -282,7 +282,7 @@ def timeout() -> dict[str, Any]:
 
 @dataclass(eq=False)
 class Wait:
-    """A trigger at work, as the triggerer runs it."""
+    """A running trigger."""
 
     trigger: VapiCallTrigger
     joined: float
@@ -290,7 +290,7 @@ class Wait:
     told_at: float | None = None
     left: bool = False
     time_had_come: bool = False
-    """Whether the wall clock ever showed its end time or a later one."""
+    """Whether the wall clock ever reached its end time."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -312,7 +312,7 @@ class Triggerer:
         self.set_connection("key-of-the-tests")
 
     def set_connection(self, password: str | None) -> None:
-        """Store the connection in Airflow, or take it away."""
+        """Store the connection in Airflow, or remove it."""
         name = f"AIRFLOW_CONN_{CONN_ID.upper()}"
         os.environ.pop(name, None)
         if password is not None:
@@ -335,7 +335,7 @@ class Triggerer:
             wait.told_at = self.clock.now
 
     def look_at_clock(self) -> None:
-        """Note whose time has come; to be done before and after the wall clock is set."""
+        """Record which waits have reached their end time; call it before and after setting the wall clock."""
         for wait in self.waits:
             wait.time_had_come |= not wait.events and self.clock.time() >= wait.trigger.end_time
 
@@ -357,7 +357,7 @@ class Triggerer:
             await self.stop(wait)
 
     async def until_told(self, wait: Wait, most: float = 600.0) -> float:
-        """Wait for a trigger's event; return how long that took."""
+        """Wait for a trigger's event, and return how long it took."""
         began = self.clock.now
         assert wait.task is not None
         await asyncio.wait({wait.task}, timeout=most)
@@ -373,11 +373,11 @@ def virtual_world(
     page_bytes: int | None = None,
     missing: float = MISSING,
 ) -> Iterator[Triggerer]:
-    """Put the triggers on a clock of their own, with a Vapi of their own; constants are as in the package unless given."""
+    """Run triggers with a virtual clock and a fake Vapi; constants default to the package's own."""
     clock = VirtualClock()
     vapi = FakeVapi(clock)
     with pytest.MonkeyPatch.context() as patch, requests_mock.Mocker() as mocker:
-        # So that it is what it was afterwards.
+        # Makes monkeypatch restore the variable afterwards.
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
         use_clock(clock, patch)
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
@@ -403,7 +403,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         if is_so():
             return
         await asyncio.sleep(0.001)
-    raise AssertionError("it never became so")
+    raise AssertionError("it never came true")
 
 
 async def collect(iterator: AsyncIterator[Any]) -> list[Any]:
@@ -411,6 +411,6 @@ async def collect(iterator: AsyncIterator[Any]) -> list[Any]:
 
 
 def ago(clock: VirtualClock, seconds: float) -> str:
-    """An instant of the fake Vapi's, some time ago."""
+    """Return a past instant by the fake Vapi's clock."""
     moment = datetime.fromtimestamp(clock.now + 1_760_000_000.25, timezone.utc) - timedelta(seconds=seconds)
     return moment.isoformat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A clock and an event loop in which time passes only while everything waits, so that an hour takes no time."""
+"""A clock and an event loop in which time passes only while everything waits, so that hours pass instantly."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 REAL_SECONDS = 300.0
-"""No test is at work for longer than this, whatever it waits for."""
+"""The longest real time that a test may take."""
 
 
 class VirtualClock:
     """
-    In place of the module ``time``: a monotonic clock that only waiting moves, and a wall clock, which can be set.
+    Replaces the module ``time``: a monotonic clock that advances only during waits, and a settable wall clock.
 
-    :param wall: what the wall clock shows at first, in seconds since 1970
+    :param wall: the wall clock's initial time, in seconds since 1970
     """
 
     def __init__(self, wall: float = 1_790_001_000.0) -> None:
         self.now = 1_000.0
         self.wall_offset = wall - self.now
         self.took = 0.0
-        """How long the work in a thread has taken; to be set by that work."""
+        """The duration of the work in a thread, set by that work."""
 
     def monotonic(self) -> float:
         return self.now
@@ -51,21 +51,21 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-t
 
     def select(self, timeout: float | None = None) -> Any:
         if time.monotonic() > self._gives_up_at:
-            # Once only, so that what is left can be ended.
+            # Only once, so that the remaining tasks can be cancelled.
             self._gives_up_at = math.inf
             raise AssertionError("the test takes too long")
         ready = super().select(0)
         if not ready:
             # Threads do their work at once, so none can wake the loop later.
-            assert timeout is not None, "everything waits, and nothing can happen any more"
-            # As in life, no two rounds are at the same time.
+            assert timeout is not None, "deadlock: everything waits and no timer is set"
+            # As in reality, no two rounds happen at the same time.
             self._clock.now += max(timeout, 1e-9)
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """
-    An event loop on a virtual clock, in which a thread's work takes as long as the clock was told.
+    An event loop on a virtual clock, in which a thread's work takes as long as ``clock.took``.
 
     :param clock: the clock
     """
@@ -97,7 +97,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 async def _leave_nothing(main: Awaitable[T]) -> T:
     result = await main
-    # A task that was cancelled needs a round or two of the loop.
+    # A cancelled task needs a round or two of the loop.
     for _ in range(5):
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -107,10 +107,10 @@ async def _leave_nothing(main: Awaitable[T]) -> T:
 
 def run_virtually(main: Coroutine[Any, Any, T], clock: VirtualClock) -> T:
     """
-    Run a coroutine as ``asyncio.run`` does, in a virtual loop, and check that it leaves no task behind.
+    Run a coroutine in a virtual loop, like ``asyncio.run``, and check that it leaves no task behind.
 
     :param main: the coroutine
-    :param clock: the clock, which only its waiting and that of what it starts moves
+    :param clock: the clock, which advances only while the coroutine and its tasks wait
     """
     loop = VirtualLoop(clock)
     try:

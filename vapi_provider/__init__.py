@@ -67,7 +67,7 @@ _EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy (PEP 562), since Airflow imports this module for the metadata alone.
+    # Lazy (PEP 562): Airflow imports this module just to read the metadata.
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)

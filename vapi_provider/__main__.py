@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look up the call of a task by its token: ``python -m vapi_provider find TOKEN``."""
+"""Find a task's call by its token: ``python -m vapi_provider find TOKEN``."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _FOUND, _NONE, _FAILED = 0, 1, 2
 
 def main(arguments: list[str] | None = None) -> int:
     """
-    Run a command.
+    Run the command line.
 
-    :param arguments: the command line without the program's name; by default that of the process
-    :return: 0 if a call was found, 1 if none was, 2 if that could not be verified
+    :param arguments: the arguments without the program name; ``sys.argv[1:]`` by default
+    :return: the exit code: 0 if a call was found, 1 if none was, 2 if the search failed
     """
     options = _parser().parse_args(arguments)
-    # Here, not at the top: --help needs no Airflow.
+    # Imported here so that --help works without Airflow.
     from vapi_provider.exceptions import VapiError
 
     since: datetime = options.since or datetime.now(timezone.utc) - timedelta(days=1)
     found = 0
     try:
-        # Airflow logs to standard output, which is for the calls.
+        # Airflow logs to stdout, which is reserved for the calls.
         with contextlib.redirect_stdout(sys.stderr):
             client = _connect(options.conn_id)
         for line in _find(client, options.token, since, shows_people=options.show):
@@ -42,8 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return _FAILED
     except Exception as error:
-        # Its text may hold anything, and "no call found" it does not mean.
-        print(f"The calls could not be read ({type(error).__name__}).", file=sys.stderr)
+        # The message may contain secrets, so print only the type.
+        problem = type(error).__name__
+        print(
+            f"The search failed ({problem}). The call may exist; check the Vapi dashboard.", file=sys.stderr
+        )
         return _FAILED
     count = "1 call" if found == 1 else f"{found or 'No'} calls"
     print(f"{count} with token {options.token} created since {since.isoformat(timespec='minutes')}.")
@@ -53,22 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vapi_provider")
     commands = parser.add_subparsers(required=True, metavar="find")
-    find = commands.add_parser("find", description="Find the calls with a token in Vapi's list.")
-    find.add_argument("token", type=_token, help="the token that the task's log names")
-    find.add_argument("--conn-id", default="vapi_default", help="the connection (default: %(default)s)")
+    find = commands.add_parser("find", description="Find the calls that carry a token.")
+    find.add_argument("token", type=_token, help="the token from the task log")
+    find.add_argument("--conn-id", default="vapi_default", help="the connection id (default: %(default)s)")
     find.add_argument(
         "--since",
         type=_instant,
-        help="when the oldest of the calls was created, ISO 8601 (default: a day ago)",
+        help="search calls created since this instant, ISO 8601 (default: one day ago)",
     )
-    find.add_argument("--show", action="store_true", help="show the call's name and the callee, too")
+    find.add_argument("--show", action="store_true", help="also show the call's name and the callee")
     return parser
 
 
 def _token(text: str) -> str:
     token = text.strip().removeprefix("#").lower()
     if not re.fullmatch(r"[a-z0-9]{8}", token, re.ASCII):
-        raise argparse.ArgumentTypeError("a token is 8 letters and digits")
+        raise argparse.ArgumentTypeError("must be 8 letters and digits")
     return token
 
 
@@ -76,12 +79,13 @@ def _instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
-        raise argparse.ArgumentTypeError("an instant is written as 2026-11-22 or 2026-11-22T15:30Z") from None
+        raise argparse.ArgumentTypeError("must look like 2026-11-22 or 2026-11-22T15:30Z") from None
     return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
 
 def _connect(conn_id: str) -> VapiClient:
-    """Make a client over a connection, wherever Airflow keeps it; the hook finds stored ones only within a task."""
+    """Return a client for a connection, wherever Airflow stores it."""
+    # Not VapiHook: outside a task, it cannot read Airflow's database.
     from airflow.models.connection import Connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
     from vapi_provider.client.client import VapiClient
@@ -97,7 +101,7 @@ def _connect(conn_id: str) -> VapiClient:
 
 
 def _find(client: VapiClient, token: str, since: datetime, *, shows_people: bool) -> Iterator[str]:
-    """Describe each call with the token, in a line."""
+    """Yield one line per call that carries the token."""
     from vapi_provider.client.pagination import newest_first
     from vapi_provider.models.cleaning import clean_line
     from vapi_provider.placing.search import PAGE_SIZE
@@ -119,6 +123,6 @@ def _people(client: VapiClient, call_id: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    # On some versions, Airflow's libraries tell of every plugin.
+    # Some versions of Airflow log every plugin that they load.
     logging.disable(logging.INFO)
     sys.exit(main())

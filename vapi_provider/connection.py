@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection of type ``vapi``: its form, its defaults and bounds, and the parser that checks it."""
+"""The ``vapi`` connection type: form fields, defaults, bounds and the parser."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 CONN_FIELDS: dict[str, Any] = {
     "timeout": {
         "label": "Request timeout (seconds)",
-        "description": f"Time limit of one request; {DEFAULT_TIMEOUT:g} when empty.",
+        "description": f"Time limit per request; {DEFAULT_TIMEOUT:g} if empty.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 75},
     },
     "max_retries": {
         "label": "Retries",
-        "description": "How often a request that is safe to repeat is sent again after a transient error; "
-        f"{DEFAULT_MAX_RETRIES} when empty.",
+        "description": "How many times to repeat a safe request after a transient error; "
+        f"{DEFAULT_MAX_RETRIES} if empty.",
         "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
     },
 }
-"""The form's fields that are stored in the connection's extra, with the bounds that the parser keeps, too."""
+"""The form's extra fields, with bounds that the parser enforces, too."""
 
 ARTIFACT_HOSTS = "artifact_hosts"
-"""The field of the connection's extra that the form does not show."""
+"""An extra field that the form does not show."""
 
 _HOST = "host (API base URL)"
 _MAX_PORT = 65_535
 HOST_NAME = re.compile(r"[\w.:-]+", re.ASCII)
-"""A host name or literal address, of which everything that parses a URL has the same idea."""
+"""A host name or IP address on which all URL parsers agree."""
 
 _VAPI_DOMAIN = ".vapi.ai"
 
@@ -62,16 +62,16 @@ _VAPI_DOMAIN = ".vapi.ai"
 @dataclass(frozen=True)
 class VapiSettings:
     """
-    A checked connection.
+    A validated connection.
 
     :param conn_id: the connection's id
-    :param label: how messages name the connection
+    :param label: the connection's name in messages
     :param base_url: the API's base URL, without a trailing slash
     :param api_key: the private API key; not part of the repr
-    :param timeout: the time limit of one request, in seconds
-    :param max_retries: how often a request that is safe to repeat is sent again
-    :param artifact_hosts: the hosts that recordings may come from although their addresses are private
-    :param max_response_bytes: the most bytes that are read of a response
+    :param timeout: the time limit per request, in seconds
+    :param max_retries: how many times a safe request is repeated
+    :param artifact_hosts: private hosts from which recordings may be downloaded
+    :param max_response_bytes: the largest response that is read, in bytes
     """
 
     conn_id: str
@@ -99,14 +99,14 @@ class VapiSettings:
         )
 
     def dashboard_url(self, call_id: str) -> str:
-        """Return the web page of a call: in the dashboard of the API's region, or the simulator's own."""
+        """Return the URL of a call's page in the dashboard or, on a loopback address, in the simulator."""
         if is_loopback(urlsplit(self.base_url).hostname or ""):
             return f"{self.base_url}/calls/{call_id}"
         return f"{_dashboard(self.base_url)}/calls/{call_id}"
 
     @property
     def keys_page(self) -> str:
-        """The page of the dashboard, in the API's region, that shows the private API key."""
+        """The dashboard page that shows the private API key."""
         return _keys_page(self.base_url)
 
 
@@ -124,10 +124,10 @@ def read_settings(conn: Connection, conn_id: str | None = None) -> VapiSettings:
     """
     Read a connection of type ``vapi``.
 
-    It uses nothing but the object and does not call Airflow, so it is safe in any thread.
+    Does not call Airflow, so it is safe in any thread.
 
-    :param conn_id: the id that it was looked up by, where that is known: Airflow 3.0 drops one with a space
-    :raises VapiConfigurationError: naming the connection and the field that is missing or unusable
+    :param conn_id: the id used for the look-up, because Airflow 3.0 drops an id that contains a space
+    :raises VapiConfigurationError: if a field is missing or invalid; the message names it
     """
     parser = _ConnectionParser(conn)
     parser.conn_id = conn_id or parser.conn_id
@@ -143,35 +143,35 @@ def read_settings(conn: Connection, conn_id: str | None = None) -> VapiSettings:
 
 
 def missing_connection(conn_id: str) -> VapiConnectionNotFoundError:
-    """Build the error for a connection that Airflow does not find."""
+    """Return the error for a connection that Airflow cannot find."""
     from vapi_provider.exceptions import VapiConnectionNotFoundError
 
     problem = variable_problem(conn_id)
     advice = f"Create it on Airflow's Connections page (type {HOOK_NAME}), or set {_variable(conn_id)} to JSON or a URI."
     return VapiConnectionNotFoundError(
-        f"Airflow finds no connection {conn_id!r}{f': {problem}' if problem else f'. {advice}'} Nothing was sent."
+        f"Airflow found no connection {conn_id!r}{f': {problem}' if problem else f'. {advice}'} Nothing was sent."
     )
 
 
 def variable_problem(conn_id: str) -> str | None:
-    """Say why Airflow cannot read a connection from its environment variable, without the text; None if it is not set."""
+    """
+    Return why Airflow cannot read a connection from its environment variable, or None if it is not set.
+
+    The variable's value is never part of the message.
+    """
     name = _variable(conn_id)
     text = os.environ.get(name)
     if text is None:
         return None
     if not text.startswith("{"):
-        return (
-            f"{name} is set, but neither to a JSON object nor to a valid URI such as vapi://:KEY@api.vapi.ai."
-        )
+        return f"{name} is set but is neither a JSON object nor a valid URI such as vapi://:KEY@api.vapi.ai."
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
         return f"{name} is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno})."
     except ValueError:
         return f"{name} is not valid JSON."
-    return (
-        f"{name} is JSON, but not of a connection; its fields are conn_type, password, host, port and extra."
-    )
+    return f"{name} is JSON but not a valid connection; its fields are conn_type, password, host, port and extra."
 
 
 def _variable(conn_id: str) -> str:
@@ -179,7 +179,7 @@ def _variable(conn_id: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name means this very machine."""
+    """Return whether a host name refers to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -187,7 +187,7 @@ def is_loopback(host: str) -> bool:
 
 
 class _ConnectionParser:
-    """Parses one field after another and raises errors that name the field and show no secret."""
+    """Parses a connection, with errors that name the field and contain no secret."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
@@ -197,13 +197,13 @@ class _ConnectionParser:
         self.extra = self._extra()
 
     def _error(self, where: str, what: str) -> VapiConfigurationError:
-        # Here, not at the top: Airflow reads the metadata, and this form with it, before it can be imported itself.
+        # Imported here: Airflow reads this module for the metadata before Airflow itself can be imported.
         from vapi_provider.exceptions import VapiConfigurationError
 
         return VapiConfigurationError(f"Connection {self.conn_id!r}: {where} {what}. Nothing was sent.")
 
     def _extra(self) -> dict[str, Any]:
-        # Not conn.extra_dejson: it registers secrets with Airflow, which a plain thread may not do.
+        # Not conn.extra_dejson: it calls Airflow, which fails in a plain thread.
         raw: Any = self.conn.extra or {}
         try:
             extra = json.loads(raw) if isinstance(raw, str) else raw
@@ -214,23 +214,23 @@ class _ConnectionParser:
         known = {*CONN_FIELDS, ARTIFACT_HOSTS}
         unknown = sorted(str(name)[:40] for name in extra.keys() - known)
         if unknown:
-            raise self._error("extra", f"has unknown fields {unknown}; the known ones are {sorted(known)}")
+            raise self._error("extra", f"has unknown fields {unknown}; valid fields are {sorted(known)}")
         return extra
 
     def api_key(self) -> str:
         key = (self.conn.password or "").strip()
         problem = None
         if not key and not self.conn.conn_type and _variable(self.conn_id) in os.environ:
-            # Airflow makes a connection without any fields of a text such as the bare key.
+            # Airflow parses a bare key as a connection without fields.
             problem = f"is empty ({_variable(self.conn_id)} must be a JSON object or a URI such as vapi://:KEY@api.vapi.ai)"
         elif not key:
             problem = "is empty"
         elif set(key) == {"*"}:
-            problem = "holds the mask that Airflow shows in place of the key"
+            problem = "is the *** mask that Airflow shows instead of the key"
         elif key.lower().startswith("bearer ") or key.lower() == "bearer":
             problem = 'starts with "Bearer", which is not part of the key'
         elif not (key.isascii() and key.isprintable()) or " " in key:
-            problem = "contains white space or characters that do not occur in a key"
+            problem = "contains whitespace or characters that are not allowed in a key"
         if problem is not None:
             page = _keys_page(self.base_url())
             raise self._error("password (API key)", f"{problem}. Enter the private key from {page}")
@@ -254,9 +254,9 @@ class _ConnectionParser:
         try:
             parts = urlsplit(url)
             is_complete = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-            # Raises a UnicodeError for a name with an empty or overlong part.
+            # Raises UnicodeError for a name with an empty or overlong label.
             (parts.hostname or "").encode("idna")
-            # With other characters, requests and urllib disagree on the host, and the key would not be sent.
+            # With other characters, requests and urllib disagree on the host, so the key would not be sent.
             is_complete = is_complete and bool(HOST_NAME.fullmatch(parts.hostname or ""))
         except ValueError:
             is_complete = False
@@ -271,7 +271,8 @@ class _ConnectionParser:
         return port
 
     def number(self, name: str, default: float) -> float:
-        """Return a number from extra; the form stores an empty field as null, and a URI stores text."""
+        """Return a number from the extra."""
+        # The form stores an empty field as null, and a URI stores numbers as strings.
         value = self.extra.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return default
@@ -287,7 +288,7 @@ class _ConnectionParser:
         return number
 
     def hosts(self, name: str) -> frozenset[str]:
-        """Return the host names in a field of extra: a list, or a text with commas."""
+        """Return the host names in an extra field: a list, or a comma-separated string."""
         value = self.extra.get(name) or ()
         hosts = value.split(",") if isinstance(value, str) else value
         if isinstance(hosts, (list, tuple)) and all(isinstance(host, str) for host in hosts):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors, sorted by what a task should do about them."""
+"""Exceptions, grouped by what a task should do about them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 class VapiError(Exception):
     """
-    Base of all errors of this package.
+    Base class of this package's exceptions.
 
-    The message is complete and safe to log: it names the request, Vapi's response and what to do, and contains
-    neither the API key nor a response body.
+    The message is safe to log: it names the request, Vapi's response and what to do, and contains neither the API
+    key nor a response body.
 
-    :param message: what failed, on which call, and what to do about it
-    :param status_code: the HTTP status of the response; None when there was none
-    :param method: the HTTP method of the request; None when nothing was sent
-    :param path: the path of the request, without host and query; None when nothing was sent
-    :param detail: Vapi's own message, shortened and cleaned; None when there was none
+    :param message: what failed, for which call, and what to do about it
+    :param status_code: the HTTP status of the response; None if there was none
+    :param method: the HTTP method of the request; None if nothing was sent
+    :param path: the path of the request, without host and query; None if nothing was sent
+    :param detail: Vapi's own message, shortened and cleaned; None if there was none
     """
 
     had_no_effect: bool = False
-    """Whether the request certainly changed nothing: it was not sent, or Vapi refused it."""
+    """Whether the request certainly had no effect: it was not sent, or Vapi refused it."""
 
     def __init__(
         self,
@@ -43,35 +43,39 @@ class VapiTransientError(VapiError):
     """Raised for transient failures (network, overload, proxy errors); Airflow's retries apply."""
 
     retry_after: float | None = None
-    """The pause before the next request that the server asked for, in seconds; None when it asked for none."""
+    """The pause that the server requested, in seconds; None if it requested none."""
 
     is_repeatable: bool = False
     """Whether the same request may succeed within seconds."""
 
 
 class VapiRateLimitError(VapiTransientError):
-    """Raised when Vapi keeps responding 429, or asks for a longer pause than a task should sit out."""
+    """Raised when Vapi keeps responding 429, or requests a long pause."""
 
 
 class VapiConcurrencyLimitError(VapiTransientError):
-    """Raised when the organization is at its concurrency limit, so no call was placed; a later try may succeed."""
+    """
+    Raised when the organization is over its concurrency limit.
+
+    No call was placed, and a retry may succeed.
+    """
 
 
-# Airflow's exceptions carry the status of Airflow's API server; ours carry Vapi's.
+# status_code is Vapi's here; in Airflow's exceptions it is that of Airflow's API server.
 class VapiPermanentError(VapiError, AirflowFailException):  # type: ignore[misc]
-    """Raised when trying again would change nothing; the task fails without retries."""
+    """Raised for permanent errors; the task fails without retries."""
 
 
 class VapiAuthenticationError(VapiPermanentError):
-    """Raised when Vapi rejects the API key (401), or the key lacks the permission (403)."""
+    """Raised when Vapi rejects the API key (401), or the key lacks a permission (403)."""
 
 
 class VapiCallNotFoundError(VapiPermanentError):
-    """Raised when the call does not exist, or belongs to another organization than the key."""
+    """Raised when the call does not exist, or belongs to another organization."""
 
 
 class VapiArtifactNotFoundError(VapiPermanentError):
-    """Raised when a call that is over has no such recording, video, packet capture or log."""
+    """Raised when an ended call has no such recording, video, packet capture or log."""
 
 
 class VapiArtifactExpiredError(VapiPermanentError):
@@ -79,23 +83,31 @@ class VapiArtifactExpiredError(VapiPermanentError):
 
 
 class VapiArtifactRefusedError(VapiPermanentError):
-    """Raised when a file is not fetched: it is too large, or Vapi redirects to a place that is not allowed."""
+    """Raised when a file is too large, or Vapi redirects to a host that is not allowed."""
 
 
 class VapiConfigurationError(VapiPermanentError, ValueError):  # type: ignore[misc]
-    """Raised when a connection, an argument or a rendered template is unusable; nothing was sent."""
+    """Raised when a connection, an argument or a rendered template is invalid; nothing was sent."""
 
 
 class VapiConnectionNotFoundError(VapiConfigurationError):
-    """Raised when Airflow finds no such connection, which it also reports while its secrets backend is unreachable."""
+    """
+    Raised when Airflow cannot find the connection.
+
+    Airflow may also report this while its secrets backend is unreachable.
+    """
 
 
 class VapiCallFailedError(VapiPermanentError):
-    """Raised when the call ended in a way that the DAG counts as a failure."""
+    """Raised when the call ended in a way that fails the task."""
 
 
 class VapiCallInDoubtError(VapiPermanentError):
-    """Raised when a call may have been placed and sending the request again could ring a phone twice."""
+    """
+    Raised when a call may have been placed.
+
+    Sending the request again could dial the callee twice.
+    """
 
     failure: VapiError | None = None
-    """What happened to the request, if one was sent."""
+    """The error of the request, if one was sent."""

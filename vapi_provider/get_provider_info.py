@@ -11,16 +11,16 @@ from vapi_provider.connection import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Describe the package to Airflow; the target of its ``apache_airflow_provider`` entry point.
+    Return the provider metadata for the ``apache_airflow_provider`` entry point.
 
-    :return: metadata as Airflow's ``provider_info.schema.json`` and, for the connection type,
-        ``provider.yaml.schema.json`` describe it
+    :return: metadata that follows Airflow's ``provider_info.schema.json`` and, for the connection type,
+        ``provider.yaml.schema.json``
     """
     integration = "Vapi"
     return {
         "package-name": "airflow-provider-vapi",
         "name": HOOK_NAME,
-        "description": "Place, wait for, label and read phone calls of `Vapi <https://vapi.ai>`__, the voice-AI API.",
+        "description": "Place phone calls with `Vapi <https://vapi.ai>`__, wait for them, and read and label them.",
         "versions": [__version__],
         "integrations": [
             {
@@ -36,7 +36,7 @@ def get_provider_info() -> dict[str, Any]:
         "transfers": [
             {
                 "source-integration-name": integration,
-                # Where Airflow lists its object storage.
+                # Airflow's own integration for object storage.
                 "target-integration-name": "Common IO",
                 "python-module": f"vapi_provider.transfers.{module}",
             }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which template fields are rendered, and what Airflow stores and shows of them."""
+"""Decides which template fields are rendered, and what Airflow stores and shows of them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ _TEXT_FILTERS = frozenset(
     "capitalize center e escape forceescape indent lower pprint replace safe string striptags title tojson trim truncate "
     "upper urlencode urlize wordwrap".split()
 )
-"""The filters of jinja that make the text None of a None."""
+"""Jinja filters that convert None to the string "None"."""
 
 
 class MissingText(str):
-    """What a template rendered to where a value was None, undefined or empty."""
+    """The result of a template in which a value was None, undefined or empty."""
 
     __slots__ = ()
 
 
 class RendersFields(BaseOperator):
     """
-    Base of all operators: it renders templates of the DAG file only, and shows only the harmless part of the values.
+    Base class of all operators.
 
-    Airflow also renders what an upstream task returns through ``expand_kwargs``, and there ``{{ conn... }}`` may be
-    somebody's name. It stores what the attributes hold after rendering, and shows it on the page Rendered Templates.
+    It renders only templates that are written in the DAG file. Airflow would also render upstream values that are passed
+    through ``expand_kwargs``, where ``{{ conn... }}`` may be a customer's name. Airflow stores the rendered attributes
+    and shows them as Rendered Templates, so this class replaces personal data in them.
     """
 
     shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
-    """For a template field, what to show in place of its value."""
+    """A template field's name, and the function that returns what to show instead of its value."""
     rendered_fields: Mapping[str, Any] = {}
-    """The values of those fields, once they are rendered."""
+    """The rendered values of those fields."""
 
     def _do_render_template_fields(
         self,
@@ -54,14 +55,14 @@ class RendersFields(BaseOperator):
             return
         if (mapped := self._mapped_over_kwargs()) is not None:
             if _is_literal(mapped.expand_input.value, context):
-                # Airflow counts the XComArgs in it as resolved, which they are not.
+                # Airflow marks the XComArgs in it as resolved although they are not.
                 seen_oids = set()
             else:
                 template_fields = self._fields_of_the_dag_file(template_fields, mapped)
         others = []
         for name in template_fields:
             if name in self.shown_fields:
-                # Airflow logs the whole field when a template in it fails, and in these it is personal.
+                # If a template fails, Airflow logs the whole field, and these contain personal data.
                 self._render_field(name, context, jinja_env, seen_oids)
             else:
                 others.append(name)
@@ -78,15 +79,15 @@ class RendersFields(BaseOperator):
             setattr(self, name, self.render_template(value, context, jinja_env, seen_oids))
 
     def _mapped_over_kwargs(self) -> Any:
-        """Return the operator of the DAG file where it is mapped with ``expand_kwargs``; else None."""
+        """Return the DAG's mapped operator if it uses ``expand_kwargs``, else None."""
         dag = self.get_dag()
         mapped: Any = dag.get_task(self.task_id) if dag else None
         kind = getattr(getattr(mapped, "expand_input", None), "EXPAND_INPUT_TYPE", None)
         return mapped if kind == "list-of-dicts" else None
 
     def _fields_of_the_dag_file(self, template_fields: Iterable[str], mapped: Any) -> list[str]:
-        """Leave out the fields whose values come from upstream."""
-        # The default_args that this operator got may come from upstream, too.
+        """Return the template fields whose values are written in the DAG file."""
+        # This operator's own default_args may come from upstream, so use those of the DAG and the group.
         group = mapped.partial_kwargs.get("task_group")
         defaults = {**mapped.dag.default_args, **(group.default_args if group else {})}
         literals = {**defaults, **mapped.partial_kwargs}
@@ -102,13 +103,13 @@ class RendersFields(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """
-        Render templates, and mark those that lack a value.
+        Render templates and mark those with a missing value.
 
         :param content: a string, or a structure with strings in it
         :param context: the context of the running task
         :param jinja_env: the environment to render in; the DAG's by default
-        :param seen_oids: the ids of objects that are rendered already
-        :return: the content with each template rendered; a :class:`MissingText` where a value was missing
+        :param seen_oids: the ids of objects that have been rendered
+        :return: the rendered content, with a :class:`MissingText` where a value was missing
         """
         jinja_env = jinja_env or self.get_template_env()
         if not isinstance(content, str):
@@ -125,7 +126,7 @@ class RendersFields(BaseOperator):
                 is_missing = True
             return "" if isinstance(value, Undefined) else value
 
-        # A DAG with a finalize function of its own decides itself what becomes of None.
+        # A DAG with its own finalize function decides how None is rendered.
         environment = jinja_env.overlay() if jinja_env.finalize else jinja_env.overlay(finalize=check)
         environment.filters = {**jinja_env.filters, **_checking_filters(jinja_env, check)}
         try:
@@ -137,10 +138,10 @@ class RendersFields(BaseOperator):
 
     def refuse_missing(self, *fields: str) -> None:
         """
-        Refuse templates that lacked a value.
+        Raise an error if a template had a missing value.
 
         :param fields: the names of the fields to check
-        :raises VapiConfigurationError: naming where the templates stand, such as ``customer.name``
+        :raises VapiConfigurationError: if one had; the message names its place, such as ``customer.name``
         """
         from vapi_provider.exceptions import VapiConfigurationError
 
@@ -148,21 +149,21 @@ class RendersFields(BaseOperator):
         places = [place for name, value in values.items() for place in _missing_places(value, name)]
         if places:
             raise VapiConfigurationError(
-                f"{', '.join(places)}: a template, or an expression in it, rendered to None or to nothing. Nothing was "
-                "sent. Check the value that it reads; where it may be missing, give a default in the template."
+                f"{', '.join(places)}: a template, or an expression in it, rendered to None or an empty string. Nothing "
+                "was sent. Check the value that it reads, or give it a default with {{ ... | default('...', true) }}."
             )
 
 
 def _is_literal(kwargs: Any, context: Context) -> bool:
-    """Check whether this instance's keyword arguments are written in the DAG file, as Airflow does."""
+    """Return whether this task instance's keyword arguments are written in the DAG file."""
     return isinstance(kwargs, Sized) and isinstance(kwargs[context["ti"].map_index], Mapping)  # type: ignore[index]
 
 
 def _checking_filters(jinja_env: Environment, check: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
-    """Return the filters that make text of anything, with a check of what they get."""
+    """Return the filters that convert to text, each with a check of its input."""
 
     def checking(convert: Callable[..., Any]) -> Callable[..., Any]:
-        # Those that jinja passes the context or itself get that first.
+        # Filters that receive a jinja context take it as their first argument.
         position = 1 if hasattr(convert, "jinja_pass_arg") else 0
 
         @functools.wraps(convert)
@@ -192,12 +193,12 @@ def _missing_places(value: Any, place: str) -> Iterator[str]:
 
 
 def show_call_id(call_id: Any) -> Any:
-    """Show the id of a call, and nothing else of a call's summary."""
+    """Return the call id to show, without the rest of a summary."""
     if isinstance(call_id, Mapping):
         call_id = call_id.get("id")
         return show_call_id(call_id) if isinstance(call_id, str) else {}
     if isinstance(call_id, str):
-        # A template makes text of a summary.
+        # A template converts a summary to text.
         start = call_id.strip()[:1]
         return {"{": "{...}", "[": "[...]"}.get(start, str(call_id))
     return "[...]" if isinstance(call_id, Iterable) else call_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DAG runs in this process, over a database of their own and against a simulated Vapi."""
+"""Runs DAGs in this process, with a database of their own and a simulated Vapi."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLES_FOLDER = Path(__file__).parents[2] / "example_dags"
 WRITTEN_FOLDER = Path(os.environ["AIRFLOW_HOME"]) / "dags"
 WRITTEN_FOLDER.mkdir(exist_ok=True)
 
-# ``dag.test()`` runs only what lies in a bundle of DAGs; said before Airflow is imported for the first time.
+# ``dag.test()`` only runs DAGs of a bundle; set before Airflow is first imported.
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS_FOLDER)
 os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(
     [
@@ -51,7 +51,7 @@ LINK = "_link_VapiCallLink"
 
 
 class DagRun:
-    """What a user sees of a run that is over."""
+    """What a user sees of a finished run."""
 
     def __init__(self, run: Any, failures: list[BaseException]) -> None:
         self.state = str(run.state)
@@ -77,7 +77,7 @@ class DagRun:
         return [self.xcoms.get((*key, "call_id")) for key in self._keys(task_id)]
 
     def labels(self, task_id: str) -> list[Any]:
-        """Return what each mapped instance is shown as."""
+        """Return the label of each mapped instance."""
         return [self.task_instances[key].rendered_map_index for key in self._keys(task_id)]
 
     def _keys(self, task_id: str) -> list[tuple[str, int]]:
@@ -103,14 +103,14 @@ def _decoded(value: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def database() -> Path:
-    """Make the database, once for all DAG runs."""
+    """Create the database, once for all DAG runs."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
     return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
 
 
 @pytest.fixture(scope="session")
 def machinery(database: Path) -> Iterator[None]:
-    """Let ``dag.test()`` do on every version what workers and one API server do."""
+    """Make ``dag.test()`` behave on every version like workers with one API server."""
     import structlog
 
     from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
@@ -132,15 +132,15 @@ def machinery(database: Path) -> Iterator[None]:
         finalize(ti, state, context, log, error)
 
     with pytest.MonkeyPatch.context() as patch:
-        # A new one for each task would take seconds of each.
+        # A new server for each task would take seconds each.
         patch.setattr("airflow.sdk.execution_time.supervisor.in_process_api_server", lambda: server)
-        # What comes over no wire stays a string in Airflow 3.0.
+        # In Airflow 3.0, this value stays a string without serialization.
         patch.setattr(TaskInstanceOperations, "get_reschedule_start_date", get_first_reschedule_date)
-        # Before Airflow 3.3, only workers tell the callbacks of a task what it failed with.
+        # Before Airflow 3.3, only workers pass the exception to a task's callbacks.
         patch.setattr(task_runner, "finalize", finalize_with_exception)
         is_configured = structlog.is_configured()
         if not is_configured:
-            # Airflow 3.0 does so only in workers; by itself, structlog prints all local variables.
+            # Airflow 3.0 configures it only in workers, and by default structlog prints all local variables.
             structlog.configure(
                 processors=[
                     structlog.processors.add_log_level,
@@ -177,13 +177,13 @@ def dag_module(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def clock() -> SystemClock:
-    """Vapi's clock is that of the computer, as Airflow's is."""
+    """Vapi uses the system clock, like Airflow."""
     return SystemClock()
 
 
 @pytest.fixture
 def connection_extra() -> dict[str, Any]:
-    """Requests are not repeated, so that one fault is one failed poke."""
+    """Disable repetition of requests, so that one fault is one failed poke."""
     return {"max_retries": 0}
 
 
@@ -196,7 +196,7 @@ def run_dag(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
         dag_module.failures.clear()
         dag = next(dag for dag in dag_module.dags if dag.dag_id == which) if isinstance(which, str) else which
         with pytest.MonkeyPatch.context() as patch:
-            # ``dag.test()`` checks once a second whether a task can go on.
+            # ``dag.test()`` checks once a second whether a task can continue.
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
             return DagRun(dag.test(run_conf=conf), dag_module.failures)
 
@@ -210,7 +210,7 @@ def left_behind(
     caplog: pytest.LogCaptureFixture,
     dag_module: ModuleType,
 ) -> Callable[[VapiSimulator], dict[str, str]]:
-    """Collect everything that is left of the runs, by where it is."""
+    """Collect everything that the runs left behind, by place."""
 
     def collect(simulator: VapiSimulator) -> dict[str, str]:
         output = capfd.readouterr()
@@ -230,7 +230,7 @@ def left_behind(
 
 @pytest.fixture(scope="session")
 def clear_and_run(machinery: None, dag_module: ModuleType) -> Callable[..., DagRun]:
-    """Clear all tasks of a run, as a user does, and run them again; Airflow may take the run for one that still runs."""
+    """Clear all tasks of a run, as a user does, and run them again."""
     from airflow.models import dagrun as dagrun_module
     from airflow.models.dagrun import DagRun as Row
     from airflow.models.taskinstance import clear_task_instances
@@ -260,7 +260,7 @@ def clear_and_run(machinery: None, dag_module: ModuleType) -> Callable[..., DagR
 
         dag = next(dag for dag in dag_module.dags if dag.dag_id == run.dag_id)
         with pytest.MonkeyPatch.context() as patch:
-            # ``dag.test()`` makes a new run otherwise.
+            # Otherwise, ``dag.test()`` creates a new run.
             patch.setattr(home, name, the_same_run)
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
             return DagRun(dag.test(), dag_module.failures)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of a run: the whole database, and all that an exception shows."""
+"""What a run leaves behind: the whole database, and everything that an exception shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tables(database: Path) -> dict[str, str]:
 
 
 def shown_by(error: BaseException | None) -> str:
-    """Return all that a log, a callback or an error tracker could show of an exception and of what led to it."""
+    """Return everything that a log, a callback or an error tracker could show of an exception and its causes."""
     shown = []
     while error is not None:
         shown += [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]

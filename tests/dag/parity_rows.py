@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of what a wait means: what Vapi returns, poke by poke, and how the task ends."""
+"""Cases for the parity of modes: Vapi's response to each poke, and how the task ends."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vapi_provider.exceptions import (
 from vapi_provider.simulator import Fault, VapiSimulator
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
-"""The time on Vapi's clock, unless a poke says otherwise; far from that of this machine."""
+"""The default time of Vapi's clock, far from this machine's."""
 
 LONGEST = 600.0
-"""The seconds after which a wait ends that has gone wrong; no row takes as long."""
+"""The timeout of a broken wait, in seconds; no row takes this long."""
 
 URL = "http://vapi.test"
 """Stands for the simulator's address, which differs between runs."""
@@ -38,7 +38,7 @@ _COMES_LATER = ("startedAt", "endedAt", "endedReason", "analysis", "artifact")
 
 @dataclass(frozen=True)
 class Seen:
-    """A poke that returns the call, with these fields, so many seconds after noon."""
+    """A poke that returns the call with these fields, ``at`` seconds after noon."""
 
     fields: Mapping[str, Any]
     at: float = 0
@@ -53,29 +53,29 @@ def seen(status: str, *, at: float = 0, **fields: Any) -> Seen:
 
 
 def ended(reason: str | None = "customer-ended-call", *, status: str = "ended", **more: Any) -> Seen:
-    """See a call that ended at noon."""
+    """Return a poke of a call that ended at noon."""
     start = (NOON - timedelta(minutes=5)).isoformat()
     return seen(status, startedAt=start, endedAt=NOON.isoformat(), endedReason=reason, **more)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the pokes return, the last one from then on, and how the task ends."""
+    """What the pokes return, the last of them repeatedly, and how the task ends."""
 
     pokes: tuple[Seen | Fault, ...]
     state: str
     says: str
-    """How the last line begins; ``{id}`` and ``{url}`` are the call's, and `` ... `` stands for anything."""
+    """The start of the last log line; ``{id}`` and ``{url}`` are the call's, and `` ... `` matches anything."""
     errors: tuple[type[Exception], ...] = ()
-    """What ends the tries, one by one, without ``soft_fail``."""
+    """The exceptions that end the tries without ``soft_fail``."""
     is_softened: bool = False
-    """Whether ``soft_fail`` makes a skip of it."""
+    """Whether ``soft_fail`` turns the failure into a skip."""
     event: str = "done"
-    """The status of the trigger's event about it."""
+    """The status of the trigger's event."""
     warns: str = ""
-    """What the log says besides."""
+    """Another message that the log contains."""
     forgotten: str = ""
-    """How the last line begins where the last poke does not know what earlier ones have read, if that matters."""
+    """The start of the last log line if the last poke has no stored state, where that differs."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,12 +84,12 @@ class Row:
 
     @property
     def is_long(self) -> bool:
-        """Whether the first poke of the last try is not the last one."""
+        """Whether the last try pokes more than once."""
         return len(self.pokes) > self.tries or self.event != "done"
 
     @property
     def has_link(self) -> bool:
-        """Whether the task knows its call and connection, so that the button leads somewhere."""
+        """Whether the task knows its call and connection, so that it publishes a link."""
         return VapiConfigurationError not in self.errors
 
     def says_of(self, call_id: Any, *, forgets: bool = False) -> re.Pattern[str]:
@@ -98,7 +98,7 @@ class Row:
         return re.compile(".*".join(map(re.escape, parts)))
 
     def arrange(self, simulator: VapiSimulator, name: str) -> dict[str, Any]:
-        """Add the call, with an id that is the same every time; return the sensor's arguments."""
+        """Add the call with a reproducible id, and return the sensor's arguments."""
         call_id = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         *first, last = self.pokes
         simulator.add_call(body={"id": call_id, **(last.fields if isinstance(last, Seen) else {})})
@@ -127,7 +127,7 @@ def succeeds(
     warns: str = "",
     **arguments: Any,
 ) -> Row:
-    """Succeed, at the second try ``after`` an error."""
+    """Return a row that succeeds, at the second try if ``after`` an error."""
     errors = (after,) if after else ()
     return Row(pokes, "success", says, errors, event=event, warns=warns, arguments=arguments)
 
@@ -140,7 +140,7 @@ def fails(
     forgotten: str = "",
     **arguments: Any,
 ) -> Row:
-    """Fail permanently, or be skipped with ``soft_fail``."""
+    """Return a row that fails permanently, or is skipped with ``soft_fail``."""
     return Row(
         pokes,
         "failed",
@@ -154,7 +154,7 @@ def fails(
 
 
 def gives_up(error: type[Exception], says: str, *pokes: Seen | Fault, **arguments: Any) -> Row:
-    """Fail after all of Airflow's tries, ``soft_fail`` or not."""
+    """Return a row that fails after all of Airflow's tries, with or without ``soft_fail``."""
     return Row(pokes, "failed", says, (error,) * 3, arguments=arguments)
 
 
@@ -198,7 +198,7 @@ OUTPUTS = {"wait_for_analysis": True, "include": ["structured_outputs"]}
 NO_ANSWER = "Call {id} ended with outcome no_answer (voicemail), which is in fail_on. See {url}"
 MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
-NO_ANALYSIS = "Vapi's analysis of call {id} did not arrive in time"
+NO_ANALYSIS = "The analysis of call {id} did not arrive in time"
 REFUSED = "GET /call/{id} returned"
 FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): no poke returned a status. The last error was: {REFUSED} 503"
 SEE = "See {url}, or raise the timeout."
@@ -245,12 +245,12 @@ ROWS: dict[str, Row] = {
     ),
     "no such connection": fails(
         VapiConfigurationError,
-        "Airflow finds no connection 'nowhere'",
+        "Airflow found no connection 'nowhere'",
         ENDED,
         vapi_conn_id="nowhere",
     ),
     "no key": fails(VapiConfigurationError, "Connection 'keyless': password", ENDED, vapi_conn_id="keyless"),
-    # a value that no argument takes
+    # an invalid argument value
     "unknown outcome in fail_on": fails(
         VapiConfigurationError, "fail_on must be a list", ENDED, fail_on=["x"]
     ),
@@ -303,7 +303,7 @@ ROWS: dict[str, Row] = {
         ONE_OUTPUT,
         replace(ONE_OUTPUT, at=61),
         **OUTPUTS,
-        warns="Vapi's structured outputs (so-2) of call {id} did not arrive in time",
+        warns="The structured outputs (so-2) of call {id} did not arrive in time",
     ),
     "no results without a conversation": succeeds(
         RINGING, ended("customer-busy"), says="Call {id} ended (customer-busy): no_answer.", **OUTPUTS
@@ -327,4 +327,4 @@ ROWS: dict[str, Row] = {
         VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, **ANALYSIS, fail_on=["no_answer"], timeout=60
     ),
 }
-"""By name, in the order of the documentation's table."""
+"""The rows by name, in the order of the documentation's table."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``call_id=call.output``: a summary is taken for its id, and nothing else of it leaves the task that returned it."""
+"""``call_id=call.output``: only the id of the summary is used, and nothing else of it is stored or shown."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def _nothing_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def said() -> str:
-    """What somebody said in a call, which is found wherever it is left."""
+    """Words said in a call, which are easy to find wherever they end up."""
     return f"mark-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def returns(dag_module: ModuleType) -> Iterator[Callable[..., None]]:
-    """Set what the task upstream returns."""
+    """Set the upstream task's results."""
 
     def set_outputs(*outputs: Any) -> None:
         dag_module.outputs[:] = outputs
@@ -56,7 +56,7 @@ def rendered(left: dict[str, str], call_id: str) -> int:
     return left["rendered_task_instance_fields"].count(json.dumps(call_id))
 
 
-def test_upstream_summary_serves_as_call_id(
+def test_upstream_summary_works_as_call_id(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],
@@ -70,14 +70,14 @@ def test_upstream_summary_serves_as_call_id(
     assert [run.results(task_id)[0]["id"] for task_id in TASKS] == [call_id] * 4
     assert simulator.get_call(call_id)["name"] == "Reached"
     left = left_behind(simulator)
-    # Only what the task upstream returned.
+    # Only the upstream task's own XCom.
     assert places(left, said) == ["xcom"]
     assert left["xcom"].count(said) == 1
     assert rendered(left, call_id) == len(TASKS)
     assert call_id in left["stdout"]
 
 
-def test_mapped_summaries_serve_as_call_ids(
+def test_mapped_summaries_work_as_call_ids(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],
@@ -96,7 +96,7 @@ def test_mapped_summaries_serve_as_call_ids(
     assert [rendered(left, call_id) for call_id in call_ids] == [len(TASKS)] * 2
 
 
-def test_output_of_placed_calls_serves_as_call_ids(
+def test_output_of_placed_calls_works_as_call_ids(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, said: str, left_behind: LeftBehind
 ) -> None:
     simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0, transcript=f"User: {said}")
@@ -118,12 +118,12 @@ def test_output_of_placed_calls_serves_as_call_ids(
 @pytest.mark.parametrize(
     ("dag_id", "problem"),
     [
-        pytest.param("use_output", "a mapping without an id", id="mapping-without-id"),
-        pytest.param("use_each_output", "a mapping without an id", id="mapped-mapping-without-id"),
-        pytest.param("use_template_of_output", "the text of a mapping", id="text-of-a-mapping"),
+        pytest.param("use_output", "a dict without an id", id="mapping-without-id"),
+        pytest.param("use_each_output", "a dict without an id", id="mapped-mapping-without-id"),
+        pytest.param("use_template_of_output", "a dict rendered to a string", id="text-of-a-mapping"),
     ],
 )
-def test_bad_summary_fails_without_retries_and_is_not_shown(
+def test_invalid_summary_fails_at_once_and_is_not_shown(
     simulator: VapiSimulator,
     run_dag: RunDag,
     returns: Callable[..., None],
@@ -142,7 +142,7 @@ def test_bad_summary_fails_without_retries_and_is_not_shown(
     }
     assert run.failures == [
         f"VapiConfigurationError: call_id is {problem}; pass a call id, or the summary itself "
-        "(call_id=call.output, not a template). Nothing was sent."
+        "(call_id=call.output, not a template)."
     ] * len(TASKS)
     assert simulator.requests == []
     left = left_behind(simulator)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The button "Vapi Call" with an XCom backend that keeps values elsewhere, and only a reference in the database."""
+"""The *Vapi Call* button with an XCom backend that stores only a reference in the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "_link_VapiCallLink"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep XComs in files of this folder."""
+    """Store XComs in files in this folder."""
 
     class FileXCom(BaseXCom):
         @staticmethod
@@ -37,14 +37,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             reference: str = BaseXCom.deserialize_value(result)
             return json.loads(Path(reference.removeprefix("store://")).read_text())
 
-    # Where Airflow keeps the class that the configuration names.
+    # Where Airflow keeps the configured XCom class.
     for module in (xcom, task_runner):
         monkeypatch.setattr(module, "XCom", FileXCom)
     return tmp_path
 
 
 def opened_by_button(dag_id: str, task_id: str) -> str:
-    """Return what the API server opens for the latest run."""
+    """Return the URL that the API server opens for the latest run."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstancekey import TaskInstanceKey
     from airflow.serialization.serialized_objects import XComOperatorLink
@@ -74,6 +74,6 @@ def test_button_opens_the_call_while_the_task_runs(
     onlooker.join()
     assert opened == [f"{simulator.url}/calls/{call_id}"]
     assert run.links("wait") == opened
-    # What the tasks return is in the store all the same.
+    # The tasks' results still use the backend.
     assert run.states("thank") == ["success"]
     assert run.results("wait")[0].startswith(f"store://{folder}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples, and the README's shortest DAG, do what they say."""
+"""The examples, and the README's shortest DAG, work as described."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_example(
     simulator: VapiSimulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Runner:
-    """Run an example to its end; return the run's state, the states of its tasks and the run."""
+    """Run an example to its end, and return the run's state, the states of its tasks and the run."""
     sleep = time.sleep
     # ``dag.test()`` and the sensors sleep for whole seconds, or minutes.
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
@@ -44,7 +44,7 @@ def run_example(
         named = ROOT / "example_dags" / f"example_vapi_{example}.py"
         dag = load_dag_file(example if isinstance(example, Path) else named).dag
         for task in dag.tasks:
-            # ``dag.test()`` waits for the next poke of a rescheduled task as long as Airflow does.
+            # ``dag.test()`` waits for the next poke of a rescheduled task in real time.
             if "poke_interval" in getattr(task, "partial_kwargs", ()):
                 task.partial_kwargs["poke_interval"] = 0.01
             elif hasattr(task, "poke_interval"):
@@ -63,8 +63,8 @@ def result(run: Any, task_id: str) -> Any:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_contains_no_real_number_and_no_secret(path: Path) -> None:
-    # Those from +1 202 555 0100 to 0199 are reserved for fiction.
+def test_example_contains_no_real_number_or_secret(path: Path) -> None:
+    # Numbers from +1 202 555 0100 to 0199 are reserved for fiction.
     assert not re.search(r"\+(?!120255501\d\d\b)\d{6,}|password|api_key", path.read_text(encoding="utf-8"))
 
 
@@ -79,9 +79,7 @@ print("vapi_provider.simulator" in sys.modules)
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_rename_call_waits_and_names_it_after_its_outcome(
-    run_example: Runner, simulator: VapiSimulator
-) -> None:
+def test_rename_call_names_the_call_after_its_outcome(run_example: Runner, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=Timeline(ringing=0.1, answered=0.2, ended=0.5, analysis=None))
     state, _, run = run_example("rename_call", run_conf={"call_id": call_id})
     assert state == "success"
@@ -96,7 +94,7 @@ def test_rename_call_waits_and_names_it_after_its_outcome(
         ("customer-did-not-answer", "call_again_later", "store_answer"),
     ],
 )
-def test_branch_on_outcome_takes_the_branch_of_the_outcome(
+def test_branch_on_outcome_takes_the_right_branch(
     run_example: Runner, simulator: VapiSimulator, reason: str, taken: str, skipped: str
 ) -> None:
     confirmed = StructuredOutput("Appointment confirmed", True)
@@ -121,7 +119,7 @@ def test_branch_on_outcome_fails_for_a_technical_failure(
     assert states["wait_for_call"] == ["failed"]
 
 
-def test_nightly_labels_names_only_the_ended_calls_of_the_day(
+def test_nightly_labels_names_only_ended_calls_of_the_day(
     run_example: Runner, simulator: VapiSimulator
 ) -> None:
     def call(created_at: str, reason: str | None) -> str:
@@ -137,7 +135,7 @@ def test_nightly_labels_names_only_the_ended_calls_of_the_day(
     day_after = call("2026-03-11T00:00:00.000Z", "customer-ended-call")
     night = {"logical_date": datetime(2026, 3, 11, tzinfo=timezone.utc)}
     for _ in range(2):
-        # The second time stands for a clear: it does the same again.
+        # The second run stands for a clear, and must do the same again.
         state, states, _ = run_example("nightly_labels", **night)
         assert state == "success"
         assert states["label_call"] == ["success", "success"]
@@ -158,7 +156,7 @@ def test_nightly_labels_require_a_logical_date(
     state, states, _ = run_example("nightly_labels", logical_date=None)
     assert (state, states["calls_to_label"]) == ("failed", ["failed"])
     assert "This run has no data interval. Trigger it with a logical date" in capfd.readouterr().out
-    # Above all it does not take the lack of bounds for all calls.
+    # Without bounds, it must not list all calls.
     assert simulator.requests == []
 
 
@@ -215,14 +213,14 @@ def test_scheduled_call_is_waited_for_between_pokes(run_example: Runner, simulat
     assert "US dollars" in result(run, "report")
 
 
-def test_scheduled_call_that_was_cancelled_is_skipped(run_example: Runner, simulator: VapiSimulator) -> None:
+def test_cancelled_scheduled_call_is_skipped(run_example: Runner, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="scheduled")
     simulator.end_call(call_id, "scheduled-call-deleted")
     _, states, _ = run_example("scheduled_call", run_conf={"call_id": call_id})
     assert states == {"wait_for_call": ["skipped"], "report": ["skipped"]}
 
 
-def test_wait_for_batch_waits_deferred_and_counts(
+def test_wait_for_batch_defers_and_counts(
     run_example: Runner, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
@@ -249,11 +247,17 @@ def test_wait_for_batch_waits_deferred_and_counts(
     assert result(run, "count_outcomes") == {"completed": 2, "no_answer": 1}
 
 
-def test_shortest_dag_of_the_readme_works(run_example: Runner, simulator: VapiSimulator) -> None:
+@pytest.mark.parametrize(
+    ("ended_reason", "chosen", "skipped"),
+    [("customer-ended-call", "reached", "follow_up"), ("voicemail", "follow_up", "reached")],
+)
+def test_shortest_dag_of_the_readme(
+    run_example: Runner, simulator: VapiSimulator, ended_reason: str, chosen: str, skipped: str
+) -> None:
     path = README_DAGS / "readme_dag.py"
-    path.write_text(block_with("README.md", "wait_and_rename"), encoding="utf-8")
-    call_id = simulator.add_call()
-    simulator.end_call(call_id, "voicemail")
-    state, _, _ = run_example(path, run_conf={"call_id": call_id})
+    path.write_text(block_with("README.md", "remind_customer"), encoding="utf-8")
+    simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0, ended_reason=ended_reason)
+    state, states, _ = run_example(path)
     assert state == "success"
-    assert simulator.get_call(call_id)["name"] == "no_answer"
+    assert (states[chosen], states[skipped]) == (["success"], ["skipped"])
+    assert simulator.rings == {"+12025550143": 1}

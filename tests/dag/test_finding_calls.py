@@ -33,9 +33,9 @@ def test_stored_connection_is_used(
     command = [sys.executable, "-m", "vapi_provider", "find", "abcd2345", "--conn-id", "vapi_stored"]
     done = subprocess.run(command, env=os.environ, cwd=ROOT, capture_output=True, text=True, check=False)
     with create_session() as session:
-        # Its key would be found by tests that look for keys in the database.
+        # Other tests search the database for this key.
         session.query(Connection).filter_by(conn_id="vapi_stored").delete()
     assert done.returncode == 0, done.stderr
-    # Whatever Airflow logs goes elsewhere.
+    # Airflow's own log must not be on stdout.
     line, _ = done.stdout.splitlines()
     assert line == f"{call_id}  ringing  no outcome yet  {simulator.url}/calls/{call_id}"

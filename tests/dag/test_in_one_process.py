@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deferrable tasks in ``airflow dags test`` and ``dag.test()``, where the trigger runs in the task's own process."""
+"""Deferrable tasks in ``airflow dags test`` and ``dag.test()``, which run the trigger in the task's process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vapi_provider.simulator import Timeline
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
-# Airflow's command line, on a machine that may be too busy for the limits and the pauses of a triggerer.
+# Airflow's command line, with limits and pauses for a busy machine.
 AIRFLOW = """
 from vapi_provider.client import hang_up
 from vapi_provider.polling import poller
@@ -42,7 +42,7 @@ def vapi_options() -> dict[str, Any]:
 def stored_connection(
     simulator: VapiSimulator, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Store the connection in Airflow's database, as its Connections page does."""
+    """Store the connection in Airflow's database, like its Connections page."""
     from airflow.models.connection import Connection
     from airflow.utils.session import create_session
 
@@ -109,13 +109,13 @@ def test_sigterm_ends_a_command_that_runs_a_trigger(simulator: VapiSimulator) ->
     command = [sys.executable, "-c", AIRFLOW, "dags", "test", "place_in_one_process"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            # The task's own, and one of the trigger.
+            # One read by the task, and one by the trigger.
             await_reads(simulator, 2, seconds=120)
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGTERM, output
-    assert "The task was stopped, and with it the trigger in this process." in output
+    assert "The task was stopped; also stopping the trigger that runs in this process." in output
     (call,) = simulator.calls.values()
     assert call["endedReason"] == "manually-canceled"

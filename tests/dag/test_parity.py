@@ -25,47 +25,47 @@ from vapi_provider.simulator import ManualClock, VapiSimulator
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a user sees of a task that is over."""
+    """What a user sees of a finished task."""
 
     state: str
     tries: int
     result: Any
     link: str | None
     errors: list[type[Exception]]
-    """What ended the tries."""
+    """The exceptions that ended the tries."""
     events: list[str]
     """The statuses of the triggers' events."""
     log: list[str]
-    """What the task's log says of the call: the sensor's lines, and the messages of those exceptions."""
+    """The log lines about the call: the sensor's own, and the messages of those exceptions."""
 
     @classmethod
     def of(cls, heard: list[Any], call_id: Any, *seen: Any) -> Outcome:
         errors = [type(line) for line in heard if isinstance(line, Exception)]
         events = [line["status"] for line in heard if isinstance(line, dict)]
-        # Airflow's sensors log other things as well.
+        # Airflow's base sensor logs other lines, too.
         log = [str(line) for line in heard if isinstance(line, Exception) or str(call_id) in line]
         return cls(*seen, errors, events, log)
 
     def at(self, url: str) -> Outcome:
-        """Return the same outcome with one address in place of the simulator's, for a comparison."""
+        """Return the outcome with a fixed URL instead of the simulator's, for comparison."""
         log = [line.replace(url, URL) for line in self.log]
         return replace(self, link=self.link and self.link.replace(url, URL), log=log)
 
 
 REFERENCE = "poke"
-"""The mode whose messages the others must have."""
+"""The mode that all others must match."""
 
 
 class Mode(NamedTuple):
     arguments: dict[str, Any]
-    """The sensor's."""
+    """The sensor's arguments."""
     forgets: bool = False
-    """Whether each poke is a process that does not know the status that earlier ones have read."""
+    """Whether each poke runs in a process without stored state."""
 
 
 MODES = {
     "poke": Mode({"mode": "poke"}),
-    # Airflow 3.3 is the first that keeps something for a task that is rescheduled.
+    # Before Airflow 3.3, no state survives a reschedule.
     "reschedule": Mode({"mode": "reschedule"}, forgets=Version(airflow_version) < Version("3.3")),
     "deferrable": Mode({"deferrable": True}),
 }
@@ -77,12 +77,12 @@ class Run:
 
     outcomes: dict[str, Outcome]
     summaries: dict[str, Any]
-    """What each call is two minutes after its end, where the wait succeeds."""
+    """The summary of each call two minutes after its end, if the wait succeeds."""
     waits: dict[str, dict[str, Any]]
 
 
 class SensorClock:
-    """The clock of Airflow's sensor loop: it stands still during a poke, so that a slow one takes no time of the wait."""
+    """The clock of Airflow's sensor loop, which stands still during a poke, however slow."""
 
     def __init__(self) -> None:
         self._now = time.time()
@@ -99,11 +99,11 @@ class SensorClock:
         return datetime.fromtimestamp(self._now, timezone.utc)
 
     def sleep(self, seconds: float) -> None:
-        # The shortest timeout of a row is over after a few pokes.
+        # The shortest timeout of a row expires after a few pokes.
         self._now += max(seconds, 0.1)
 
     def install(self, dag_module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-        # Its home differs between the versions of Airflow.
+        # Its module differs between Airflow versions.
         sensor_module = sys.modules[BaseSensorOperator.__module__]
         patch.setattr(sensor_module, "time", self)
         patch.setattr(sensor_module, "timezone", self)
@@ -122,7 +122,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
     def run(mode: str, soft_fail: bool) -> Run:
         dag_module.heard.clear()
         with VapiSimulator(clock=ManualClock(NOON)) as simulator, pytest.MonkeyPatch.context() as patch:
-            # Requests are not repeated, so that one fault is one failed poke.
+            # Without repetition, one fault is one failed poke.
             good = {**json.loads(simulator.connection), "extra": {"max_retries": 0}}
             patch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(good))
             patch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({**good, "password": ""}))
@@ -138,7 +138,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
                 }
                 for name, row in ROWS.items()
             }
-            # All in one run of a DAG: the first in a process takes Airflow seconds, and each task little.
+            # All in one DAG run, because each run takes seconds and each task little.
             ran = run_dag("wait_for_each", waits=list(waits.values()))
             seen = (ran.states("wait"), ran.tries("wait"), ran.results("wait"), ran.links("wait"))
             outcomes = {
@@ -160,7 +160,7 @@ def run_all(dag_module: ModuleType, run_dag: Callable[..., Any]) -> Callable[[st
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ROWS)
-def test_wait_ends_alike_in_every_mode(
+def test_wait_ends_the_same_in_every_mode(
     run_all: Callable[[str, bool], Run], name: str, mode: str, soft_fail: bool
 ) -> None:
     row, run = ROWS[name], run_all(mode, soft_fail)

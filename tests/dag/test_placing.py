@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls are placed by DAG runs: the examples do what they say, and each phone rings once per run."""
+"""DAG runs place calls: the examples work as described, and each phone rings once per run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ OVER_LIMIT = "call.start.error-subscription-concurrency-limit-reached"
 AT_ONCE = Timeline(ringing=0, answered=0, ended=0, analysis=0)
 RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
 
-# Before 3.2, Airflow counts the clears of a run only when it is over; docs/placing.md says what that means.
+# Before 3.2, Airflow counts the clears only of finished runs; docs/placing.md explains the consequences.
 COUNTS_EVERY_CLEAR = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
 
 RunDag = Callable[..., Any]
 
 
 class SkippedPauses:
-    """In place of the module ``time``: the real time, but a pause takes none."""
+    """Replaces the module ``time``: real time, with instant pauses."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
@@ -65,13 +65,13 @@ def vapi_options() -> dict[str, Any]:
 
 @pytest.fixture
 def connection_extra() -> dict[str, Any]:
-    """Requests are not repeated, so that one fault is one failed request."""
+    """Disable repetition of requests, so that one fault is one failed request."""
     return {"max_retries": 0}
 
 
 @pytest.fixture
 def people(dag_module: ModuleType) -> Callable[..., None]:
-    """Set the callees of the test DAGs, and how they are called."""
+    """Set the callees of the test DAGs, and the arguments of their calls."""
 
     def be(*numbers: str, **how: Any) -> None:
         dag_module.people[:] = [
@@ -83,7 +83,7 @@ def people(dag_module: ModuleType) -> Callable[..., None]:
 
 @contextmanager
 def answering(simulator: VapiSimulator, reasons: dict[str, str], after: int = 1) -> Iterator[None]:
-    """End each call that was read so many times, for the reason given for its callee."""
+    """End each call after so many reads, with its callee's reason."""
     over = threading.Event()
 
     def end_what_is_waited_for() -> None:
@@ -115,7 +115,7 @@ def posts(simulator: VapiSimulator) -> int:
 
 
 def rows_with(database: Path, text: str) -> dict[str, int]:
-    """Return how many rows of each table hold a text."""
+    """Return how many rows of each table contain a text."""
     with closing(sqlite3.connect(database)) as connection:
         connection.text_factory = lambda content: content.decode(errors="replace")
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -157,7 +157,7 @@ def test_deferred_wait_leaves_no_number_in_the_database(
     assert (run.call_ids("call"), run.results("call")[0]["outcome"]) == ([call_id], "completed")
     assert run.links("call") == [f"{simulator.url}/calls/{call_id}"]
     assert simulator.rings == {number: 1}
-    # What the task before it returned is where it was put, and nowhere else.
+    # Only the upstream task's own XCom contains its result.
     assert rows_with(database, number) == {"xcom": 1}
     assert rows_with(database, said) == {"xcom": 1}
     with closing(sqlite3.connect(database)) as connection:
@@ -189,14 +189,14 @@ def test_lost_response_places_no_second_call(
     assert run.call_ids("call") == [called[ADA], called[GRACE]]
 
 
-def test_stopped_task_finds_its_call_in_the_next_try(
+def test_next_try_of_a_stopped_task_finds_its_call(
     simulator: VapiSimulator, run_dag: RunDag, dag_module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.timeline = RINGS_ON
     dag_module.people[:] = [{"number": ADA, "said": "Hello"}]
 
     def strike(_seconds: float) -> None:
-        # As Airflow's alarm does; the call ends before the next try.
+        # Like Airflow's alarm signal; the call ends before the next try.
         [call_id] = simulator.calls
         simulator.end_call(call_id)
         raise AirflowTaskTimeout("execution_timeout")
@@ -217,7 +217,7 @@ def test_404_right_after_placing_is_waited_out(
     simulator.timeline = RINGS_ON
     dag_module.people[:] = [{"number": ADA, "said": "Hello"}]
     body = json.dumps({"message": "Call not found", "error": "Not Found", "statusCode": 404})
-    # Deferred, the worker gets one of them and the triggerer the other.
+    # If deferred, the worker gets one of them and the triggerer the other.
     simulator.faults.add(Fault(method="GET", status=404, body=body, times=2))
     with answering(simulator, {ADA: "customer-ended-call"}, after=3):
         run = run_dag(dag_id)
@@ -264,10 +264,10 @@ def test_call_that_was_not_dialled_is_placed_again(
 @pytest.mark.parametrize(
     ("while_running", "then"),
     [
-        pytest.param(False, (ADA, GRACE), id="of a run that is over"),
+        pytest.param(False, (ADA, GRACE), id="of a finished run"),
         pytest.param(False, (BARBARA, GRACE, ADA), id="after the list has grown and changed its order"),
         pytest.param(False, (GRACE,), id="after the list has shrunk"),
-        pytest.param(True, (ADA, GRACE), id="of a run that still runs"),
+        pytest.param(True, (ADA, GRACE), id="of a run that is still active"),
         pytest.param(True, (ADA, GRACE, BARBARA), id="of one whose list has grown at its end"),
         pytest.param(True, (GRACE,), id="of one whose list has shrunk"),
         *(
@@ -329,7 +329,7 @@ def run_example(
     load_dag_file: Callable[[Path], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Any]:
-    """Run an example to its end, with other appointments where it has any."""
+    """Run an example to its end, with the given appointments if it has any."""
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     sleep = time.sleep
@@ -376,7 +376,7 @@ def test_reminders_call_unreached_and_new_callees(
     assert result(first, "count_outcomes") == {"completed": 1, "no_answer": 1, "failed": 1}
     assert simulator.rings == {ADA: 1, GRACE: 1, EDSGER: 1}
 
-    # Edsger has no appointment any more.
+    # Edsger no longer has an appointment.
     book = [appointment(number) for number in (BARBARA, GRACE, ADA)]
     with answering(simulator, dict.fromkeys((GRACE, BARBARA), "assistant-ended-call")):
         second = run_example("appointment_reminders", book)
@@ -393,7 +393,7 @@ def test_reminders_call_unreached_and_new_callees(
     printed = capfd.readouterr()
     assert "Placed call" in printed.out
     assert GRACE not in printed.out + printed.err
-    # The numbers are in the lists of people, and nowhere else; Airflow keeps the source of the examples, too.
+    # The numbers are only in the lists of callees, and in the example's source, which Airflow stores.
     assert rows_with(database, GRACE).keys() <= {"xcom", "dag_code"}
     with closing(sqlite3.connect(database)) as connection:
         query = "SELECT DISTINCT task_id FROM xcom WHERE dag_id = 'example_vapi_appointment_reminders' AND instr(value, ?)"
@@ -443,7 +443,7 @@ def test_place_and_label_names_the_call_after_its_outcome(
     assert call["name"] == "Reminder: completed"
     values = call["assistantOverrides"]["variableValues"]
     assert values["first_name"] == "Grace"
-    # By which the call is found from now on.
+    # The token by which a retry finds the call.
     assert len(values["airflow_token"]) == 8
     report = result(run, "report")
     assert report.startswith("completed, 0.2 s, 0.25 US dollars: The customer confirmed")

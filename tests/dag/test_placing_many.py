@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A campaign of nearly as many callees as Airflow maps a task over by default; most of its time is ``dag.test()``'s."""
+"""A campaign with nearly as many callees as Airflow's default limit for mapped tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def vapi_options() -> dict[str, Any]:
 
 
 @pytest.mark.deep
-@pytest.mark.no_cover  # It would take half as long again, and covers nothing that others do not.
+@pytest.mark.no_cover  # Coverage would slow it down by half, and other tests cover the same code.
 def test_thousand_callees_are_called_once_each(
     simulator: VapiSimulator, run_dag: Callable[..., Any], dag_module: ModuleType
 ) -> None:

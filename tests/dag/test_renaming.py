@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls are renamed by tasks whose arguments come from templates, parameters, other tasks and lists."""
+"""Tasks rename calls, with arguments from templates, params, other tasks and lists."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def test_each_call_of_a_list_is_renamed_and_linked(simulator: VapiSimulator, run
 
 
 @pytest.mark.parametrize("kind", ["text", "native"])
-def test_template_that_renders_to_nothing_sends_nothing(
-    simulator: VapiSimulator, run_dag: RunDag, kind: str
-) -> None:
-    # All digits: natively rendered, it must not become a sum.
+def test_empty_template_sends_nothing(simulator: VapiSimulator, run_dag: RunDag, kind: str) -> None:
+    # Only digits and dashes, which native rendering must not evaluate as arithmetic.
     call_id = simulator.add_call(body={"id": "12345678-1234-4123-8123-123456789012"})
     run = run_dag(f"empty_templates_{kind}", call_id=call_id, name="Reminder")
     assert {task_id: run.states(task_id) + run.tries(task_id) for task_id in EMPTY} == {
         task_id: ["failed", 1] for task_id in EMPTY
     }
     assert run.states("good") == ["success"]
-    # A number is a name only as text.
+    # A number is a valid name only as a string.
     assert run.states("number_name") == ["success" if kind == "text" else "failed"]
     sent = [request.path for request in simulator.requests]
     assert sent == [f"/call/{call_id}"] * (2 if kind == "text" else 1)
     messages = "\n".join(run.failures)
     assert messages.count("call_id is empty (got ") == 4
-    assert messages.count("name: a template, or an expression in it, rendered to None or to nothing") == 2
+    assert (
+        messages.count("name: a template, or an expression in it, rendered to None or an empty string") == 2
+    )
     assert messages.count(f"name for call {call_id} ") == (0 if kind == "text" else 1)
     assert (
         "connection 'None'" in messages or "vapi_conn_id must be the id of a connection; got ''" in messages

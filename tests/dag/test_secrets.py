@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Nothing secret that Vapi sends leaves a task.
+No secret that Vapi sends leaves a task.
 
-Marks stand in every place of a call that holds a credential, a URL that needs no key, or what somebody said; afterwards
-everything that is left of a run is searched for them: the whole database, the logs, the output, the exceptions.
+Every field of a call that contains a credential, a URL that works without a key, or something that was said gets a
+marker. Then everything that a run leaves behind is searched for them: database, logs, output and exceptions.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from vapi_provider.hooks.vapi import VapiHook
 from vapi_provider.simulator import Fault, VapiSimulator
 
 API_KEY = "7d1c0b54-93e6-4f0a-8a55-5ec4e7a2b9d1"
-NUMBER = "+12025550117"
+NUMBER = "+12025550118"
 
 RunDag = Callable[..., Any]
 
 
 @dataclass
 class Marks:
-    """Marks that were planted, each with its place."""
+    """The planted markers, each with its place."""
 
     secret: dict[str, str] = field(default_factory=dict)
-    """Those that may be found nowhere."""
+    """Markers that must not be found anywhere."""
     asked_for: dict[str, str] = field(default_factory=dict)
-    """Those that may be found where ``include`` puts them, and only there."""
+    """Markers that may be found only where ``include`` puts them."""
 
     def no(self, place: str) -> str:
         return self._plant(self.secret, place)
@@ -51,7 +51,7 @@ class Marks:
         return mark
 
     def hidden_in(self, text: str) -> list[str]:
-        """Return where what was found in a text comes from; the API key is always sought."""
+        """Return the places of the markers found in a text, and of the API key."""
         found = [place for mark, place in {**self.secret, **self.asked_for}.items() if mark in text]
         return found + ["the API key"] * (API_KEY in text)
 
@@ -76,7 +76,7 @@ def credentials(marks: Marks, place: str) -> list[dict[str, Any]]:
 
 
 def assistant(marks: Marks, place: str) -> dict[str, Any]:
-    """Make an assistant, or overrides of one, with all that is secret in it."""
+    """Return an assistant, or overrides of one, with a secret in every secret field."""
     tool = {
         "type": "function",
         "function": {"name": "book", "description": marks.no(f"{place}.tools.description")},
@@ -148,7 +148,7 @@ def artifact(marks: Marks) -> dict[str, Any]:
 
 
 def planted_call(marks: Marks) -> dict[str, Any]:
-    """Make the fields of a call that hold what is secret, and unknown ones that will."""
+    """Return a call's fields that contain secrets, including fields that are still unknown."""
     member = {
         "assistant": assistant(marks, "squad.members"),
         "assistantOverrides": assistant(marks, "members"),
@@ -216,7 +216,7 @@ def places(marks: Marks, left: dict[str, str]) -> dict[str, list[str]]:
     return {where: found for where, text in left.items() if (found := marks.hidden_in(text))}
 
 
-def test_success_stores_what_is_included_and_nothing_secret(
+def test_success_stores_included_content_and_no_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="ended", body=planted_call(marks))
@@ -231,7 +231,7 @@ def test_success_stores_what_is_included_and_nothing_secret(
     assert (waited["name"], renamed["name"]) == ("Reminder ***", "Bearer ***")
 
     left = left_behind(simulator)
-    # What was asked for is found, and so would be the rest.
+    # The included content is found, so secrets would be found, too.
     assert places(marks, {"xcom": left.pop("xcom")}) == {"xcom": list(marks.asked_for.values())}
     assert marks.hidden_in(json.dumps(waited)) == list(marks.asked_for.values())
     assert places(marks, left) == {}
@@ -242,7 +242,7 @@ def test_success_stores_what_is_included_and_nothing_secret(
     assert call_id in left["stdout"]
 
 
-def test_failure_shows_nothing_secret(
+def test_failure_of_a_run_shows_no_secret(
     simulator: VapiSimulator, run_dag: RunDag, marks: Marks, left_behind: Callable[..., dict[str, str]]
 ) -> None:
     call_id = simulator.add_call(status="not-found", body=planted_call(marks))
@@ -255,7 +255,7 @@ def test_failure_shows_nothing_secret(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
-def test_no_kind_of_failure_shows_anything_secret(
+def test_no_failure_shows_a_secret(
     simulator: VapiSimulator,
     run_dag: RunDag,
     marks: Marks,
@@ -292,7 +292,7 @@ def test_no_kind_of_failure_shows_anything_secret(
     ]
     run = run_dag(
         f"wait_poke_{'soft' if soft_fail else 'hard'}",
-        # A skip has the words of the failure.
+        # A skip has the same message as the failure.
         waits=[
             {"call_id": call(), "timeout": 0},
             *({"call_id": call_id} for call_id in waits[:: 4 if soft_fail else 1]),
@@ -313,7 +313,7 @@ def test_no_kind_of_failure_shows_anything_secret(
         pytest.param(Fault(body=json.dumps({"id": API_KEY})), id="another-call"),
         pytest.param(Fault(reset="before"), id="reset"),
         pytest.param(Fault(delay=60), id="time-out"),
-        pytest.param(None, id="nobody-there"),
+        pytest.param(None, id="refused"),
     ],
 )
 def test_error_of_the_hook_never_contains_the_key(
@@ -338,7 +338,7 @@ def test_repr_of_a_call_shows_no_content(simulator: VapiSimulator, marks: Marks)
     shown = [repr(call), str(call), f"{call}", f"{[call]}", repr(call.summary())]
     assert [text for text in shown if call_id not in text] == []
     assert marks.hidden_in("\n".join(shown)) == []
-    # All of it was there to be shown.
+    # All of it was in the response.
     sent = json.dumps(simulator.get_call(call_id))
     assert set(marks.secret.values()) <= set(marks.hidden_in(sent))
     assert marks.hidden_in(json.dumps(call.model_extra))

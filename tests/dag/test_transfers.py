@@ -19,7 +19,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 AT = "2026-03-10T12:00:00.000Z"
 NIGHT = datetime(2026, 3, 11, tzinfo=timezone.utc)
-SAID = "said in confidence"
+SAID = "said in an exported call"
 
 Run = Callable[..., Any]
 
@@ -33,7 +33,7 @@ def dag_file(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 def run(
     machinery: None, dag_file: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Run]:
-    """Run a DAG to its end and return the run."""
+    """Run a DAG to its end, and return the run."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
@@ -158,7 +158,7 @@ def test_no_secret_is_left_behind(
             "presignedUrl": f"https://x.example.invalid/?{SECRETS['presigned']}",
         },
     )
-    # Rejected links, a file that is cut off, and then a complete one.
+    # Rejected links, a truncated file, and then a complete one.
     path = f"/artifacts/{call_id}/mono-recording"
     simulator.faults.add(Fault(path=path, status=403, times=2, body="<Error/>"))
     simulator.faults.add(Fault(path=path, reset="midway"))

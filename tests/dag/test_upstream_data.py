@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an upstream task returns is never rendered; a template of the DAG file is, and must have a value."""
+"""Values from upstream are never rendered; templates in the DAG file are, and must not be empty."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dag_file(load_dag_file: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def returned(dag_file: ModuleType) -> Iterator[list[Any]]:
-    """What the task upstream returns."""
+    """The upstream task's result."""
     yield dag_file.records
     dag_file.records.clear()
 
@@ -44,7 +44,7 @@ def run(run_dag: RunDag, dag_file: ModuleType, returned: list[Any]) -> RunDag:
 
 
 def placed(simulator: VapiSimulator) -> list[tuple[str, Any]]:
-    """Return number and name of each callee."""
+    """Return the number and name of each callee."""
     customers = [call["customer"] for call in simulator.calls.values()]
     return sorted((customer["number"], customer.get("name")) for customer in customers)
 
@@ -58,7 +58,7 @@ EXACTLY = list(zip(NUMBERS, NAMES, strict=True))
 
 
 @pytest.mark.parametrize("dag", ["expand_kwargs", "expand"])
-def test_callees_are_called_by_the_names_they_have(
+def test_callees_keep_their_names(
     simulator: VapiSimulator, run: RunDag, returned: list[Any], left_behind: Any, dag: str
 ) -> None:
     returned += EXPANDED
@@ -82,7 +82,7 @@ def test_values_in_data_are_not_rendered_at_any_depth(
 def test_literals_beside_data_still_render(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
-    # The connection is a template in default_args, the name one in partial().
+    # The connection is a template in default_args, and the name is one in partial().
     returned += EXPANDED
     assert run("beside_literals").state == "success"
     assert placed(simulator) == EXACTLY
@@ -92,14 +92,14 @@ def test_literals_beside_data_still_render(
 def test_data_that_overrides_a_literal_is_data(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
-    # default_args of one record are data, too.
+    # A record's default_args are data, too.
     sneaky = {**EXPANDED[2], "name": "{{ 2 + 2 }}", "default_args": {"name": "{{ 2 + 2 }}"}}
     returned += [{**EXPANDED[0], "name": "{{ 1 + 1 }}"}, EXPANDED[1], sneaky]
     assert run("overrides_literals").state == "success"
     assert call_names(simulator) == ["Reminder", "{{ 1 + 1 }}", "{{ 2 + 2 }}"]
 
 
-def test_literal_of_expand_renders(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_literal_in_expand_renders(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     returned += EXPANDED
     assert run("expand").state == "success"
     assert call_names(simulator) == ["Reminder"] * len(NAMES)
@@ -124,7 +124,7 @@ def test_data_inside_a_literal_mapping_is_data(
     assert call_names(simulator) == ["Reminder"]
 
 
-def test_what_a_template_returns_is_not_rendered(
+def test_rendered_values_are_not_rendered_again(
     simulator: VapiSimulator, run: RunDag, returned: list[Any]
 ) -> None:
     returned += EXPANDED[:1]
@@ -132,7 +132,7 @@ def test_what_a_template_returns_is_not_rendered(
     assert placed(simulator) == EXACTLY[:1]
 
 
-def test_task_group_passes_data_as_it_is(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_task_group_passes_data_unchanged(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     returned += [{**expanded, "name": name} for expanded, name in zip(EXPANDED, NAMES, strict=True)]
     assert run("in_task_group").state == "success"
     assert placed(simulator) == EXACTLY
@@ -143,7 +143,7 @@ def test_task_group_passes_data_as_it_is(simulator: VapiSimulator, run: RunDag, 
     ]
 
 
-def test_update_takes_data_as_the_name(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
+def test_update_does_not_render_data(simulator: VapiSimulator, run: RunDag, returned: list[Any]) -> None:
     call_ids = [simulator.add_call(status="ended") for _ in NAMES]
     returned += [{"call_id": id_, "name": name} for id_, name in zip(call_ids, NAMES, strict=True)]
     assert run("update").state == "success"

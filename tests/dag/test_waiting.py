@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks downstream use what a waiting task returns."""
+"""Downstream tasks use the result of a waiting task."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_project_of_the_testing_page_passes(tmp_path: Path) -> None:
+def test_project_of_the_simulator_page_passes(tmp_path: Path) -> None:
     files = {block.file: block.text for block in blocks_in("python") if block.file}
     for file, text in files.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text, encoding="utf-8")
     (tmp_path / "dags").mkdir()
     shutil.copy(ROOT / "example_dags" / "example_vapi_rename_call.py", tmp_path / "dags")
-    python, option, pytest, *arguments = shlex.split(block_with("testing.md", "-m pytest"))
+    python, option, pytest, *arguments = shlex.split(block_with("simulator.md", "-m pytest"))
     assert (python, option, pytest) == ("python", "-m", "pytest")
     printed = run_pytest(tmp_path, *arguments)
     tests = sum(text.count("\ndef test_") for text in files.values())
@@ -49,8 +49,8 @@ def test_test_of_the_readme_passes(tmp_path: Path) -> None:
     assert re.search(r"\b1 passed\b", printed), printed
 
 
-def test_every_file_is_part_of_the_testing_page() -> None:
-    assert {block.page.name for block in BLOCKS if block.file} == {"testing.md"}
-    # A test that is not a file would be defined and not run.
+def test_every_file_is_part_of_the_simulator_page() -> None:
+    assert {block.page.name for block in BLOCKS if block.file} == {"simulator.md"}
+    # A test outside a file would be defined but not run.
     outside = [block for block in blocks_in("python") if "def test_" in block.text and not block.file]
     assert outside == []

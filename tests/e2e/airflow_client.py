@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person does to Airflow, done through its public REST API."""
+"""User actions in Airflow, through its public REST API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import requests
 
 class AirflowClient:
     """
-    A person who is logged in.
+    A logged-in user.
 
-    :param url: the base URL of the API server.
+    :param url: the base URL of the API server
     """
 
     def __init__(self, url: str) -> None:
@@ -25,7 +25,7 @@ class AirflowClient:
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def ask(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send a request; return the answer's JSON, which is kept for the search for leaks."""
+        """Send a request and return the response's JSON; the text is kept for the leak tests."""
         answer = self._session.request(method, f"{self._url}{path}", timeout=60, **arguments)
         self.answers.append(answer.text)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
@@ -36,7 +36,7 @@ class AirflowClient:
         self.ask("POST", "/api/v2/connections", json={**body, "extra": json.dumps(extra)})
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a run of a DAG and return its id."""
+        """Trigger a DAG, and return the run's id."""
         run = self.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
         run_id: str = run["dag_run_id"]
         return run_id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Airflow: scheduler, triggerer, dag-processor and API server as processes of their own."""
+"""A whole Airflow: scheduler, triggerer, dag-processor and API server as separate processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = Path(sys.executable).with_name("airflow")
 E2E_DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 START_SECONDS = 90
-# Airflow's defaults are 30 seconds for a triggerer that is silent and 300 for a task; tests are to take minutes.
+# Shorter than Airflow's defaults, 30 seconds for a triggerer and 300 for a task, to keep the tests short.
 TRIGGERER_SILENT_SECONDS = 10
 TASK_SILENT_SECONDS = 20
 
@@ -41,10 +41,10 @@ def bundles() -> str:
 
 class AirflowServices:
     """
-    The services, over a database.
+    Airflow's services with a database.
 
-    :param home: the AIRFLOW_HOME, an empty folder.
-    :param postgres: the running server whose database is Airflow's.
+    :param home: AIRFLOW_HOME, an empty folder
+    :param postgres: the running server with Airflow's database
     """
 
     def __init__(self, home: Path, postgres: Postgres) -> None:
@@ -79,14 +79,14 @@ class AirflowServices:
         stop_all(self.all)
 
     def revive(self) -> None:
-        """Start again what has ended and is wanted, as systemd or Kubernetes would."""
+        """Restart wanted services that have ended, like systemd or Kubernetes."""
         for service in self.wanted:
             if not service.is_running:
                 self.revived.append(service.name)
                 service.start()
 
     def make_whole(self) -> None:
-        """Have the four services running and healthy, whatever a test did to them."""
+        """Restore the four services to a healthy state, whatever a test did to them."""
         self.second_triggerer.stop()
         self.wanted = self.usual
         wait_until(self.is_healthy, START_SECONDS, "Airflow is healthy again", watch=self.revive)
@@ -104,11 +104,11 @@ class AirflowServices:
         )
 
     def wait_until(self, condition: Callable[[], object], timeout: float, what: str) -> float:
-        """Wait for a condition, and start again what ends in the meantime."""
+        """Wait for a condition, and restart services that end in the meantime."""
         return wait_until(condition, timeout, what, watch=self.revive)
 
     def _wake_up(self) -> None:
-        # The first request of a worker holds the new server up for seconds, which a task may not have.
+        # The first request of a worker takes a new server seconds, which a task may not have.
         requests.get(f"{self.url}/execution/health", timeout=120)
 
     def _fail_if_gone(self) -> None:
@@ -122,7 +122,7 @@ class AirflowServices:
         return Service(name, [PROGRAM, command, *arguments], self.environment, self.home / f"{name}.log")
 
     def _environment(self) -> dict[str, str]:
-        # The database's password is in no command line, and so is nothing else that is secret.
+        # All secrets go here, so that no command line contains one.
         options: dict[str, Any] = {
             "core.executor": "LocalExecutor",
             "core.parallelism": 6,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chromium, and the pages of Airflow that a person of this package sees."""
+"""Chromium, and the pages of Airflow that a user of this package sees."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ ARGUMENTS = (
     "--disable-sync",
 )
 WIDTH, HEIGHT = 1280, 900
-# Of what is on a page, not of what a person waits for: the machine may be slow.
+# For elements to appear on a slow machine, not a measure of what users wait for.
 PATIENCE_MS = 60_000
 OUTSIDE = re.compile(r"^https?://(?!127\.0\.0\.1[:/])")
 TEXTS = ("text/plain", "text/html", "json")
-# What pictures leave out: Airflow's menu, and the handle beside the details of a run.
+# Left out of pictures: Airflow's menu, and the handle beside a run's details.
 MENU_WIDTH = 64
 HANDLE_WIDTH = 15
 
 
 def _box(element: Locator) -> dict[str, float]:
     box = element.bounding_box()
-    assert box is not None, f"{element} is not to be seen"
+    assert box is not None, f"{element} is not visible"
     return {**box, "right": box["x"] + box["width"], "bottom": box["y"] + box["height"]}
 
 
@@ -54,7 +54,7 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def start_chromium(program: str) -> Iterator[Browser]:
-    # Chromium's sandbox refuses to work for root.
+    # Chromium's sandbox does not work for root.
     arguments = [*ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
@@ -65,12 +65,12 @@ def start_chromium(program: str) -> Iterator[Browser]:
 
 class Window:
     """
-    A window of the browser, in front of Airflow; nobody has used it before.
+    A new browser window that shows Airflow.
 
-    :param browser: the running browser.
-    :param url: where Airflow is.
-    :param answers: takes the text of every answer that the window gets.
-    :param folders: where pictures are saved.
+    :param browser: the running browser
+    :param url: Airflow's URL
+    :param answers: collects the text of every response that the window receives
+    :param folders: where pictures are saved
     """
 
     def __init__(self, browser: Browser, url: str, answers: list[str], folders: Sequence[Path]) -> None:
@@ -102,7 +102,7 @@ class Window:
         corner: tuple[float, float] = (0, 0),
         down_to: Locator | None = None,
     ) -> None:
-        """Save a picture of an element, or of the page from a corner on and down to an element."""
+        """Save a picture of an element, or of the page from a corner down to an element."""
         if of is not None:
             picture = of.screenshot(animations="disabled")
         else:
@@ -117,11 +117,11 @@ class Window:
             (folder / f"{name}.png").write_bytes(picture)
 
     def rest_mouse(self) -> None:
-        """Take the mouse off what was clicked, whose tooltip lies over the neighbours."""
+        """Move the mouse away, because the clicked element's tooltip covers its neighbours."""
         self.page.mouse.move(WIDTH / 2, 5)
 
     def texts(self) -> str:
-        """Return all that can be read on the page, the fields of forms included."""
+        """Return all text on the page, including form fields."""
         fields = self.page.locator("input, textarea").evaluate_all(
             "fields => fields.map(field => field.value)"
         )
@@ -145,9 +145,9 @@ class Window:
 
 class ConnectionsPage:
     """
-    The page on which people add, change and try connections.
+    The page on which users add, edit and test connections.
 
-    :param window: the window to show it in.
+    :param window: the window to show it in
     """
 
     def __init__(self, window: Window) -> None:
@@ -179,7 +179,7 @@ class ConnectionsPage:
             heading.click()
         expect(heading).to_have_attribute("aria-expanded", "true")
         opened = self.form.get_by_role("region")
-        # The part that closes takes a moment.
+        # The closing part takes a moment.
         expect(opened).to_have_count(1)
         return opened
 
@@ -189,7 +189,7 @@ class ConnectionsPage:
         self._window.rest_mouse()
 
     def press_test(self, conn_id: str, says: str) -> Locator:
-        """Press the button, wait for the notification with this title, and return it."""
+        """Press *Test*, and return the notification with this title."""
         self._row(conn_id).get_by_role("button", name="Test Connection").click()
         self._window.rest_mouse()
         notification = self._page.get_by_role("status").filter(has_text=says)
@@ -206,8 +206,8 @@ class DagPages:
     """
     The pages of a DAG, its runs and their tasks.
 
-    :param window: the window to show them in.
-    :param dag_id: the DAG's id.
+    :param window: the window to show them in
+    :param dag_id: the DAG's id
     """
 
     def __init__(self, window: Window, dag_id: str) -> None:
@@ -215,24 +215,26 @@ class DagPages:
         self._page = window.page
         self._dag_id = dag_id
 
-    def trigger(self, call_id: str) -> None:
-        """Trigger the DAG from its page, as somebody who has just got it."""
+    def trigger(self, call_id: str | None = None) -> None:
+        """Trigger the paused DAG from its page, like a new user; with a call id if it has that param."""
         self._page.goto(f"/dags/{self._dag_id}")
         self._page.get_by_role("button", name="Trigger Dag").click()
         form = self._page.get_by_role("dialog")
         expect(form.get_by_role("checkbox", name=f"Unpause {self._dag_id} on trigger")).to_be_checked()
-        field = form.get_by_role("group").filter(has_text="call_id")
-        expect(field).to_contain_text("The id of a call")
-        field.get_by_role("textbox").fill(call_id)
+        if call_id is not None:
+            field = form.get_by_role("group").filter(has_text="call_id")
+            expect(field).to_contain_text("The id of a call")
+            field.get_by_role("textbox").fill(call_id)
         form.get_by_role("button", name="Trigger", exact=True).click()
         expect(self._page).to_have_url(re.compile(rf"/dags/{self._dag_id}/runs/manual__"))
 
     def open_run(self, run_id: str) -> None:
         self._page.goto(f"/dags/{self._dag_id}/runs/{run_id}")
 
-    def open_task(self, run_id: str, task_id: str, *tabs: str) -> None:
-        """Open the page of a task, and its tabs one after another, up to the one that is wanted."""
-        self._page.goto(f"/dags/{self._dag_id}/runs/{run_id}/tasks/{task_id}")
+    def open_task(self, run_id: str, task_id: str, *tabs: str, map_index: int | None = None) -> None:
+        """Open the page of a task or of one of its mapped instances, and then these tabs in order."""
+        path = f"/dags/{self._dag_id}/runs/{run_id}/tasks/{task_id}"
+        self._page.goto(path if map_index is None else f"{path}/mapped/{map_index}")
         for tab in tabs:
             self.open_tab(tab)
 
@@ -240,7 +242,7 @@ class DagPages:
         self._page.get_by_role("link", name=name, exact=True).click()
 
     def save_picture(self, name: str, down_to: Locator) -> None:
-        """Save a picture of the details, without the grid of runs beside them."""
+        """Save a picture of the details, without the grid of runs."""
         edge = _box(self._page.get_by_role("separator"))
         corner = (edge["right"] + HANDLE_WIDTH, edge["y"])
         self._window.save_picture(name, corner=corner, down_to=down_to)

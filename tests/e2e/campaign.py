@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls, and a run of the DAG that waits for them."""
+"""A set of calls, and a run of the DAG that waits for them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ OPEN_STATES = (
 
 class Campaign:
     """
-    What the tests of waiting do.
+    Starts, ends and checks the calls of a test.
 
-    :param airflow: the services.
-    :param simulator: where the calls are.
-    :param planted: the secrets that the calls carry.
+    :param airflow: the services
+    :param simulator: the simulated Vapi
+    :param planted: the secrets in the calls
     """
 
     def __init__(self, airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> None:
@@ -43,7 +43,7 @@ class Campaign:
         self.run_id = ""
 
     def start(self, count: int, deferred_within: float = 120) -> float:
-        """Add live calls and wait until a deferred sensor waits for each; return the seconds that it took."""
+        """Add live calls, and return how many seconds it takes until a deferred sensor waits for each."""
         self.call_ids = [self._add_call(age) for age in reversed(range(count))]
         self.run_id = self._airflow.client.trigger(DAG_ID, {"call_ids": self.call_ids})
         return self._airflow.wait_until(
@@ -51,13 +51,13 @@ class Campaign:
         )
 
     def _add_call(self, age: int) -> str:
-        # No two are placed at the same instant.
+        # No two calls are created at the same instant.
         placed_at = datetime.now(timezone.utc) - timedelta(seconds=age / 10)
         times = {"createdAt": placed_at.isoformat(), "startedAt": placed_at.isoformat()}
         return self._simulator.add_call(status="in-progress", body=self._planted.call() | times)
 
     def states(self) -> Counter[str]:
-        """Return how many of the waits are in each state."""
+        """Return the number of waits in each state."""
         rows = self._airflow.postgres.query(
             "select state, count(*) from task_instance where dag_id = %s and run_id = %s and task_id = 'wait'"
             " and map_index >= 0 group by state",
@@ -77,7 +77,7 @@ class Campaign:
             self._simulator.end_call(call_id, reason)
 
     def reported(self) -> set[str]:
-        """Return the ids of the calls whose wait is over and a success."""
+        """Return the ids of the calls whose wait succeeded."""
         rows = self._airflow.postgres.query(
             "select map_index from task_instance where dag_id = %s and run_id = %s and task_id = 'wait'"
             " and state = 'success'",
@@ -86,26 +86,26 @@ class Campaign:
         return {self.call_ids[map_index] for (map_index,) in rows}
 
     def wait_until_reported(self, call_ids: Iterable[str], timeout: float) -> float:
-        """Wait until these calls are reported; return the seconds that it took."""
+        """Wait until these calls are reported, and return how many seconds it took."""
         expected = set(call_ids)
         return self._airflow.wait_until(
             lambda: expected <= self.reported(), timeout, f"{len(expected)} calls are reported"
         )
 
     def check_each_reported_once(self) -> None:
-        """Every wait has succeeded, none of them twice, and the task after them got each call once."""
-        self._airflow.wait_until(lambda: self._run_state() != "running", 90, "no task is left stuck")
+        """Check that every wait succeeded exactly once, and that the downstream task got each call once."""
+        self._airflow.wait_until(lambda: self._run_state() != "running", 90, "the run is over")
         assert self.states() == {"success": len(self.call_ids)}
         assert self._earlier_successes() == 0
         collected = self._airflow.client.xcom(DAG_ID, self.run_id, "collect")
         assert collected == [[call_id, "completed"] for call_id in self.call_ids]
 
     def requests(self) -> Counter[str]:
-        """Return how often each call was asked for by its id."""
+        """Return the number of requests for each call by its id."""
         return Counter(request.path.rpartition("/")[2] for request in list(self._simulator.requests))
 
     def give_up(self) -> None:
-        """Leave nothing behind that waits, should the test have failed."""
+        """Stop waits that are left after a failed test."""
         if self.run_id and any(self.states()[state] for state in OPEN_STATES):
             self._airflow.make_whole()
             self._airflow.client.mark_run(DAG_ID, self.run_id, "failed")
@@ -117,7 +117,7 @@ class Campaign:
         return str(rows[0][0])
 
     def _earlier_successes(self) -> int:
-        """Return how many tries succeeded besides the last ones."""
+        """Return how many earlier tries succeeded."""
         rows = self._airflow.postgres.query(
             "select count(*) from task_instance_history where dag_id = %s and run_id = %s and task_id = 'wait'"
             " and state = 'success'",

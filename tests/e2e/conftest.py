@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Airflow over PostgreSQL, a simulated Vapi, and what is shown when something fails."""
+"""A real Airflow with PostgreSQL, a simulated Vapi, and the logs that a failed test shows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_services import AirflowServices
+from browser import INSTALL as INSTALL_CHROMIUM, find_chromium, start_chromium
 from campaign import Campaign
 from leaks import CommandLines, find_in_all, log_files
 from planted import Planted
 from postgres import INSTALL, Postgres, find_programs
 
 from vapi_provider.simulator import VapiSimulator
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LINES_SHOWN = 40
 TAKE_LONGEST = ("test_many_sensors", "test_placing", "test_lost_vapi", "test_lost_triggerer", "test_browser")
@@ -27,12 +31,12 @@ TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # So that what was started is stopped as well when somebody ends the tests with SIGTERM.
+    # Stop everything that was started, even after SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # So that of several workers none is left alone with the longest.
+    # Start the slowest modules first, so that no worker is left alone with one at the end.
     places = {module: place for place, module in enumerate(TAKE_LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
@@ -57,8 +61,23 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the browser's executable."""
+    program = find_chromium()
+    if program is None:
+        pytest.fail(f"Chromium is missing: {INSTALL_CHROMIUM}", pytrace=False)
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with start_chromium(chromium) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A folder that other users may enter, which pytest's own is not."""
+    """A folder that other users may enter, unlike pytest's own."""
     path = Path(tempfile.mkdtemp(prefix="vapi-e2e-"))
     path.chmod(0o755)
     yield path
@@ -78,7 +97,7 @@ def simulator(planted: Planted) -> Iterator[VapiSimulator]:
 
 @pytest.fixture(scope="session")
 def ui_answers() -> list[str]:
-    """The body of every answer that the browser got."""
+    """The body of every response that the browser received."""
     return []
 
 
@@ -117,7 +136,7 @@ def running_airflow(
         services.client.add_connection("vapi_default", simulator.url, planted.api_key)
         services.wait_until(lambda: services.client.has_dag("rename_call"), 60, "Airflow has read the DAGs")
         yield services
-        # After all that the tests have done; what is searched, and how, has tests of its own.
+        # After all tests; test_leaks.py tests the search itself.
         texts = [postgres.dump(), *log_files(folder).values(), *ui_answers, *services.client.answers]
         assert find_in_all(planted, [*texts, *command_lines.seen]) == [], "secrets have leaked"
     finally:
@@ -128,7 +147,7 @@ def running_airflow(
 def airflow(
     running_airflow: AirflowServices, simulator: VapiSimulator, request: pytest.FixtureRequest
 ) -> Iterator[AirflowServices]:
-    """The services, all of them up; what they write during the test is shown if it fails."""
+    """The running services, whose logs are shown if the test fails."""
     positions = {
         service.log: service.log.stat().st_size for service in running_airflow.all if service.log.exists()
     }
@@ -140,7 +159,7 @@ def airflow(
 
 @pytest.fixture
 def campaign(airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Iterator[Campaign]:
-    """Calls, and a DAG run that waits for them."""
+    """Calls and a DAG run that waits for them; the test starts it."""
     calls = Campaign(airflow, simulator, planted)
     yield calls
     calls.give_up()
@@ -148,7 +167,7 @@ def campaign(airflow: AirflowServices, simulator: VapiSimulator, planted: Plante
 
 @pytest.fixture
 def took(request: pytest.FixtureRequest) -> Any:
-    """Note how long something took, for the summary at the end."""
+    """Record how long something took, for the summary at the end."""
 
     def note(what: str, seconds: float) -> None:
         request.node.user_properties.append((TOOK, (what, seconds)))
@@ -172,7 +191,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _relevant(lines: list[str]) -> list[str]:
-    """Return the lines that tell of trouble, or else the last ones."""
+    """Return the lines that report problems, or else the last ones."""
     kept = [line for line in lines if any(word in line for word in TROUBLE)] or lines[-15:]
     return [line[:400] for line in kept[-LINES_SHOWN:]]
 
@@ -188,7 +207,7 @@ def _task_logs(services: AirflowServices) -> list[str]:
 
 
 def _messages(log: Path) -> list[str]:
-    """Return what a task's log says, without what Airflow adds to each line."""
+    """Return the messages of a task's log, without the fields that Airflow adds."""
     return [_message(line) for line in log.read_text(errors="replace").splitlines()]
 
 
@@ -197,7 +216,7 @@ def _message(line: str) -> str:
         entry = json.loads(line)
     except ValueError:
         return line
-    # What a task prints may be JSON as well.
+    # A task's own output may be JSON, too.
     if not isinstance(entry, dict):
         return line
     return " ".join(str(entry.get(key, "")) for key in ("timestamp", "level", "event", "error_detail"))

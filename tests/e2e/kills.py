@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers that are killed in the middle of a task."""
+"""Kills workers in the middle of a task."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def kill_tasks(airflow: AirflowServices, dag_id: str, run_id: str, task_id: str, *, whole: bool) -> int:
     """
-    Kill the processes of a task that runs, or of each of its mapped instances that do.
+    Kill the processes of all running instances of a task.
 
-    :param airflow: the services.
-    :param dag_id: the DAG.
-    :param run_id: the run.
-    :param task_id: the task.
-    :param whole: whether the process that watches over a task is killed as well, so that nobody is left to tell.
-    :return: how many were killed.
+    :param airflow: the services
+    :param dag_id: the DAG's id
+    :param run_id: the run's id
+    :param task_id: the task's id
+    :param whole: whether to kill the task's supervisor, too, so that no process reports the failure
+    :return: the number of killed task instances
     """
     rows = airflow.postgres.query(
         "select pid from task_instance where dag_id = %s and run_id = %s and task_id = %s and state = 'running'",

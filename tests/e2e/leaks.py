@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a secret could have got to, and the search for it."""
+"""Searches the places where a secret could have leaked."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def find(planted: Planted, text: str) -> list[str]:
-    """Return what of the secrets is in a text, as it is or in the hexadecimal form of a bytea."""
+    """Return which secrets a text contains, in plain form or in the hexadecimal form of a bytea."""
     return [what for what, secret in planted.all.items() if secret in text or secret.encode().hex() in text]
 
 
 def find_in_all(planted: Planted, texts: Iterable[str]) -> list[str]:
-    """Return what of the secrets is in any of the texts."""
+    """Return which secrets any of the texts contains."""
     return sorted({what for text in texts for what in find(planted, text)})
 
 
 def log_files(folder: Path) -> dict[Path, str]:
-    """Return what is in every file of logs below a folder."""
+    """Return the content of every log file below a folder."""
     return {path: path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*.log")}
 
 
 class CommandLines:
-    """Keeps the command lines of all processes of the machine, several times a second."""
+    """Records the command lines of all processes on the machine, several times a second."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -45,6 +45,6 @@ class CommandLines:
     def _watch(self) -> None:
         while not self._over.wait(0.2):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
-                # A process may be gone by now.
+                # The process may have ended by now.
                 with contextlib.suppress(OSError):
                     self.seen.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets that are put where real ones are, in order to be looked for where none may be."""
+"""Secrets planted in realistic places, and searched for everywhere else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Planted:
-    """The secrets of one run of the tests; none of them is like any other text."""
+    """The secrets of one test run, each of them unique."""
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(6)
@@ -20,7 +20,7 @@ class Planted:
 
     @property
     def all(self) -> dict[str, str]:
-        """What must be found nowhere, by what it is."""
+        """The secrets that must not be found anywhere, by name."""
         names = (
             "twilio",
             "credential",
@@ -36,7 +36,7 @@ class Planted:
         }
 
     def call(self) -> dict[str, Any]:
-        """Return the fields of a call that has secrets wherever Vapi's have."""
+        """Return the fields of a call with secrets wherever Vapi's calls contain them."""
         return {
             "name": "Reminder",
             "phoneNumber": {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL of the tests' own, from Debian's package."""
+"""A PostgreSQL server for the tests, from Debian's package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def find_programs() -> Path | None:
-    """Return the folder of the newest server that is installed."""
+    """Return the folder of the newest installed server."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     elsewhere = shutil.which("postgres")
     if debian:
@@ -41,7 +41,7 @@ class Postgres:
     """
     A server with one database.
 
-    :param folder: an empty folder for its data and its log.
+    :param folder: an empty folder for its data and its log
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class Postgres:
         self._programs = programs
         self._folder = folder
         self._user = SERVER_USER if os.geteuid() == 0 else None
-        # "-k ''": nothing but loopback, and no socket file that could be there already.
+        # "-k ''": listen only on loopback, without a socket file that could already exist.
         settings = ["-c", "fsync=off", "-c", "max_connections=200"]
         command: list[str | Path] = [
             programs / "postgres",
@@ -83,8 +83,8 @@ class Postgres:
         self.service.stop()
 
     def restart(self) -> None:
-        """End it at once, with every connection, and start it again."""
-        # SIGINT, the "fast" shutdown, is what Debian's own service does.
+        """Stop the server at once, with all connections, and start it again."""
+        # SIGINT is the "fast" shutdown that Debian's own service uses.
         os.kill(self.service.pid, signal.SIGINT)
         wait_until(lambda: not self.service.is_running, 30, "PostgreSQL has stopped")
         self.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that the tests start, and end by the id of what they started."""
+"""Processes that the tests start, and stop by process id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 STOP_SECONDS = 20
 BETWEEN_LOOKS_SECONDS = 0.3
-# Should the tests themselves be killed, nobody else would end what they started.
+# Stops the processes even if the tests themselves are killed.
 END_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
 class NotReadyError(AssertionError):
-    """A condition did not come true in time."""
+    """Raised when a condition did not come true in time."""
 
 
 def wait_until(
@@ -30,12 +30,12 @@ def wait_until(
     """
     Wait for a condition.
 
-    :param condition: is asked until it returns something true.
-    :param timeout: the seconds after which to give up.
-    :param what: what is waited for, for the person who reads the failure.
-    :param watch: is called between two looks.
-    :raises NotReadyError: when the time is over.
-    :return: the seconds that it took.
+    :param condition: called until it returns a true value
+    :param timeout: the seconds after which to give up
+    :param what: the expected state, for the failure message
+    :param watch: called between two checks
+    :raises NotReadyError: if the condition does not come true in time
+    :return: the seconds that it took
     """
     started = time.monotonic()
     while not condition():
@@ -51,13 +51,13 @@ def run_to_end(
     command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, user: str | None = None
 ) -> str:
     """
-    Run a program that ends by itself, with success.
+    Run a program to its end, which must be successful.
 
-    :param command: the program and its arguments.
-    :param environment: all its environment variables.
-    :param folder: where to run it.
-    :param user: whom to run it as; by default the user who runs the tests.
-    :return: what it printed.
+    :param command: the program and its arguments
+    :param environment: all its environment variables
+    :param folder: its working directory
+    :param user: the user to run it as; by default the user who runs the tests
+    :return: its output
     """
     done = subprocess.run(
         command,
@@ -74,13 +74,13 @@ def run_to_end(
 
 class Service:
     """
-    A process in a group of its own, with a log file.
+    A process in its own process group, with a log file.
 
-    :param name: what people call it.
-    :param command: the program and its arguments.
-    :param environment: all its environment variables.
-    :param log: the file that its output is added to.
-    :param user: whom to run it as; by default the user who runs the tests.
+    :param name: its name in messages
+    :param command: the program and its arguments
+    :param environment: all its environment variables
+    :param log: the file to which its output is appended
+    :param user: the user to run it as; by default the user who runs the tests
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class Service:
         stop_all([self])
 
     def kill(self) -> None:
-        """Take it away without a word, with its children, as the loss of its machine does."""
+        """Kill the process and its children without warning, as if its machine were lost."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            # Its id may soon be another's.
+            # The process id may soon be reused.
             self._process = None
 
     def ask_to_end(self) -> None:
@@ -138,14 +138,14 @@ class Service:
             self._process.terminate()
 
     def wait_for_end(self) -> None:
-        """Wait for it as long as is reasonable, and then end it and its children."""
+        """Wait for the process to end, and kill it and its children if it takes too long."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill()
 
     def lines_since(self, position: int) -> list[str]:
-        """Return what it wrote after this position of its log."""
+        """Return the lines of its log after this position."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as file:
@@ -154,7 +154,7 @@ class Service:
 
 
 def stop_all(services: Sequence[Service]) -> None:
-    """Stop them at the same time, since each takes some."""
+    """Stop all services in parallel, because each takes a while."""
     for service in services:
         service.ask_to_end()
     for service in services:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees of the package in Airflow's pages, in a real browser; the documentation's pictures too."""
+"""What users see of the package in Airflow's pages, in a real browser; also takes the documentation's pictures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import (
     HEIGHT,
-    INSTALL,
     MENU_WIDTH,
     WIDTH,
     ConnectionsPage,
     DagPages,
     Window,
-    find_chromium,
-    start_chromium,
 )
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, expect
@@ -35,22 +32,11 @@ if TYPE_CHECKING:
 AIRFLOW = tuple(int(part) for part in version("apache-airflow-core").split(".")[:3])
 EXAMPLE = "example_vapi_rename_call"
 
-pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="earlier Airflows have other pages")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def chromium() -> str:
-    """The browser's program; looked for before Airflow is started."""
-    program = find_chromium()
-    if program is None:
-        pytest.fail(f"Chromium is missing: {INSTALL}", pytrace=False)
-    return program
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with start_chromium(chromium) as running:
-        yield running
+pytestmark = [
+    pytest.mark.skipif(AIRFLOW < (3, 3), reason="earlier Airflows have other pages"),
+    # A missing browser is reported before Airflow is started.
+    pytest.mark.usefixtures("chromium"),
+]
 
 
 @pytest.fixture
@@ -65,7 +51,7 @@ def window(
 
 @pytest.fixture
 def stored(airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Iterator[Stored]:
-    """What is stored of connections; those of the test are gone after it."""
+    """The stored connections; the test's own are removed after it."""
     connections = Stored(airflow, {"host": simulator.url, "password": planted.api_key})
     yield connections
     connections.remove()
@@ -75,8 +61,8 @@ class Stored:
     """
     The connections that Airflow has stored.
 
-    :param airflow: the services.
-    :param usual: the fields of a connection to the simulator.
+    :param airflow: the services
+    :param usual: the fields of a connection to the simulator
     """
 
     def __init__(self, airflow: AirflowServices, usual: dict[str, str]) -> None:
@@ -88,7 +74,7 @@ class Stored:
         self._airflow.client.ask("POST", "/api/v2/connections", json=body)
 
     def row(self, conn_id: str) -> tuple[str, str, str]:
-        """Return base URL, key and extra, decrypted."""
+        """Return the decrypted base URL, key and extra."""
         ((host, *secrets),) = self._airflow.postgres.query(
             "select host, password, extra from connection where conn_id = %s", (conn_id,)
         )
@@ -120,8 +106,8 @@ def test_form_has_only_the_fields_of_vapi(window: Window) -> None:
     extra = page.open_part("Extra Fields")
     expect(page.timeout).to_be_visible()
     expect(page.retries).to_be_visible()
-    expect(extra).to_contain_text("Time limit of one request; 30 when empty.")
-    expect(extra).to_contain_text("4 when empty.")
+    expect(extra).to_contain_text("Time limit per request; 30 if empty.")
+    expect(extra).to_contain_text("4 if empty.")
     assert window.outside == []
 
 
@@ -166,12 +152,12 @@ def test_saved_key_is_masked_and_survives_an_edit(
     assert window.outside == []
 
 
-def test_button_test_recognises_a_wrong_key(
+def test_button_test_reports_a_wrong_key(
     window: Window, stored: Stored, simulator: VapiSimulator, planted: Planted
 ) -> None:
-    # The host names its own port. Without one, Test of Airflow 3.3.0 to 3.3.2 does not get as far as this package.
+    # The host has a port; this one is set because Test fails without it in Airflow 3.3.0 to 3.3.2.
     stored.add("vapi_reminders", port=443)
-    # The notification is at the bottom, and is to be near the connections in the picture.
+    # A low window, so that the picture shows the notification near the connections.
     window.page.set_viewport_size({"width": WIDTH, "height": 440})
     page = ConnectionsPage(window)
     said = page.press_test("vapi_reminders", "Test Connection Successful")
@@ -185,7 +171,7 @@ def test_button_test_recognises_a_wrong_key(
     said = page.press_test("vapi_reminders", "Test Connection Failed")
     expect(said).to_contain_text("GET /call returned 401: Invalid Key.")
     expect(said).to_contain_text(
-        "Set the private API key from https://dashboard.vapi.ai/org/api-keys in this connection."
+        "Replace the API key of this connection. Private keys: https://dashboard.vapi.ai/org/api-keys"
     )
     assert planted.api_key not in window.texts() + "".join(window.answers)
 
@@ -220,7 +206,7 @@ def test_button_test_does_not_send_the_key_unencrypted(
 
 @pytest.mark.skipif(AIRFLOW > (3, 3, 2), reason="a bug that later Airflows do not have")
 def test_button_test_requires_a_port_in_this_airflow(window: Window, stored: Stored) -> None:
-    # Should this fail, the remarks on it in the documentation are out of date.
+    # If this fails, the notes in the documentation are out of date.
     stored.add("vapi_reminders")
     said = ConnectionsPage(window).press_test("vapi_reminders", "Test Connection Failed")
     expect(said).to_contain_text("Bad Request")
@@ -242,7 +228,7 @@ def test_example_succeeds_when_triggered_in_the_ui(
     # The run itself, and its two tasks.
     expect(window.page.get_by_text("Success", exact=True)).to_have_count(3)
     assert simulator.get_call(call_id)["name"] == "Reminder: completed"
-    # The table's last columns are cut off otherwise.
+    # Otherwise, the table's last columns are cut off.
     window.page.set_viewport_size({"width": 1520, "height": HEIGHT})
     pages.save_picture("dag-run", down_to=pages.task_row("wait_for_call"))
     assert window.outside == []
@@ -250,7 +236,7 @@ def test_example_succeeds_when_triggered_in_the_ui(
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the example, and the call that it worked on."""
+    """A run of the example and its call."""
 
     run_id: str
     call_id: str
@@ -273,7 +259,7 @@ def finished(running_airflow: AirflowServices, simulator: VapiSimulator, planted
     return Run(run_id, call_id)
 
 
-def test_vapi_call_button_is_there_while_the_task_waits(
+def test_vapi_call_button_works_while_the_task_waits(
     window: Window, airflow: AirflowServices, simulator: VapiSimulator, planted: Planted
 ) -> None:
     airflow.client.ask("PATCH", f"/api/v2/dags/{EXAMPLE}", json={"is_paused": False})
@@ -290,7 +276,7 @@ def test_vapi_call_button_is_there_while_the_task_waits(
 
 
 @pytest.mark.parametrize("task_id", ["wait_for_call", "rename_call"])
-def test_vapi_call_button_opens_the_page_of_the_call(
+def test_vapi_call_button_opens_the_calls_page(
     window: Window, simulator: VapiSimulator, finished: Run, task_id: str
 ) -> None:
     url = f"{simulator.url}/calls/{finished.call_id}"
@@ -302,7 +288,7 @@ def test_vapi_call_button_opens_the_page_of_the_call(
     with window.page.expect_popup() as popup:
         pages.call_button.click()
     expect(popup.value).to_have_url(url)
-    expect(popup.value.get_by_role("cell", name=finished.call_id, exact=True)).to_be_visible()
+    expect(popup.value.get_by_text(finished.call_id, exact=True)).to_be_visible()
     assert window.outside == []
 
 
@@ -313,7 +299,7 @@ def test_summary_is_in_the_xcom_tab(window: Window, finished: Run) -> None:
     shown = pages.xcom_row()
     expect(shown).to_contain_text('"name": "Reminder: completed"')
     expect(shown).to_contain_text('"outcome": "completed"')
-    # Once the summary is coloured, its words are elements.
+    # Once the JSON is highlighted, each key is an element.
     expect(shown.get_by_text('"duration_seconds"', exact=True)).to_be_visible()
     pages.save_picture("xcom", down_to=shown)
     summary = pages.copy_xcom()
@@ -323,9 +309,7 @@ def test_summary_is_in_the_xcom_tab(window: Window, finished: Run) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["wait_for_call", "rename_call"])
-def test_no_page_of_a_task_shows_a_secret(
-    window: Window, finished: Run, planted: Planted, task_id: str
-) -> None:
+def test_no_task_page_shows_a_secret(window: Window, finished: Run, planted: Planted, task_id: str) -> None:
     pages = DagPages(window, EXAMPLE)
     pages.open_task(finished.run_id, task_id, "Logs")
     expect(window.page.get_by_text(finished.call_id).first).to_be_visible()

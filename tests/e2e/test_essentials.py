@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must work on every supported Airflow, with its processes over PostgreSQL."""
+"""Essentials that must work on every supported Airflow, with its services and PostgreSQL."""
 
 from __future__ import annotations
 

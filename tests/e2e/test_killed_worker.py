@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker is killed in the middle of setting a name."""
+"""A worker is killed while it sets a call's name."""
 
 from __future__ import annotations
 

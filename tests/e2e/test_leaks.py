@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What is secret is nowhere but in its row.
+Secrets exist only where they are stored on purpose.
 
-The same search is made at the end of all tests, over all that they have left (``running_airflow``).
+``running_airflow`` repeats the search at the end of all tests, over everything that they left behind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def story(running_airflow: AirflowServices, simulator: VapiSimulator, planted: Planted) -> Story:
-    """A call that was waited for and renamed, after an error that repeats the key."""
+    """A call that was waited for and renamed, after an error that echoes the key."""
     campaign = Campaign(running_airflow, simulator, planted)
     campaign.start(1)
     [call_id] = campaign.call_ids
@@ -47,10 +47,10 @@ def story(running_airflow: AirflowServices, simulator: VapiSimulator, planted: P
 @dataclass(frozen=True)
 class Story:
     """
-    What was done before the search.
+    What happened before the search.
 
-    :param call_id: the call.
-    :param trigger_kwargs: what the database had of the trigger while it waited.
+    :param call_id: the call's id
+    :param trigger_kwargs: the trigger's arguments, as stored in the database during the wait
     """
 
     call_id: str
@@ -67,16 +67,18 @@ def rename(airflow: AirflowServices, call_id: str, state: str) -> None:
         airflow.client.xcom("rename_call", run_id, "rename")
 
 
-def test_trigger_gets_only_ids_and_numbers(airflow: AirflowServices, story: Story, planted: Planted) -> None:
+def test_trigger_arguments_are_only_ids_and_numbers(
+    airflow: AirflowServices, story: Story, planted: Planted
+) -> None:
     text = story.trigger_kwargs
-    # Airflow encrypts them or not, depending on its version.
+    # Some versions of Airflow encrypt them.
     if not text.startswith("{"):
         text = Fernet(airflow.fernet_key).decrypt(text.encode()).decode()
     assert story.call_id in text
     assert find(planted, text) == []
 
 
-def test_only_the_encrypted_row_holds_the_key(
+def test_only_the_encrypted_row_contains_the_key(
     airflow: AirflowServices, story: Story, planted: Planted
 ) -> None:
     dump = airflow.postgres.dump()
@@ -86,14 +88,14 @@ def test_only_the_encrypted_row_holds_the_key(
     assert Fernet(airflow.fernet_key).decrypt(password.encode()).decode() == planted.api_key
 
 
-def test_no_log_file_has_a_secret(folder: Path, story: Story, planted: Planted) -> None:
+def test_no_log_file_contains_a_secret(folder: Path, story: Story, planted: Planted) -> None:
     texts = log_files(folder)
     assert any(story.call_id in text for text in texts.values())
     assert any("Bad header: Bearer ***" in text for text in texts.values())
     assert {path: found for path, text in texts.items() if (found := find(planted, text))} == {}
 
 
-def test_no_response_of_the_ui_has_a_secret(
+def test_no_ui_response_contains_a_secret(
     airflow: AirflowServices, story: Story, planted: Planted, ui_answers: list[str]
 ) -> None:
     answers = [*ui_answers, *airflow.client.answers]
@@ -102,6 +104,8 @@ def test_no_response_of_the_ui_has_a_secret(
     assert find_in_all(planted, answers) == []
 
 
-def test_no_command_line_has_a_secret(story: Story, planted: Planted, command_lines: CommandLines) -> None:
+def test_no_command_line_contains_a_secret(
+    story: Story, planted: Planted, command_lines: CommandLines
+) -> None:
     assert any("airflow worker" in line for line in command_lines.seen)
     assert find_in_all(planted, command_lines.seen) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's other services are lost while calls are waited for."""
+"""Airflow's other services are killed during waits."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def test_restarted_database_loses_no_call(
         "from the restart until all 12 calls are reported",
         campaign.wait_until_reported(campaign.call_ids, 240),
     )
-    took(f"(services that had to be started again: {', '.join(airflow.revived) or 'none'})", 0)
+    took(f"(services that had to be restarted: {', '.join(airflow.revived) or 'none'})", 0)
     campaign.check_each_reported_once()
 
 
 def start_and_end_half(airflow: AirflowServices, campaign: Campaign) -> list[str]:
-    """Wait for 12 calls, the first 6 of which end; return the others in the middle of the reports."""
+    """Wait for 12 calls and end the first 6; return the others while those are still being reported."""
     campaign.start(12)
     early, late = campaign.call_ids[:6], campaign.call_ids[6:]
     campaign.end(early)
-    # One has been reported, the others are on their way through the very service that is to be lost.
+    # One has been reported, and the others are on their way through the service that will be killed.
     airflow.wait_until(lambda: set(early) & campaign.reported(), 60, "a call is reported")
     return late

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A triggerer is lost while calls are waited for."""
+"""A triggerer is killed during waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_services import AirflowServices
     from campaign import Campaign
 
-# As long as it takes to start a container elsewhere.
+# About as long as it takes to start a container elsewhere.
 REPLACED_AFTER_SECONDS = 10
 
 
@@ -37,7 +37,7 @@ def test_killed_triggerers_lose_no_call(
     campaign.end(later)
     took("until 13 calls that ended after it are reported", campaign.wait_until_reported(later, 120))
 
-    # Killed for good, with another one beside it that has no trigger yet.
+    # Killed for good, with a second triggerer that has no trigger yet.
     airflow.wanted.append(airflow.second_triggerer)
     airflow.second_triggerer.start()
     wait_until(lambda: triggerers(airflow) == 2, 60, "two triggerers are alive")
@@ -54,7 +54,7 @@ def test_killed_triggerers_lose_no_call(
 
 
 def triggerers(airflow: AirflowServices) -> int:
-    """Return how many triggerers are alive for Airflow."""
+    """Return how many triggerers Airflow considers alive."""
     rows = airflow.postgres.query(
         "select count(*) from job where job_type = 'TriggererJob' and state = 'running'"
         " and latest_heartbeat > now() - make_interval(secs => %s)",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vapi goes away, and comes back in every bad shape, while calls are waited for."""
+"""Vapi becomes unavailable during waits, and comes back with every kind of failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_waits_survive_an_outage_of_vapi(
         asked = len(simulator.requests)
         simulator.faults.add(fault)
         end_some()
-        airflow.wait_until(lambda: len(simulator.requests) > asked, 60, "Vapi is asked")
+        airflow.wait_until(lambda: len(simulator.requests) > asked, 60, "Vapi gets a request")
         time.sleep(PHASE_SECONDS)
         simulator.faults.clear()
 
@@ -45,19 +45,19 @@ def test_waits_survive_an_outage_of_vapi(
     end_some()
     time.sleep(OUTAGE_SECONDS)
     states = campaign.states()
-    # Before anything can fail, since the tests after this one need it as well.
+    # Before any assertion, because later tests need the simulator, too.
     simulator.start()
     assert states == {"deferred": CALLS}
 
     simulator.faults.add(Fault(times=None, delay=5))
     slow = campaign.wait_until_reported(end_some(), 180)
-    took("until 5 calls are reported by a Vapi that takes 5 s an answer, after an outage", slow)
+    took("until 5 calls are reported after an outage, at 5 s per response", slow)
     simulator.faults.clear()
 
     trouble(Fault(times=None, status=429, headers={"Retry-After": "10"}))
     trouble(Fault(times=None, status=502, body="<html>Bad Gateway</html>", content_type="text/html"))
     trouble(Fault(times=None, reset="before"))
-    # Nobody has failed, and those who were told of nothing still wait.
+    # No wait has failed, and those without an ended call are still waiting.
     assert set(campaign.states()) <= {"deferred", "queued", "scheduled", "running", "success"}
     campaign.end(ending)
     took("from Vapi's recovery until all are reported", campaign.wait_until_reported(campaign.call_ids, 120))

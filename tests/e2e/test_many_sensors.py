@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many calls at once."""
+"""Waits for many calls at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CALLS = 300
 OBSERVED_SECONDS = 20
-# Those of one poll, every 5 seconds.
+# One poll every 5 seconds.
 MOST_REQUESTS_PER_POLL = 20
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People are called, workers are killed while they do it, and users clear and stop what they like."""
+"""Placing calls while workers are killed, and while users clear and stop tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DAG_ID = "place_calls"
 RINGS_ON = Timeline(ringing=0, answered=None, ended=None, analysis=None)
-# Where a call was perhaps placed and is not found, this is a part of how long a retry waits.
+# Part of the time that a retry waits if a call may have been placed but is not found.
 TIMEOUT_SECONDS = 5
 PEOPLE = [f"+120255501{number}" for number in range(10, 30)]
 
@@ -31,10 +31,10 @@ PEOPLE = [f"+120255501{number}" for number in range(10, 30)]
 @dataclass
 class Placing:
     """
-    Runs of the DAG that calls people.
+    Runs of the DAG that places calls.
 
-    :param airflow: the services.
-    :param vapi: a simulator of its own, since others count in its limit of calls at once.
+    :param airflow: the services
+    :param vapi: a separate simulator, because other calls would count towards its concurrency limit
     """
 
     airflow: AirflowServices
@@ -44,7 +44,7 @@ class Placing:
     took: dict[str, float] = field(default_factory=dict)
 
     def start(self, people: list[str], *how: dict[str, Any]) -> None:
-        """Begin to call these people, the first of them in these ways."""
+        """Trigger a run that calls these people, the first of them with the given arguments."""
         ways = [*how, *[{}] * (len(people) - len(how))]
         self.people = people
         listed = [{"customer": {"number": number}, **way} for number, way in zip(people, ways, strict=True)]
@@ -65,7 +65,8 @@ class Placing:
         )
 
     def wait_until_called(self, within: float) -> float:
-        """Wait until each task has its call; one that does not know whether it has is deferred as well."""
+        """Wait until each task has placed its call."""
+        # A task that does not know whether its call exists is deferred, too, but has published no id.
         count = len(self.people)
         return self.airflow.wait_until(
             lambda: self.states()["deferred"] == self.published() == count, within, f"all {count} are called"
@@ -87,11 +88,11 @@ class Placing:
         )
 
     def looks(self) -> Counter[str]:
-        """Return how often each call was asked for by its id."""
+        """Return the number of requests for each call by its id."""
         return Counter(request.path.rpartition("/")[2] for request in list(self.vapi.requests))
 
     def call_ids(self) -> dict[str, str]:
-        """Return the calls, by whom they call, as the tasks tell it."""
+        """Return the call ids by number, as published by the tasks."""
         ids = [
             self.airflow.client.xcom(DAG_ID, self.run_id, "call", "call_id", map_index)
             for map_index in range(len(self.people))
@@ -99,7 +100,7 @@ class Placing:
         return dict(zip(self.people, ids, strict=True))
 
     def calls(self) -> dict[str, str]:
-        """Return the calls, by whom they call, as Vapi has them."""
+        """Return the call ids by number, as known to Vapi."""
         calls = self.vapi.calls
         assert len(calls) == len({call["customer"]["number"] for call in calls.values()})
         return {call["customer"]["number"]: call_id for call_id, call in calls.items()}
@@ -121,7 +122,7 @@ def vapi(running_airflow: AirflowServices, planted: Planted) -> Iterator[VapiSim
 
 @pytest.fixture(scope="module")
 def campaign(running_airflow: AirflowServices, vapi: VapiSimulator) -> Placing:
-    """Everybody was called, though workers were killed while they waited for the answers to their requests."""
+    """A run that placed all calls although workers were killed while waiting for responses."""
     placing = Placing(running_airflow, vapi)
     for effect in (True, False, True, False, True):
         vapi.faults.add(Fault(method="POST", path="/call", status=503, effect=effect, delay=600))
@@ -132,7 +133,7 @@ def campaign(running_airflow: AirflowServices, vapi: VapiSimulator) -> Placing:
         placing.airflow.wait_until(
             lambda answered=killed: placing.unanswered() > answered, 60, "a request is under way"
         )
-        # Those of the last round leave nobody behind who could tell Airflow.
+        # In the last round, the supervisors are killed, too, so no process reports the failure.
         killed = placing.unanswered()
         kill_tasks(placing.airflow, DAG_ID, placing.run_id, "call", whole=killed >= hung)
     took = placing.wait_until_called(180)
@@ -185,14 +186,14 @@ def test_stopped_deferred_task_ends_its_call_with_hang_up(
     placing.wait_for("deferred", 60)
     ids = placing.call_ids()
     calls = {number: vapi.get_call(call_id) for number, call_id in ids.items()}
-    # What no triggerer has taken up yet, none is told of.
+    # A triggerer only hears of stopped triggers that it is already running.
     looked = placing.looks()
     airflow.wait_until(
         lambda: all(placing.looks()[call_id] > looked[call_id] for call_id in ids.values()),
         60,
-        "the triggerer looks at both calls",
+        "the triggerer polls both calls",
     )
-    # The one that is to go on first: when the other has been ended, its turn is over.
+    # The call that must stay live comes first, so that its task is handled once the other call has ended.
     for map_index in (1, 0):
         airflow.client.mark_task(DAG_ID, placing.run_id, "call", map_index, "failed")
     airflow.wait_until(lambda: vapi.get_call(ids[asked])["status"] == "ended", 60, "the call has been ended")
@@ -200,7 +201,7 @@ def test_stopped_deferred_task_ends_its_call_with_hang_up(
     assert vapi.get_call(ids[not_asked])["status"] == "ringing"
     said = f"The task was stopped. Call {ids[asked]} was ended."
     airflow.wait_until(
-        lambda: any(said in text for text in log_files(folder).values()), 30, "the triggerer says so"
+        lambda: any(said in text for text in log_files(folder).values()), 30, "the triggerer logs it"
     )
     for call in calls.values():
         capability = call["monitor"]["controlUrl"].rpartition("/")[2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A person marks, clears and stops deferred sensors."""
+"""Users mark, clear and stop deferred sensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_stopped_task_is_not_polled(
     airflow.wait_until(lambda: triggers(airflow) == 2, 30, "the others have no trigger")
     polls = polls_meanwhile(airflow, campaign, left_alone)
     assert (polls[marked_failed], polls[marked_success]) == (0, 0)
-    # One waits for the cleared call, not two.
+    # One trigger waits for the cleared call, not two.
     assert 1 <= polls[cleared] <= polls[left_alone] + 1
 
     other = Campaign(airflow, simulator, planted)
@@ -51,7 +51,7 @@ def test_cleared_wait_reports_once(airflow: AirflowServices, campaign: Campaign)
 
 
 def clear_and_wait_again(airflow: AirflowServices, campaign: Campaign, call_id: str) -> None:
-    """Clear the wait for a call, and return when it waits again."""
+    """Clear the task that waits for a call, and return once it waits again."""
     airflow.client.clear_task(DAG_ID, campaign.run_id, "wait", campaign.call_ids.index(call_id))
     looked = campaign.requests()[call_id]
     airflow.wait_until(
@@ -62,8 +62,8 @@ def clear_and_wait_again(airflow: AirflowServices, campaign: Campaign, call_id: 
 
 
 def polls_meanwhile(airflow: AirflowServices, campaign: Campaign, watched: str) -> Counter[str]:
-    """Return how often each call is asked for while this one, which is waited for, is asked for some times."""
-    # A look that was under way when the person acted counts for the time before.
+    """Return the number of requests for each call during some polls of the watched call."""
+    # A request that was in flight during the user's action does not count.
     before = campaign.requests()
     airflow.wait_until(lambda: campaign.requests()[watched] > before[watched], 60, "the next poll")
     before = campaign.requests()
@@ -74,5 +74,5 @@ def polls_meanwhile(airflow: AirflowServices, campaign: Campaign, watched: str) 
 
 
 def triggers(airflow: AirflowServices) -> int:
-    """Return how many triggers some triggerer is to run."""
+    """Return the number of triggers assigned to any triggerer."""
     return int(airflow.postgres.query("select count(*) from trigger")[0][0])

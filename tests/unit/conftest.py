@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests without a running Airflow have in common."""
+"""Fixtures of all tests that run without Airflow's services."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def operators_run_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test call ``execute``, which Airflow leaves to its task runner."""
-    # A test that runs an operator has imported it.
+    """Allow tests to call ``execute``, which Airflow reserves for its task runner."""
+    # Only tests that run an operator have imported this module.
     if module := sys.modules.get("airflow.sdk.bases.operator"):
         monkeypatch.setattr(module.ExecutorSafeguard, "test_mode", True)
 
 
 @pytest.fixture(autouse=True)
 def no_remembered_connections() -> None:
-    """Forget the connections that another test's task has looked up in this process."""
+    """Forget connections that another test looked up in this process."""
     if module := sys.modules.get("vapi_provider.hooks.vapi"):
         module._looked_up.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the package: imports run down only, and no file is too long to read."""
+"""The package's rooms: imports run only downwards, and no file is too long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "vapi_provider"
 LONGEST_FILE = 330
 
-# Which rooms each room may import, from the top down; a room may also import itself. Type-only imports count.
+# The rooms that each room may import besides itself, from the top down; type-only imports count.
 ALLOWED: dict[str, str] = {
     "get_provider_info": "connection __init__",
     "__main__": "placing client connection models exceptions",
@@ -33,13 +33,13 @@ ALLOWED: dict[str, str] = {
     "models": "exceptions",
     "exceptions": "",
     "simulator": "",
-    # Its lazy exports are excepted: they name public classes of any room, for users and type checkers.
+    # Except its lazy exports, which name public classes of any room.
     "__init__": "",
 }
 
 
 def files() -> dict[str, Path]:
-    """Return the files of the package by their modules, such as ``client.session``; ``__init__`` is the root."""
+    """Return the package's files by module, such as ``client.session``; ``__init__`` is the root."""
     folder = ROOT / PACKAGE
     found = {}
     for path in sorted(folder.rglob("*.py")):
@@ -62,7 +62,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def module_of(name: str) -> str | None:
-    """Return the module of the package that a dotted name is, or is a part of."""
+    """Return the package's module that a dotted name refers to, directly or to a name in it."""
     package, _, rest = name.partition(".")
     if package != PACKAGE:
         return None
@@ -93,11 +93,11 @@ def test_every_room_has_a_row() -> None:
     assert {room(module) for module in FILES} == ALLOWED.keys()
 
 
-def test_arrows_of_the_table_run_down() -> None:
+def test_table_allows_only_downward_imports() -> None:
     rows = list(ALLOWED)
     for above, row in enumerate(rows):
         upwards = [below for below in ALLOWED[row].split() if rows.index(below) <= above]
-        assert upwards == [], f"{row} may not import what stands above it in this table"
+        assert upwards == [], f"{row} may not import a room above it in this table"
 
 
 @pytest.mark.parametrize("module", IMPORTS)
@@ -106,16 +106,16 @@ def test_module_imports_allowed_rooms_only(module: str) -> None:
     assert {imported for imported in IMPORTS[module] if room(imported) not in allowed} == set()
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_files_have_no_circular_imports() -> None:
     graph = {module: imports - {module, "__init__"} for module, imports in IMPORTS.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        # Each is a predecessor of the next, so it is imported by it.
+        # Each one is imported by the next, so reverse the order.
         pytest.fail(" imports ".join(reversed(error.args[1])), pytrace=False)
 
 
-def test_nothing_imports_the_provider_info() -> None:
+def test_no_module_imports_the_provider_info() -> None:
     assert rooms_that_import("get_provider_info") == set()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page on compatibility promises is what the metadata says and what the pinned versions are."""
+"""The compatibility page matches the metadata and the pinned versions."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def project() -> dict[str, Any]:
 
 
 def needed() -> dict[str, SpecifierSet]:
-    """Return what the package asks for, by name."""
+    """Return the package's requirements by name."""
     found = map(Requirement, project()["project"]["dependencies"])
     return {requirement.name: requirement.specifier for requirement in found}
 
 
 def lowest(specifiers: SpecifierSet) -> str:
-    """Return the version that is named by ``>=version``, which is all that we write."""
+    """Return the version in ``>=version``, the only kind of specifier in use."""
     [specifier] = specifiers
     assert specifier.operator == ">="
     return specifier.version
 
 
 def pythons() -> list[str]:
-    """Return the versions of Python that the package is said to be for."""
+    """Return the Python versions in the package's classifiers."""
     start = "Programming Language :: Python :: 3."
     found = [line for line in project()["project"]["classifiers"] if line.startswith(start)]
     return [line.rpartition(" ")[2] for line in found]
@@ -56,7 +56,7 @@ def pinned(path: Path) -> dict[str, str]:
 
 
 def rows(header: str) -> list[list[str]]:
-    """Return the cells of a table of the page, below the heading row that begins with the given text."""
+    """Return the cells of the page's table whose header row begins with the given text."""
     pattern = rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)"
     [found] = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
@@ -81,21 +81,21 @@ def test_every_allowed_minor_is_tested() -> None:
     assert minors == [Version(f"{oldest.major}.{minor}") for minor in range(oldest.minor, len(minors))]
 
 
-def test_only_pythons_that_are_tested_are_claimed() -> None:
+def test_only_tested_pythons_are_claimed() -> None:
     tested = {version for row in TESTED for version in row[2].split(", ")}
     assert sorted(tested, key=Version) == pythons()
-    # Newer ones are named as not tested, and claimed only once they are.
+    # The page lists newer ones as untested, and they are claimed only once tested.
     [untested] = re.findall(r"Expected to work, and not tested: Python ([\d., ]+),", PAGE.read_text())
     assert min(map(Version, untested.split(", "))) > Version(pythons()[-1])
     assert pythons()[0] == lowest(SpecifierSet(project()["project"]["requires-python"]))
 
 
-def test_readme_names_the_pythons_that_are_claimed() -> None:
+def test_readme_names_the_claimed_pythons() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"on Python ([\d.]+) to ([\d.]+)\.\s", text) == [(pythons()[0], pythons()[-1])]
 
 
-def test_page_names_the_requirements_of_the_package() -> None:
+def test_page_lists_the_packages_requirements() -> None:
     stated = {name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package")}
     assert stated.pop("Python") == lowest(SpecifierSet(project()["project"]["requires-python"]))
     assert stated == {name: lowest(specifiers) for name, specifiers in needed().items()}
@@ -107,7 +107,15 @@ def test_pinned_versions_are_allowed_and_complete(path: Path) -> None:
     assert {name for name, specifiers in needed().items() if versions[name] not in specifiers} == set()
     groups = project()["dependency-groups"]
     tools = {
-        Requirement(tool).name for tool in [*groups["test"], *groups["e2e"], "pip", "hatchling", "editables"]
+        Requirement(tool).name
+        for tool in [
+            *groups["test"],
+            *groups["e2e"],
+            "pip",
+            "hatchling",
+            "hatch-fancy-pypi-readme",
+            "editables",
+        ]
     }
     assert tools <= versions.keys()
 
@@ -119,7 +127,7 @@ def test_constraints_hold_only_pinned_versions(path: Path) -> None:
     assert len(pinned(path)) == len(lines)
 
 
-def test_oldest_compat_that_is_allowed_is_tested() -> None:
+def test_oldest_allowed_compat_is_tested() -> None:
     assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection: what is accepted, what each field means, and errors that name the field and no secret."""
+"""The connection: accepted values, the meaning of each field, and errors that name the field but no secret."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ UNUSABLE = {
     "a pasted header in lower case": ({"password": f"bearer {SECRET}"}, KEY_FIELD, '"Bearer"'),
     "the word Bearer alone": ({"password": "Bearer "}, KEY_FIELD, '"Bearer"'),
     "the mask of the form": ({"password": "***"}, KEY_FIELD, "mask"),
-    "a space in the key": ({"password": f"{SECRET} {SECRET}"}, KEY_FIELD, "white space"),
-    "a tab in the key": ({"password": f"{SECRET}\t{SECRET}"}, KEY_FIELD, "white space"),
-    "a line break in the key": ({"password": f"{SECRET}\r\nX: y"}, KEY_FIELD, "white space"),
+    "a space in the key": ({"password": f"{SECRET} {SECRET}"}, KEY_FIELD, "whitespace"),
+    "a tab in the key": ({"password": f"{SECRET}\t{SECRET}"}, KEY_FIELD, "whitespace"),
+    "a line break in the key": ({"password": f"{SECRET}\r\nX: y"}, KEY_FIELD, "whitespace"),
     "a control character in the key": ({"password": f"{SECRET}\x00"}, KEY_FIELD, "characters"),
     "a letter that is not ASCII": ({"password": f"{SECRET}ü"}, KEY_FIELD, "characters"),
     "an invisible character": ({"password": f"\u200b{SECRET}"}, KEY_FIELD, "characters"),
@@ -49,8 +49,8 @@ UNUSABLE = {
     "a scheme without a host name": ({"host": "https://"}, HOST_FIELD, API),
     "no scheme and no host name": ({"host": "://"}, HOST_FIELD, API),
     "a path alone": ({"host": "/call"}, HOST_FIELD, API),
-    "a port that is none": ({"host": "https://api.vapi.ai:99999"}, HOST_FIELD, API),
-    "a port of a bare host that is none": ({"host": "api.vapi.ai:port"}, HOST_FIELD, API),
+    "an invalid port": ({"host": "https://api.vapi.ai:99999"}, HOST_FIELD, API),
+    "an invalid port of a bare host": ({"host": "api.vapi.ai:port"}, HOST_FIELD, API),
     "an unfinished IPv6 address": ({"host": "https://[::1"}, HOST_FIELD, API),
     "a user and password": ({"host": f"https://user:{SECRET}@api.vapi.ai"}, HOST_FIELD, "user name"),
     "a user": ({"host": f"https://{SECRET}@api.vapi.ai"}, HOST_FIELD, "user name"),
@@ -61,10 +61,10 @@ UNUSABLE = {
     "a fragment": ({"host": f"{API}#{SECRET}"}, HOST_FIELD, API),
     "an empty fragment": ({"host": f"{API}#"}, HOST_FIELD, API),
     "a space in the host": ({"host": "https://api.vapi.ai /call"}, HOST_FIELD, API),
-    "a host name that cannot be one": ({"host": "https://api..vapi.ai"}, HOST_FIELD, API),
-    "a bare host name that cannot be one": ({"host": "api..vapi.ai"}, HOST_FIELD, API),
+    "an invalid host name": ({"host": "https://api..vapi.ai"}, HOST_FIELD, API),
+    "an invalid bare host name": ({"host": "api..vapi.ai"}, HOST_FIELD, API),
     "a label that is too long": ({"host": f"https://{'a' * 64}.example.org"}, HOST_FIELD, API),
-    # The library that sends would ask another host, or send no key.
+    # With these, requests would contact another host or send no key.
     "a letter with an umlaut": ({"host": "https://bücher.example"}, HOST_FIELD, API),
     "a capital with an umlaut": ({"host": "https://BÜCHER.example/vapi/"}, HOST_FIELD, API),
     "a bare host with an umlaut": ({"host": "bücher.example"}, HOST_FIELD, API),
@@ -114,7 +114,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("fields", "where", "says"), UNUSABLE.values(), ids=UNUSABLE.keys())
-def test_unusable_connection_is_named_with_its_field(fields: dict[str, Any], where: str, says: str) -> None:
+def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where: str, says: str) -> None:
     conn = make_connection()
     for name, value in fields.items():
         setattr(conn, name, value)
@@ -123,7 +123,7 @@ def test_unusable_connection_is_named_with_its_field(fields: dict[str, Any], whe
     assert says in str(error)
     assert str(error).endswith("Nothing was sent.")
     assert (error.method, error.path, error.status_code) == (None, None, None)
-    # As the design says, wherever a ValueError is expected.
+    # VapiConfigurationError is a ValueError, too.
     assert isinstance(error, ValueError)
 
 
@@ -146,7 +146,7 @@ def test_connection_of_another_type_is_refused() -> None:
         ('{"timeout": 1, "max_retries": "1e1"}', 1, 10),
     ],
 )
-def test_extra_may_be_empty_and_numbers_may_be_text(
+def test_extra_may_be_empty_and_numbers_may_be_strings(
     extra: str | None, timeout: float, max_retries: int
 ) -> None:
     settings = settings_of(extra=extra)
@@ -155,7 +155,7 @@ def test_extra_may_be_empty_and_numbers_may_be_text(
 
 
 @pytest.mark.parametrize("name", CONN_FIELDS)
-def test_bounds_of_the_parser_are_those_of_the_form(name: str) -> None:
+def test_parser_and_form_have_the_same_bounds(name: str) -> None:
     schema = CONN_FIELDS[name]["schema"]
     low, high = schema["minimum"], schema["maximum"]
     for value in (low, high):
@@ -207,7 +207,7 @@ def test_artifact_hosts_that_are_not_names_are_refused(value: Any) -> None:
         ("gateway.example.org/vapi", f"{GATEWAY}/vapi"),
         ("https://a_b-c.example.org", "https://a_b-c.example.org"),
         ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
-        # No scheme means https, for this machine too.
+        # No scheme means https, even for this machine.
         ("localhost:8080", "https://localhost:8080"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://127.1.2.3", "http://127.1.2.3"),
@@ -229,14 +229,14 @@ def test_host_is_the_base_url(host: str | None, base_url: str) -> None:
         ("api.eu.vapi.ai", 8443, f"{EU}:8443"),
         (f"{GATEWAY}/vapi", 8443, f"{GATEWAY}:8443/vapi"),
         ("gateway.example.org:", 8443, f"{GATEWAY}:8443"),
-        # The host names one.
+        # The host has a port.
         (f"{GATEWAY}:9443", 8443, f"{GATEWAY}:9443"),
         ("gateway.example.org:9443", 8443, f"{GATEWAY}:9443"),
         ("http://[::1]", 8080, "http://[::1]:8080"),
         ("http://127.0.0.1", 8080, "http://127.0.0.1:8080"),
     ],
 )
-def test_port_counts_where_the_host_names_none(host: str | None, port: int | None, base_url: str) -> None:
+def test_port_applies_if_the_host_has_none(host: str | None, port: int | None, base_url: str) -> None:
     assert settings_of(host=host, port=port).base_url == base_url
 
 
@@ -248,7 +248,7 @@ def test_port_counts_where_the_host_names_none(host: str | None, port: int | Non
         ("https://api.vapi.ai:443/v1", "https://dashboard.vapi.ai/calls/{}"),
         ("api.eu.vapi.ai", "https://dashboard.eu.vapi.ai/calls/{}"),
         ("https://api.eu.vapi.ai/", "https://dashboard.eu.vapi.ai/calls/{}"),
-        # A proxy does not say which region is behind it.
+        # A proxy's host name does not reveal the region.
         (f"{GATEWAY}:8443/vapi", "https://dashboard.vapi.ai/calls/{}"),
         ("https://api.example.org", "https://dashboard.vapi.ai/calls/{}"),
         ("https://api.eu.vapi.ai.example.org", "https://dashboard.vapi.ai/calls/{}"),
@@ -267,16 +267,16 @@ def test_dashboard_url_follows_the_base_url(host: str | None, url: str) -> None:
 # The rest.
 
 
-def test_white_space_around_the_key_is_removed() -> None:
+def test_whitespace_around_the_key_is_removed() -> None:
     assert settings_of(password=f" {KEY}\n").api_key == KEY
 
 
-def test_key_is_in_no_repr() -> None:
+def test_repr_does_not_contain_the_key() -> None:
     assert KEY not in f"{settings_of()!r} {settings_of()}"
 
 
 def test_settings_are_read_without_airflow() -> None:
-    """In a thread of a triggerer, Airflow may not be called: on 3.0 and 3.1 that is an error."""
+    """On Airflow 3.0 and 3.1, calling Airflow from a triggerer's thread is an error."""
 
     class Guarded(Connection):
         @property

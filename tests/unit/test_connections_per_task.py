@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each process of a task looks its connection up once, and opens one session that is sent the API key."""
+"""Each process of a task looks up its connection once, and opens one session with the API key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALL: dict[str, Any] = {
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    """A clock that a pause moves on."""
+    """A clock that advances during pauses."""
     clock = ManualClock(datetime.now(timezone.utc).replace(microsecond=0))
     now = lambda: clock.now().timestamp()
     time = SimpleNamespace(time=now, monotonic=now, sleep=clock.advance)
@@ -44,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
 
 @pytest.fixture
 def opened(simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count what the running process looks up and opens."""
+    """Count the process's connection look-ups and sessions."""
     counted: Counter[str] = Counter()
     look_up, open_session = VapiHook.get_connection, session.open_session
 
@@ -70,7 +70,7 @@ def defer(execute: Callable[[], Any]) -> Deferral:
 
 
 def resume(operator: Any, ti: TaskInstance, deferral: Deferral, status: str) -> Any:
-    """Run the process that follows a deferral."""
+    """Run the process after a deferral."""
     event = reported(status, deferral.trigger.call_id)
     return operator.resume_execution(deferral.method, {**deferral.kwargs, "event": event}, ti.context())
 
@@ -98,7 +98,7 @@ def test_create_and_wait_until_the_timeout(opened: Counter[str], simulator: Vapi
     with pytest.raises(AirflowSensorTimeout):
         create(timeout=60, hang_up_on_timeout=True).execute(TaskInstance().context())
     assert [call["endedReason"] for call in simulator.calls.values()] == ["manually-canceled"]
-    # The control URL has a session of its own, without the key.
+    # The control URL has its own session, without the key.
     assert opened == ONCE
 
 
@@ -195,7 +195,7 @@ def test_sensor_that_reschedules(opened: Counter[str], clock: ManualClock, call_
     ti, first_at = TaskInstance(), clock.now()
     for poke in range(3):
         opened.clear()
-        # Airflow has moved it from one module to another.
+        # Its module differs between Airflow versions.
         with pytest.raises(SENSOR_MODULE.AirflowRescheduleException):
             sense(call_id, mode="reschedule").execute(ti.context(task_reschedule_count=poke))
         assert opened == ONCE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m vapi_provider find``: finds the calls with a token, and shows nobody unless it is asked to."""
+"""``python -m vapi_provider find`` finds calls by token, and shows personal data only on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEOPLE = ("Ada", "+12025550143", "Reminder", "A-1")
 
 @pytest.fixture
 def clock() -> ManualClock:
-    # The command takes the real time for its default.
+    # The command's default depends on the real time.
     return ManualClock(datetime.now(timezone.utc))
 
 
@@ -80,7 +80,7 @@ def test_search_ends_at_the_given_time(
     assert main(["find", TOKEN, "--since", f"{placed_at - timedelta(days=2):%Y-%m-%d}"]) == 1
 
 
-def test_other_connections_are_used(
+def test_conn_id_option_selects_the_connection(
     simulator: VapiSimulator, set_connection: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_id = add_call(simulator)
@@ -101,7 +101,7 @@ def test_other_connections_are_used(
     ],
 )
 @pytest.mark.parametrize("connection_extra", [{"max_retries": 0}], ids=["no-retries"])
-def test_what_cannot_be_verified_is_not_a_miss(
+def test_failed_search_is_not_a_miss(
     simulator: VapiSimulator, fault: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_call(simulator)
@@ -118,8 +118,8 @@ def test_what_cannot_be_verified_is_not_a_miss(
     [
         ([], "required: find"),
         (["find"], "required: token"),
-        (["find", "12025550143"], "a token is 8 letters and digits"),
-        (["find", TOKEN, "--since", "yesterday"], "an instant is written as 2026-11-22"),
+        (["find", "12025550143"], "must be 8 letters and digits"),
+        (["find", TOKEN, "--since", "yesterday"], "must look like 2026-11-22"),
     ],
 )
 def test_usage_is_explained(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,15 +128,18 @@ def test_usage_is_explained(arguments: list[str], says: str, capsys: pytest.Capt
     assert says in capsys.readouterr().err
 
 
-def test_help_needs_no_airflow() -> None:
+def test_help_works_without_airflow() -> None:
     program = "import sys; sys.modules['airflow'] = None; from vapi_provider.__main__ import main; main(['find', '-h'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--conn-id" in done.stdout
 
 
-def test_failure_is_not_taken_for_no_call(
+def test_unexpected_error_is_not_a_miss(
     simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("requests.Session.send", lambda *_, **__: 1 / 0)
     assert main(["find", TOKEN]) == 2
-    assert capsys.readouterr().err.strip() == "The calls could not be read (ZeroDivisionError)."
+    assert (
+        capsys.readouterr().err.strip()
+        == "The search failed (ZeroDivisionError). The call may exist; check the Vapi dashboard."
+    )

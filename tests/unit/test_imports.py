@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What imports load: every scheduler parses a DAG file every few seconds, and the root is for the metadata too."""
+"""Imports stay light: Airflow parses DAG files every few seconds, and imports the root for the metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import vapi_provider
 from vapi_provider import exceptions
 
-# What Airflow's own base classes load does not count, only what comes on top.
+# Modules that Airflow's own base classes load do not count.
 DAG_FILE = """
 import json, sys
 from airflow.sdk import BaseOperator, BaseSensorOperator
@@ -58,7 +58,7 @@ def loaded_by(program: str) -> list[str]:
 
 
 def type_checking_imports() -> dict[str, str]:
-    """Return the names that the root imports for type checkers, with their modules."""
+    """Return the names that the root imports for type checkers, and their modules."""
     tree = ast.parse(Path(vapi_provider.__file__).read_text())
     [block] = [
         node
@@ -74,25 +74,25 @@ def type_checking_imports() -> dict[str, str]:
     }
 
 
-def test_dag_file_loads_neither_http_nor_models_nor_triggers() -> None:
+def test_dag_file_loads_no_http_models_or_triggers() -> None:
     loaded = loaded_by(DAG_FILE)
     assert "vapi_provider.sensors.call" in loaded
     assert [name for name in loaded if name.startswith(HEAVY) or name in AT_RUN_TIME] == []
 
 
-def test_making_tasks_loads_only_the_checks_of_arguments() -> None:
+def test_making_tasks_loads_only_argument_checks() -> None:
     loaded = loaded_by(DAG_FILE.replace("print(", f"{TASKS}print("))
     heavy = {name for name in loaded if name.startswith(HEAVY) or name in AT_RUN_TIME}
-    # Airflow 3.0 loads some of its own when it makes a task.
+    # Airflow 3.0 itself loads some when a task is created.
     ours = {name for name in heavy if name.startswith("vapi_provider")}
     assert ours == {"vapi_provider.client", "vapi_provider.client.arguments"}
 
 
-def test_root_loads_none_of_its_modules_and_no_airflow() -> None:
+def test_root_loads_neither_its_modules_nor_airflow() -> None:
     assert loaded_by(ROOT) == ["vapi_provider"]
 
 
-def test_exports_are_those_of_type_checkers() -> None:
+def test_exports_match_those_for_type_checkers() -> None:
     assert type_checking_imports() == vapi_provider._EXPORTS
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metadata that Airflow reads."""
+"""The provider metadata that Airflow reads."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def run(program: str) -> str:
-    """Run a program in a fresh process; return its last line."""
+    """Run a program in a new process, and return its last line."""
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
 
-def test_metadata_is_what_airflow_expects() -> None:
+def test_metadata_matches_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_connection_type_is_what_the_provider_yaml_allows() -> None:
+def test_connection_type_matches_the_provider_yaml_schema() -> None:
     connection_types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
     jsonschema.validate(get_provider_info()["connection-types"], connection_types)
 
 
-def test_everything_that_the_metadata_names_exists() -> None:
+def test_everything_in_the_metadata_exists() -> None:
     info = get_provider_info()
     for kind in ("operators", "sensors", "triggers", "hooks"):
         for entry in info[kind]:
@@ -60,7 +60,7 @@ def test_link_is_registered() -> None:
     assert get_provider_info()["extra-links"] == ["vapi_provider.links.call.VapiCallLink"]
 
 
-def test_distribution_has_the_name_and_version_of_the_metadata() -> None:
+def test_distribution_matches_the_metadata() -> None:
     info = get_provider_info()
     assert info["package-name"] == "airflow-provider-vapi"
     assert info["versions"] == [__version__]
@@ -77,7 +77,7 @@ def test_airflow_finds_provider_connection_type_and_link() -> None:
 
 
 def test_metadata_is_read_without_importing_airflow() -> None:
-    # Airflow reads it while it is itself being imported.
+    # Airflow reads the metadata while Airflow itself is being imported.
     imported = run(
         "import sys\n"
         "from vapi_provider.get_provider_info import get_provider_info\n"
@@ -100,7 +100,7 @@ def test_metadata_is_read_without_importing_airflow() -> None:
     ],
 )
 def test_any_module_can_be_imported_first(module: str) -> None:
-    # Importing Airflow makes it read this provider's metadata, while the module is half imported.
+    # Importing Airflow reads this provider's metadata while the module is only half imported.
     assert run(f"import vapi_provider.{module}\nprint('imported')") == "imported"
 
 
@@ -116,11 +116,9 @@ def test_form_shows_key_and_url_and_hides_the_rest() -> None:
 @pytest.mark.parametrize(
     ("name", "low", "high", "default"), [("timeout", 1, 75, "30"), ("max_retries", 0, 10, "4")]
 )
-def test_fields_of_the_form_may_be_empty_and_have_bounds(
-    name: str, low: int, high: int, default: str
-) -> None:
+def test_form_fields_may_be_empty_and_have_bounds(name: str, low: int, high: int, default: str) -> None:
     [connection_type] = get_provider_info()["connection-types"]
     field = connection_type["conn-fields"][name]
     assert "null" in field["schema"]["type"]
     assert (field["schema"]["minimum"], field["schema"]["maximum"]) == (low, high)
-    assert f"{default} when empty" in field["description"]
+    assert f"{default} if empty" in field["description"]

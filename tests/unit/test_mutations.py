@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The breaks of ``make mutations`` still have something to break, and tests to notice it."""
+"""The mutations of ``make mutations`` still have targets, and tests that must catch them."""
 
 from __future__ import annotations
 

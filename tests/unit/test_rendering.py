@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow stores and shows of an operator's template fields once they are rendered."""
+"""What Airflow stores and shows of an operator's rendered template fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMMARY = {"id": CALL_ID, "status": "ended", "transcript": SAID, "messages": [{"
 
 
 class Later:
-    """A value that is known only when the task runs, as what another task returns."""
+    """A value known only when the task runs, like another task's result."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -32,7 +32,7 @@ class Later:
 
 
 class OpenMapping(Mapping[str, Any]):
-    """A mapping that is not a dict, and shows its content in its repr."""
+    """A mapping that is not a dict and shows its content in its repr."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self._content = content
@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 
 
 def render(make: Callable[[], Any], *, native: bool = False, **variables: Any) -> Any:
-    """Render the templates of a task as a worker does, and return what it would run."""
+    """Render a task's templates as a worker does, and return the task."""
     with DAG("rendering", schedule=None, render_template_as_native_obj=native) as dag:
         task = make()
     running = task.prepare_for_execution()
@@ -67,13 +67,13 @@ def render(make: Callable[[], Any], *, native: bool = False, **variables: Any) -
 
 
 def shown(task: Any) -> str:
-    """Return all that Airflow stores and shows of a task's template fields."""
+    """Return everything that Airflow stores and shows of a task's template fields."""
     return repr([getattr(task, name) for name in task.template_fields])
 
 
 @pytest.mark.parametrize("summary", [SUMMARY, OpenMapping(SUMMARY)], ids=["dict", "mapping"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_summary_is_replaced_by_its_id(kind: str, summary: Any) -> None:
+def test_summary_is_shown_as_its_id(kind: str, summary: Any) -> None:
     task = render(lambda: KINDS[kind](Later(summary)))
     assert task.call_id == CALL_ID
     assert SAID not in shown(task)
@@ -81,7 +81,7 @@ def test_summary_is_replaced_by_its_id(kind: str, summary: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_summary_of_a_native_template_is_replaced_by_its_id(kind: str) -> None:
+def test_summary_from_native_template_is_shown_as_its_id(kind: str) -> None:
     task = render(lambda: KINDS[kind]("{{ summary }}"), native=True, summary=SUMMARY)
     assert task.call_id == CALL_ID
     assert SAID not in shown(task)
@@ -91,23 +91,23 @@ def test_summary_of_a_native_template_is_replaced_by_its_id(kind: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        pytest.param({"transcript": SAID}, "is a mapping without an id;", id="mapping-without-id"),
+        pytest.param({"transcript": SAID}, "is a dict without an id;", id="mapping-without-id"),
         pytest.param(
-            OpenMapping({"transcript": SAID}), "is a mapping without an id;", id="open-mapping-without-id"
+            OpenMapping({"transcript": SAID}), "is a dict without an id;", id="open-mapping-without-id"
         ),
-        pytest.param({"id": {"transcript": SAID}}, "is a mapping without an id;", id="mapping-as-id"),
-        pytest.param({"id": {"id": SAID}}, "is a mapping without an id;", id="summary-as-id"),
+        pytest.param({"id": {"transcript": SAID}}, "is a dict without an id;", id="mapping-as-id"),
+        pytest.param({"id": {"id": SAID}}, "is a dict without an id;", id="summary-as-id"),
         pytest.param(
             {"id": OpenMapping({"id": CALL_ID, "transcript": SAID})},
-            "is a mapping without an id;",
+            "is a dict without an id;",
             id="open-summary-as-id",
         ),
-        pytest.param({"id": [SAID]}, "is a mapping without an id;", id="list-as-id"),
-        pytest.param({"id": 7, "transcript": SAID}, "is a mapping without an id;", id="number-as-id"),
-        pytest.param({"id": None, "transcript": SAID}, "is a mapping without an id;", id="id-none"),
-        pytest.param({"id": str(SUMMARY)}, "is the text of a mapping;", id="text-as-id"),
-        pytest.param(str(SUMMARY), "is the text of a mapping;", id="text-of-a-summary"),
-        pytest.param(f"\n {SUMMARY}", "is the text of a mapping;", id="text-with-white-space"),
+        pytest.param({"id": [SAID]}, "is a dict without an id;", id="list-as-id"),
+        pytest.param({"id": 7, "transcript": SAID}, "is a dict without an id;", id="number-as-id"),
+        pytest.param({"id": None, "transcript": SAID}, "is a dict without an id;", id="id-none"),
+        pytest.param({"id": str(SUMMARY)}, "is a dict rendered to a string;", id="text-as-id"),
+        pytest.param(str(SUMMARY), "is a dict rendered to a string;", id="text-of-a-summary"),
+        pytest.param(f"\n {SUMMARY}", "is a dict rendered to a string;", id="text-with-white-space"),
         pytest.param([SUMMARY], "must be the id of a call", id="list"),
         pytest.param(str([SAID]), "must be the id of a call", id="text-of-a-list"),
         pytest.param((SAID,), "must be the id of a call", id="tuple"),
@@ -127,7 +127,9 @@ def test_other_values_are_refused_and_not_shown(kind: str, value: Any, message: 
 def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
     task = render(lambda: KINDS[kind]("{{ summary }}"), summary=SUMMARY)
     assert SAID not in shown(task)
-    with pytest.raises(VapiConfigurationError, match=r"text of a mapping; .*call_id=call\.output") as failure:
+    with pytest.raises(
+        VapiConfigurationError, match=r"a dict rendered to a string; .*call_id=call\.output"
+    ) as failure:
         check_call_id(task.call_id)
     assert SAID not in str(failure.value)
 
@@ -135,7 +137,7 @@ def test_template_of_a_summary_is_refused_and_not_shown(kind: str) -> None:
 @pytest.mark.parametrize("call_id", [{"id": {"id": CALL_ID}}, {"id": SUMMARY}], ids=["id", "summary"])
 def test_summary_whose_id_is_a_mapping_shows_nothing(call_id: Any) -> None:
     assert show_call_id(call_id) == {}
-    with pytest.raises(VapiConfigurationError, match="^call_id is a mapping without an id;") as failure:
+    with pytest.raises(VapiConfigurationError, match="^call_id is a dict without an id;") as failure:
         check_call_id(call_id)
     assert SAID not in str(failure.value)
 
@@ -145,7 +147,7 @@ def test_id_is_shown_unchanged(call_id: Any) -> None:
     assert show_call_id(call_id) == call_id
 
 
-def test_operator_keeps_what_it_does_not_show() -> None:
+def test_operator_keeps_values_that_it_does_not_show() -> None:
     customer = {"number": "+12025550143", "name": "Ada"}
     task = render(
         lambda: VapiCreateCallOperator(
@@ -160,14 +162,14 @@ def test_operator_keeps_what_it_does_not_show() -> None:
 
 
 @pytest.mark.parametrize("kind", [VapiCallSensor, VapiCreateCallOperator, VapiUpdateCallOperator])
-def test_every_operator_shows_its_fields_by_one_rule(kind: Any) -> None:
+def test_all_operators_show_fields_by_the_same_rule(kind: Any) -> None:
     assert issubclass(kind, RendersFields)
     assert set(kind.shown_fields) <= set(kind.template_fields)
     assert not {"call_id", "customer"} & set(kind.template_fields) - set(kind.shown_fields)
 
 
-def test_task_is_rendered_anew_for_each_try() -> None:
-    """The parsed task keeps its own value, and what a try renders is in its copy."""
+def test_each_try_renders_the_task_again() -> None:
+    """Each try renders a copy; the parsed task keeps its own value."""
     with DAG("rendering", schedule=None) as dag:
         parsed = KINDS["sensor"](Later(SUMMARY))
     for _ in range(2):
@@ -195,12 +197,12 @@ def says(text: Any) -> dict[str, Any]:
 NO_VALUE = {
     "None": "{{ name }}",
     "None in a text": "Hello {{ name }}!",
-    "undefined": "{{ nobody }}",
-    "undefined in a text": "Hello {{ nobody }}!",
-    "attribute of undefined": "Hello {{ nobody.name }}!",
+    "undefined": "{{ missing }}",
+    "undefined in a text": "Hello {{ missing }}!",
+    "attribute of undefined": "Hello {{ missing.name }}!",
     "text of None": "{{ name | string }}",
     "filtered None in a text": "Hello {{ name | title }}!",
-    "filtered undefined in a text": "Hello {{ nobody | upper }}!",
+    "filtered undefined in a text": "Hello {{ missing | upper }}!",
     "None as JSON": "{{ name | tojson }}",
     "empty": "{{ '' }}",
     "blank": "{% if name %}{{ name }}{% endif %} ",
@@ -209,7 +211,7 @@ NO_VALUE = {
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 @pytest.mark.parametrize("template", NO_VALUE.values(), ids=NO_VALUE)
-def test_template_without_a_value_is_refused_by_its_place(template: str, native: bool) -> None:
+def test_missing_template_value_is_refused(template: str, native: bool) -> None:
     task = render(place(**says(template)), native=native, name=None)
     with pytest.raises(
         VapiConfigurationError, match=r"^assistant_overrides\.variableValues\.first_name: .*Nothing was"
@@ -232,14 +234,14 @@ PLACES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 @pytest.mark.parametrize("where", PLACES)
-def test_place_of_a_missing_value_is_named(where: str, native: bool) -> None:
+def test_error_names_the_place_of_a_missing_value(where: str, native: bool) -> None:
     task = render(place(**PLACES[where]), native=native, name=None)
     with pytest.raises(VapiConfigurationError) as refusal:
         task.execute({})
     assert str(refusal.value).partition(":")[0] == where
 
 
-def test_update_refuses_a_name_without_a_value() -> None:
+def test_update_refuses_a_missing_name() -> None:
     task = render(
         lambda: VapiUpdateCallOperator(task_id="task", call_id=CALL_ID, name="{{ name }}"), name=None
     )
@@ -248,23 +250,23 @@ def test_update_refuses_a_name_without_a_value() -> None:
 
 
 @pytest.mark.parametrize("name", ["None", "{{ name }}", "{brace}", "100 %", " "])
-def test_data_is_taken_as_it_is(name: str) -> None:
-    person = {"number": "+12025550143", "name": name}
-    task = render(place(customer=Later(person), **says(Later(name))))
-    assert task.rendered_fields["customer"] == person
+def test_data_is_kept_unchanged(name: str) -> None:
+    customer = {"number": "+12025550143", "name": name}
+    task = render(place(customer=Later(customer), **says(Later(name))))
+    assert task.rendered_fields["customer"] == customer
     assert task.rendered_fields["assistant_overrides"] == says(name)["assistant_overrides"]
     task.refuse_missing("customer", "assistant_overrides")
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
-def test_literals_without_a_template_stay_text(native: bool) -> None:
-    person = {"number": "+12025550143", "name": "None", "external_id": "007"}
-    task = render(place(customer=person), native=native)
-    assert task.rendered_fields["customer"] == person
+def test_literals_without_templates_stay_strings(native: bool) -> None:
+    customer = {"number": "+12025550143", "name": "None", "external_id": "007"}
+    task = render(place(customer=customer), native=native)
+    assert task.rendered_fields["customer"] == customer
     task.refuse_missing("customer")
 
 
-def test_missing_part_with_a_default_is_rendered() -> None:
+def test_default_replaces_a_missing_value() -> None:
     task = render(place(**says("Hello {{ name or 'there' }}{{ title or '' }}")), name=None, title=None)
     assert task.rendered_fields["assistant_overrides"] == says("Hello there")["assistant_overrides"]
     task.refuse_missing("assistant_overrides")
@@ -273,11 +275,11 @@ def test_missing_part_with_a_default_is_rendered() -> None:
 def test_field_with_a_failing_template_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Where Airflow logs a field that cannot be rendered.
+    # Airflow's logger for fields that cannot be rendered.
     monkeypatch.setattr("airflow.sdk.definitions._internal.templater.log", logging.getLogger("templater"))
-    person = {"number": "+12025550172", "name": "Augusta {{ 1 / 0 }}"}
+    customer = {"number": "+12025550172", "name": "Augusta {{ 1 / 0 }}"}
     with pytest.raises(ZeroDivisionError):
-        render(place(customer=person))
+        render(place(customer=customer))
     output = capfd.readouterr()
     shown = output.out + output.err + caplog.text
     assert not [word for word in ("0172", "Augusta") if word in shown]

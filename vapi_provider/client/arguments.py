@@ -47,20 +47,20 @@ def check_call_id(call_id: Any) -> str:
         call_id = call_id.get("id", call_id)
     if isinstance(call_id, Mapping) or (isinstance(call_id, str) and call_id.strip().startswith("{")):
         raise VapiConfigurationError(
-            f"call_id is {'a mapping without an id' if isinstance(call_id, Mapping) else 'the text of a mapping'}; pass "
-            "a call id, or the summary itself (call_id=call.output, not a template). Nothing was sent."
+            f"call_id is {'a dict without an id' if isinstance(call_id, Mapping) else 'a dict rendered to a string'}; pass "
+            "a call id, or the summary itself (call_id=call.output, not a template)."
         )
     if _renders_nothing(call_id):
         raise VapiConfigurationError(
             f"call_id is empty (got {show_kind(call_id)}). If it comes from a param, the run may have been triggered "
-            "without one; if it comes from XCom, check that the upstream task returned a value. Nothing was sent."
+            "without one; if it comes from XCom, check that the upstream task returned a value."
         )
     checked = _uuid(call_id.strip()) if isinstance(call_id, str) else None
     if checked is not None:
         return checked
     raise VapiConfigurationError(
         f"call_id must be the id of a call, a UUID such as 019a7c2e-5f00-7000-8000-000000000000; got "
-        f"{show_kind(call_id)}. Nothing was sent."
+        f"{show_kind(call_id)}."
     )
 
 
@@ -73,9 +73,7 @@ def check_filter_id(resource_id: Any, *, parameter: str) -> str | None:
     if resource_id is None:
         return None
     if not isinstance(resource_id, str) or _renders_nothing(resource_id) or not _is_encodable(resource_id):
-        raise VapiConfigurationError(
-            f"{parameter} must be an id; got {show_kind(resource_id)}. Nothing was sent."
-        )
+        raise VapiConfigurationError(f"{parameter} must be an id; got {show_kind(resource_id)}.")
     return _uuid(resource_id.strip()) or resource_id.strip()
 
 
@@ -108,7 +106,7 @@ def check_name(name: Any, *, call_id: str) -> str:
             f"[:{MAX_NAME_LENGTH}]"
         )
     if problem is not None:
-        raise VapiConfigurationError(f"name for call {call_id} {problem}. Nothing was sent.")
+        raise VapiConfigurationError(f"name for call {call_id} {problem}.")
     checked: str = name
     return checked
 
@@ -147,8 +145,7 @@ def check_page_size(page_size: Any) -> int:
     """
     if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
         raise VapiConfigurationError(
-            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}. "
-            "Nothing was sent."
+            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}; got {_shown(page_size)}."
         )
     return page_size
 
@@ -160,9 +157,7 @@ def check_choice(value: Any, choices: Sequence[str], *, parameter: str) -> str:
     :raises VapiConfigurationError: if it has another value
     """
     if not isinstance(value, str) or value not in choices:
-        raise VapiConfigurationError(
-            f"{parameter} must be one of {', '.join(choices)}; got {_shown(value)}. Nothing was sent."
-        )
+        raise VapiConfigurationError(f"{parameter} must be one of {', '.join(choices)}; got {_shown(value)}.")
     return str(value)
 
 

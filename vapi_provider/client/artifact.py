@@ -120,7 +120,7 @@ class ArtifactDownload:
         session = open_session(self._settings, with_key=False)
         session.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
-            session.mount(scheme, deadline.DeadlineAdapter(self._rules.check_address, is_paced=True))
+            session.mount(scheme, deadline.DownloadAdapter(self._rules.check_address))
         return session
 
     def _link(self) -> _Link:
@@ -236,7 +236,7 @@ def check_file(file: Any) -> None:
     is_binary = is_file and not isinstance(file, io.TextIOBase)
     if not (is_binary and file.writable() and file.seekable()):
         raise VapiConfigurationError(
-            f"file must be a writable, seekable binary file; got {type(file).__name__}. Nothing was sent."
+            f"file must be a writable, seekable binary file; got {type(file).__name__}."
         )
 
 
@@ -248,7 +248,7 @@ def check_max_bytes(max_bytes: Any) -> int:
     """
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise VapiConfigurationError(
-            f"max_bytes must be a positive whole number; got {str(max_bytes)[:50]!r}. Nothing was sent."
+            f"max_bytes must be a positive whole number; got {str(max_bytes)[:50]!r}."
         )
     return max_bytes
 

@@ -166,17 +166,10 @@ _POOLS = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """
-    An adapter that applies ``timeout``, in seconds, to a whole request.
+    """An adapter that applies ``timeout``, in seconds, to a whole request."""
 
-    :param guard: checks each address before a connection, but not behind a proxy, which resolves names itself
-    :param is_paced: whether ``timeout`` ends with the headers, and the body has a minimum pace instead
-    """
-
-    def __init__(self, guard: Guard | None = None, *, is_paced: bool = False) -> None:
-        super().__init__()
-        self._guard = guard
-        self._kind = _Pace if is_paced else _Deadline
+    _guard: Guard | None = None
+    _kind: type[_Deadline] = _Deadline
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -207,3 +200,17 @@ class DeadlineAdapter(HTTPAdapter):
             _guard.reset(tokens[1])
         deadline.begin_body()
         return response
+
+
+class DownloadAdapter(DeadlineAdapter):
+    """
+    An adapter whose ``timeout`` ends with the headers; the body has a minimum pace instead.
+
+    :param guard: checks each address before a connection, but not behind a proxy, which resolves names itself
+    """
+
+    _kind = _Pace
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self._guard = guard

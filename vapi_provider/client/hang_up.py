@@ -100,7 +100,7 @@ def hang_up_soon(client: VapiClient, call_id: str) -> str:
     return done[0] if done else f"{_NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."
 
 
-_NOT_ENDED = "Call {} could not be ended and may go on."
+_NOT_ENDED = "Call {} could not be ended and may still be live."
 
 
 def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> str:
@@ -148,13 +148,10 @@ def _control_url(call: Call, settings: VapiSettings) -> str:
     monitor = (call.model_extra or {}).get("monitor")
     url = monitor.get("controlUrl") if isinstance(monitor, dict) else None
     if not isinstance(url, str) or not url:
-        raise VapiPermanentError(
-            f"Call {call.id} has no control URL, so it cannot be ended from here; it goes on."
-        )
+        raise VapiPermanentError(f"Call {call.id} has no control URL, so it cannot be ended from here.")
     if not _is_trusted(url, settings.base_url):
         raise VapiPermanentError(
-            f"The control URL of call {call.id} is not an https address of Vapi, so nothing was sent to it; the call "
-            "goes on."
+            f"The control URL of call {call.id} is not an https address of Vapi, so nothing was sent to it."
         )
     return url
 

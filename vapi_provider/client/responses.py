@@ -169,7 +169,10 @@ class ApiResponse:
     def _kind_and_advice(self, settings: VapiSettings) -> tuple[type[VapiError], str]:
         conn = settings.label
         if self.status == 401:
-            return VapiAuthenticationError, f"Set the private API key from {settings.keys_page} in {conn}."
+            return (
+                VapiAuthenticationError,
+                f"Replace the API key of {conn}. Private keys: {settings.keys_page}",
+            )
         if self.status == 403 and self.is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
@@ -186,16 +189,16 @@ class ApiResponse:
             host = f"API base URL (host) of {conn}"
             if urlsplit(settings.base_url).path:
                 return VapiPermanentError, f"{host} should have no path such as /v1."
-            return VapiPermanentError, f"There is no such endpoint; check the path, and {host}."
+            return VapiPermanentError, f"There is no such endpoint; check the path and the {host}."
         if self.status == 404 and self.is_in_vapis_shape and self.path.startswith("/call/"):
             return (
                 VapiCallNotFoundError,
-                f"Check the call id, and that the call belongs to the organization of the key in {conn}.",
+                f"Check the call id, and that the key in {conn} belongs to the same organization.",
             )
         if self.status in (403, 404) and not self.is_in_vapis_shape:
             return (
                 VapiTransientError,
-                f"This response is not Vapi's own but a proxy's; check the host of {conn} and your proxies.",
+                f"This response is not Vapi's own. It came from a proxy; check the host of {conn} and your proxies.",
             )
         if self.status == 429:
             asked = self.retry_after

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link from a task to the page of its call."""
+"""The link from a task to its call's page in the dashboard."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 
 class VapiCallLink(BaseOperatorLink):
-    """The button "Vapi Call" on a task's page; it opens the call that the task works on."""
+    """The *Vapi Call* button on a task's page, which opens the task's call."""
 
     name = "Vapi Call"
 
     def persist(self, context: Context, url: str) -> None:
         """
-        Make the button work from now on.
+        Publish the link while the task is running.
 
-        Airflow itself stores links only when a task is over, and a running call is the interesting one.
+        Airflow itself stores links only when a task ends.
 
         :param context: the context of the running task
-        :param url: the page of the call, see :meth:`vapi_provider.hooks.vapi.VapiHook.dashboard_url`
+        :param url: the URL of the call's page, see :meth:`vapi_provider.hooks.vapi.VapiHook.dashboard_url`
         """
         from airflow.providers.common.compat.sdk import XCom
         from airflow.sdk.bases.xcom import BaseXCom
 
         ti: Any = context.get("ti")
         if ti is None:
-            # An operator that is run by hand has no task instance.
+            # An operator executed outside Airflow has no task instance.
             return
         if XCom is BaseXCom:
             ti.xcom_push(key=self.xcom_key, value=url)
             return
-        # The button opens what is in the database, which a custom backend would make a reference.
+        # The button reads the URL from the database, where a custom backend would store a reference.
         BaseXCom.set(
             self.xcom_key,
             url,
@@ -47,13 +47,13 @@ class VapiCallLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Return the link that the task stored.
+        Return the link that the task published.
 
         :param operator: the operator that the link is attached to
         :param ti_key: the task instance
-        :return: the URL; empty before the task knew its call
+        :return: the URL; empty if the task has not published one
         """
         from airflow.sdk.bases.xcom import BaseXCom
 
-        # Its protocol has attributes that can be set, which those of a key cannot.
+        # The protocol has writable attributes; those of a key are read-only.
         return BaseXCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vapi's Call, parsed openly: new, null, missing or oddly typed properties are never an error."""
+"""Vapi's Call, in which new, null, missing or oddly typed properties are never an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vapi_provider.models.summary import CallSummary, summarize
 
 
 class CallStatus:
-    """The statuses of a call that Vapi has today; a call may have others."""
+    """Known call statuses; Vapi may send others."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -38,24 +38,24 @@ class CallStatus:
     DELETION_FAILED = "deletion-failed"
 
     LIVE = frozenset({SCHEDULED, QUEUED, RINGING, IN_PROGRESS, FORWARDING})
-    """Statuses that another one follows."""
+    """Statuses of a call that is not over."""
     TERMINAL = frozenset({ENDED, NOT_FOUND, DELETION_FAILED})
-    """Final statuses; only the first means that a call took place."""
+    """Final statuses; only ``ended`` means that the call took place."""
 
 
 REASON_SECONDS = 15.0
-"""How long the reason of an end may take to follow its status."""
+"""How long after the status ``ended`` its reason may arrive."""
 STUCK_SECONDS = 60.0
-"""How old an end with a reason must be to count although the status is still a live one."""
+"""How old an end with a reason must be to count despite a live status."""
 
 _LIMITS = ("concurrencyLimit", "remainingConcurrentCalls", "concurrencyBlocked")
 
 
 class CallStatusView(BaseModel):
     """
-    The part of a call that shows whether it is over and which results are there.
+    The part of a call that shows whether it is over and which results have arrived.
 
-    It is cheap to parse, since the rest is not even built. :class:`Call` is the whole.
+    Cheap to parse, because everything else is skipped; see :class:`Call` for the whole.
     """
 
     model_config = ConfigDict(
@@ -84,7 +84,7 @@ class CallStatusView(BaseModel):
 
     @property
     def has_known_status(self) -> bool:
-        """Whether the status is one that this package knows."""
+        """Whether this package knows the status."""
         return self._status() in CallStatus.LIVE | CallStatus.TERMINAL
 
     @property
@@ -92,8 +92,8 @@ class CallStatusView(BaseModel):
         """
         Whether the call is over.
 
-        An unknown status counts as final once ``endedAt`` is set, a live one a minute after an ``endedAt`` that comes
-        with an ``endedReason``.
+        An unknown status counts as final once ``endedAt`` is set. So does a live one with an ``endedReason``, one minute
+        after ``endedAt``.
         """
         if self._status() in CallStatus.TERMINAL:
             return True
@@ -103,7 +103,7 @@ class CallStatusView(BaseModel):
 
     @property
     def is_queued(self) -> bool:
-        """Whether the call is yet to be dialled."""
+        """Whether the call is waiting to be dialled."""
         return self._status() == CallStatus.QUEUED
 
     @property
@@ -113,12 +113,12 @@ class CallStatusView(BaseModel):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the call took place and is over; ``not-found`` and ``deletion-failed`` are not that."""
+        """Whether the call took place and is over, unlike ``not-found`` and ``deletion-failed``."""
         return self.is_terminal and self._status() not in (CallStatus.NOT_FOUND, CallStatus.DELETION_FAILED)
 
     @property
     def outcome(self) -> CallOutcome | None:
-        """What the end of the call means; None unless the call has ended."""
+        """The call's outcome; None unless the call has ended."""
         return outcome_of(self.ended_reason) if self.has_ended else None
 
     @property
@@ -128,29 +128,29 @@ class CallStatusView(BaseModel):
 
     @property
     def had_conversation(self) -> bool:
-        """Whether a conversation took place, as far as the call shows, or a voicemail was reached; else it has no results."""
+        """Whether a conversation took place or a voicemail was reached; otherwise there are no results."""
         return had_conversation(self.ended_reason, has_started=self.started_at is not None)
 
     @property
     def responded_at(self) -> datetime | None:
-        """When Vapi sent this, by Vapi's own clock; None when the call was not read by the hook."""
+        """When Vapi sent this, by Vapi's own clock; None if the hook did not read the call."""
         return self._responded_at
 
     @property
     def over_in(self) -> float | None:
-        """In how many seconds the end counts, whatever the status; None without an end or a reason for it."""
+        """The seconds until the end counts despite a live status; None without an end or a reason."""
         return self._left(STUCK_SECONDS) if self.ended_at and self._has_reason and self.responded_at else None
 
     @property
     def reason_due_in(self) -> float:
-        """For how many more seconds the reason of the end may follow; 0 once it is there."""
+        """For how many more seconds the reason may still arrive; 0 once it has."""
         return self._left(REASON_SECONDS) if self.has_ended and not self._has_reason else 0.0
 
     def results(self, wanted: tuple[str, ...]) -> Results:
         """
-        Return how far the results are.
+        Return the progress of the results.
 
-        :param wanted: which ones; none of them for whichever comes first
+        :param wanted: which results; empty for whichever arrives first
         """
         kinds = {
             ANALYSIS: lambda: analysis_progress(
@@ -166,12 +166,12 @@ class CallStatusView(BaseModel):
 
     def results_due_in(self, wanted: tuple[str, ...], timeout: float, before: int | None = None) -> float:
         """
-        Return for how much longer to wait for the results.
+        Return how much longer to wait for the results.
 
-        :param wanted: which ones; none of them for whichever comes first
+        :param wanted: which results; empty for whichever arrives first
         :param timeout: the longest wait after the call's end, in seconds
-        :param before: how many parts of them were there at the poll before; None when that is not known
-        :return: the seconds left when Vapi responded, by Vapi's own clock; 0 when there is nothing to wait for
+        :param before: the number of parts at the previous poll; None if unknown
+        :return: the seconds left when Vapi responded, by Vapi's own clock; 0 if there is nothing to wait for
         """
         is_done = not self.has_ended or not self.had_conversation or self.results(wanted).have_arrived(before)
         return 0.0 if is_done else self._left(timeout)
@@ -181,7 +181,7 @@ class CallStatusView(BaseModel):
         return bool((self.ended_reason or "").strip())
 
     def _left(self, timeout: float) -> float:
-        """Return how many seconds of a time after the end were left when Vapi responded."""
+        """Return the seconds left of a timeout after the end when Vapi responded."""
         ended_at = self.ended_at or self.updated_at
         if ended_at is None or self.responded_at is None:
             return 0.0
@@ -215,7 +215,7 @@ class CallPage(Generic[ViewT]):
     One page of the list of calls.
 
     :param rows: the calls that could be parsed, in Vapi's order
-    :param length: how many rows the page had, unparsable ones included
+    :param length: the number of rows on the page, including unparsable ones
     :param size: the size of the page in bytes
     :param responded_at: when Vapi sent it, by Vapi's own clock
     """
@@ -230,10 +230,10 @@ class Call(CallStatusView):
     """
     A call as Vapi's API returns it (https://docs.vapi.ai/api-reference/calls/get).
 
-    Only what the package uses is declared, under snake_case names; everything else is kept unchanged under Vapi's own
-    names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only ``id``
-    is required. A call contains credentials, capability URLs and people's words: store its :meth:`summary`, not the
-    call; ``repr`` shows only the id and status.
+    Only the fields that the package uses are declared, in snake_case. All others are kept unchanged under Vapi's own
+    names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only ``id`` is
+    required. A call contains credentials, capability URLs and everything that was said, so store its :meth:`summary`
+    instead. ``repr`` shows only id and status.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -256,14 +256,14 @@ class Call(CallStatusView):
     @model_validator(mode="before")
     @classmethod
     def _clean_keys(cls, body: Any) -> Any:
-        """Make unknown properties' names readable: pydantic refuses a lone surrogate in one."""
+        """Clean the names of properties, because pydantic refuses lone surrogates in them."""
         if not isinstance(body, dict) or "".join(body).isascii():
             return body
         return {clean_line(key): value for key, value in body.items()}
 
     @model_validator(mode="after")
     def _read_artifact(self) -> Call:
-        """Read transcript and recordings from ``artifact``, where they are today, or from the top level, as in 2024."""
+        """Read transcript and recordings from ``artifact`` or, as in 2024, from the top level."""
         artifact = self.artifact or {}
         self.messages = only(list)(artifact.get("messages")) or self.messages
         self.transcript = only(str)(artifact.get("transcript")) or self.transcript
@@ -279,32 +279,38 @@ class Call(CallStatusView):
 
     @property
     def is_concurrency_blocked(self) -> bool:
-        """Whether Vapi accepted the call without dialling it, over the concurrency limit."""
+        """Whether Vapi accepted the call without dialling it because of the concurrency limit."""
         return self.limits is not None and self.limits.get("concurrencyBlocked") is True
 
     @property
     def duration_seconds(self) -> float | None:
-        """The seconds from start to end; None when either is unknown."""
+        """The seconds from start to end; None if either is unknown."""
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, (self.ended_at - self.started_at).total_seconds())
 
     def summary(self, include: Iterable[str] = ()) -> CallSummary:
         """
-        Return the part of the call that is safe to store: no credential, no capability URL, no control character.
+        Return the part of the call that is safe to store.
+
+        It contains no credentials, capability URLs or control characters.
 
         :param include: names of content to add: analysis, cost_breakdown, customer, messages, structured_outputs,
             transcript
         :raises VapiConfigurationError: for an unknown name in ``include``
         :return: id, status, type, name, ended_reason, outcome, created_at, started_at, ended_at (ISO strings),
-            duration_seconds, cost (US dollars), assistant_id, phone_number_id, and one key for each included name;
-            None for what is absent
+            duration_seconds, cost (US dollars), assistant_id, phone_number_id, and one key per name in ``include``;
+            missing values are None
         """
         return summarize(self, include)
 
 
 def over_limit_message(limits: Any) -> str:
-    """Explain the concurrency limit by the ``subscriptionLimits`` of a response, if there are any, and what to do."""
+    """
+    Return the message of an error about the concurrency limit.
+
+    :param limits: the ``subscriptionLimits`` of the response, if it has any
+    """
     limits = limits if isinstance(limits, dict) else {}
     limit = finite_number(limits.get("concurrencyLimit"))
     left = finite_number(limits.get("remainingConcurrentCalls"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cleaning of what Vapi sends, so that logs, XCom and the database accept it."""
+"""Cleans Vapi's data so that logs, XCom and the database accept it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
 """A JSON value."""
 
-# Control characters and lone surrogates: PostgreSQL refuses NUL, UTF-8 refuses the surrogates, and a terminal obeys
-# the rest. Line breaks and tabs belong to a transcript, but not to a name or an id.
+# PostgreSQL refuses NUL, UTF-8 refuses lone surrogates, and terminals obey control characters.
 _UNSAFE_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Line breaks and tabs belong in a transcript but not in a name or an id.
 _UNSAFE_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# Airflow and json recurse; real structured data is never this deep.
+# Airflow and json recurse, and real structured data is never this deep.
 _MAX_DEPTH = 50
 
 
@@ -26,7 +26,7 @@ def clean_line(value: str | None) -> str | None:
 
 
 def clean_json(value: Any, depth: int = 0) -> Json:
-    """Copy a JSON value so that Airflow can store it."""
+    """Return a copy of a JSON value that Airflow can store."""
     if isinstance(value, str):
         return _UNSAFE_IN_TEXT.sub("", value)
     if isinstance(value, float):
@@ -41,7 +41,7 @@ def clean_json(value: Any, depth: int = 0) -> Json:
 
 
 def finite_number(value: Any) -> float | None:
-    """Read a number as Vapi writes it, as an int or a float."""
+    """Return a finite int or float as a float, and anything else as None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -52,5 +52,5 @@ def finite_number(value: Any) -> float | None:
 
 
 def only(kind: type) -> Callable[[Any], Any]:
-    """Return a function that keeps a value of a kind, and makes None of any other."""
+    """Return a function that keeps a value of one type and turns any other into None."""
     return lambda value: value if isinstance(value, kind) else None

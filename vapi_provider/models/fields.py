@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types of a call's fields, which read what they do not understand as None."""
+"""The types of a call's fields, which read any unexpected value as None."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _validate_instant = TypeAdapter(datetime).validate_strings
 
 
 def parse_instant(value: Any) -> datetime | None:
-    """Parse an instant in ISO 8601, with or without a time zone; None for anything else."""
-    # pydantic takes a bare number, 1.5e-3 too, for seconds since 1970; here it is something else.
+    """Parse an ISO 8601 instant, with or without a time zone; return None for anything else."""
+    # pydantic would read a bare number, even 1.5e-3, as seconds since 1970.
     if not (isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-"):
         return None
     try:
@@ -32,7 +32,7 @@ def parse_instant(value: Any) -> datetime | None:
 
 
 def read_instant(value: Any) -> datetime | None:
-    """Read an instant as Vapi writes it, with a time zone; None for anything but ISO 8601."""
+    """Parse an instant as Vapi writes it, in UTC unless it has a time zone."""
     instant = parse_instant(value)
     return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
@@ -49,5 +49,5 @@ Instant = Annotated[
 
 
 def within(*path: str) -> Any:
-    """Declare a field that is part of another property."""
+    """Declare a field that is nested in another property."""
     return Field(default=None, validation_alias=AliasPath(*path), exclude=True)

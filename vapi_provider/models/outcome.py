@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means, read from Vapi's ``endedReason``."""
+"""The outcome of a call, derived from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class CallOutcome(str, Enum):
     """
     Business-level outcome of a call.
 
-    A ``str``, so that it equals its value and is stored in XCom as text.
+    A ``str``, so that it equals its value and is stored in XCom as a string.
     """
 
     COMPLETED = "completed"
@@ -26,15 +26,14 @@ class CallOutcome(str, Enum):
     FAILED = "failed"
     """Technical failure: configuration, assistant, carrier or Vapi itself."""
     UNKNOWN = "unknown"
-    """The call ended without a reason, or with one of an unknown family."""
+    """The call ended without a reason, or for one of an unknown family."""
 
     def __str__(self) -> str:
         return self.value
 
 
-# Families, not names: Vapi has about 600 reasons and adds some every month. The first rule that matches the whole
-# reason wins, so narrow families precede wide ones: "customer-did-not-answer" before "customer-...".
-# Patterns are text, which re compiles on first use: a DAG file imports this module and needs none of them.
+# Matches families, because Vapi has about 600 reasons and adds new ones monthly. The first match wins.
+# Strings, which re compiles on first use, to keep the parsing of DAG files fast.
 _RULES: tuple[tuple[CallOutcome, str], ...] = (
     (CallOutcome.CANCELLED, r"manually-cancell?ed | scheduled-call-.* | call-deleted"),
     (
@@ -76,7 +75,7 @@ _RULES: tuple[tuple[CallOutcome, str], ...] = (
     ),
 )
 
-# Unanswered, and yet Vapi has something to analyse: a message was left, or the assistant talked before it forwarded.
+# Unanswered calls that still have results: a voicemail, or a conversation before the call was forwarded.
 _WITH_CONVERSATION = r"voicemail.* | call\.forwarding\..*"
 _NEVER_DIALLED = r"call[.-]start[.-].*error.*"
 _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
@@ -84,9 +83,9 @@ _OVER_LIMIT = r"call[.-]start[.-].*concurrency-limit.*"
 
 def outcome_of(ended_reason: str | None) -> CallOutcome:
     """
-    Return what an ended call's reason means.
+    Return the outcome of an ended call.
 
-    :param ended_reason: Vapi's ``endedReason``; None for a call that ended without one
+    :param ended_reason: Vapi's ``endedReason``; None if the call ended without one
     :return: the outcome; ``CallOutcome.UNKNOWN`` for a reason of an unknown family
     """
     reason = _normalized(ended_reason)
@@ -110,7 +109,7 @@ def had_conversation(ended_reason: str | None, *, has_started: bool) -> bool:
     """
     Return True if Vapi may compute results of a call that ended for this reason.
 
-    :param has_started: whether the call has a ``startedAt``; without one only a reason that says so is believed
+    :param has_started: whether the call has a ``startedAt``; without one, only the reason can show a conversation
     """
     outcome = outcome_of(ended_reason)
     if outcome is CallOutcome.NO_ANSWER:
@@ -126,10 +125,10 @@ def _normalized(ended_reason: str | None) -> str:
 
 def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ...]:
     """
-    Check which outcomes count as a failure of the task, before its first request.
+    Validate ``fail_on`` before a task's first request.
 
     :param fail_on: outcomes, or their values
-    :raises VapiConfigurationError: for an unknown outcome, and for a single string in place of a list
+    :raises VapiConfigurationError: for an unknown outcome, or a single string instead of a list
     :return: the outcomes
     """
     try:
@@ -139,5 +138,5 @@ def check_fail_on(fail_on: Iterable[CallOutcome | str]) -> tuple[CallOutcome, ..
         pass
     outcomes = ", ".join(outcome.value for outcome in CallOutcome)
     raise VapiConfigurationError(
-        f"fail_on must be a list of outcomes among {outcomes}; got {fail_on!r}. Nothing was sent."
+        f"fail_on must be a list of known outcomes ({outcomes}); got {fail_on!r}. Nothing was sent."
     )

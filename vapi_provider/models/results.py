@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the results of a call are, which Vapi computes one by one after its end: the analysis, structured outputs."""
+"""The progress of a call's results, which Vapi computes one by one after the call's end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vapi_provider.models.cleaning import clean_line
 ANALYSIS = "analysis"
 OUTPUTS = "structured_outputs"
 
-ARRIVED = "All results of call {} that it waits for have arrived."
-"""The message of a trigger that has seen them, at two polls where the call shows no plan."""
+ARRIVED = "All awaited results of call {} have arrived."
+"""The message of a trigger's event once it has seen all of them."""
 
 _WORDS = {ANALYSIS: "analysis", OUTPUTS: "structured outputs"}
 _ANALYSIS_PARTS = {
@@ -21,28 +21,28 @@ _ANALYSIS_PARTS = {
     "structuredDataPlan": ("structuredData", False),
     "successEvaluationPlan": ("successEvaluation", True),
 }
-"""Which part each plan asks for, and whether it does so unless it says otherwise."""
+"""The part of the analysis that each plan requests, and whether the plan is enabled by default."""
 
 
 def wanted_results(include: Iterable[str]) -> tuple[str, ...]:
-    """Return which results a task waits for that includes this content; none of them means whichever comes first."""
+    """Return the results that ``include`` names; empty means whichever arrives first."""
     names = set(include)
     return tuple(name for name in _WORDS if name in names)
 
 
 def in_words(wanted: tuple[str, ...]) -> str:
-    """Name the results that are waited for."""
+    """Return the names of the awaited results, for messages."""
     return " and ".join(_WORDS[name] for name in wanted or tuple(_WORDS))
 
 
 @dataclass(frozen=True)
 class Progress:
     """
-    How far one kind of results is.
+    The progress of one kind of results.
 
     :param name: its name, as in ``include``
-    :param arrived: how many of its parts are there
-    :param missing: the parts that its plan asks for and that are not there; None where the call shows no plan
+    :param arrived: how many of its parts have arrived
+    :param missing: the planned parts that have not arrived; None if the call shows no plan
     """
 
     name: str
@@ -50,12 +50,12 @@ class Progress:
     missing: tuple[str, ...] | None
 
     def has_arrived(self, *, is_unchanged: bool) -> bool:
-        """Return whether all of it is there: by its plan, else because nothing was added between two polls."""
+        """Return whether all planned parts have arrived or, without a plan, none was added between two polls."""
         return not self.missing if self.missing is not None else is_unchanged and self.arrived > 0
 
     @property
     def missing_words(self) -> str | None:
-        """What is known to be missing."""
+        """The parts that are known to be missing, for messages."""
         word = _WORDS[self.name]
         if self.missing:
             return f"{word} ({', '.join(self.missing)})"
@@ -65,10 +65,10 @@ class Progress:
 @dataclass(frozen=True)
 class Results:
     """
-    How far the results are that a task waits for.
+    The progress of the results that a task waits for.
 
     :param kinds: the progress of each kind
-    :param is_one_enough: whether the task waits for whichever comes first
+    :param is_one_enough: whether the task waits only for whichever arrives first
     """
 
     kinds: tuple[Progress, ...]
@@ -76,14 +76,14 @@ class Results:
 
     @property
     def arrived(self) -> int:
-        """How many parts are there; they are only ever added."""
+        """How many parts have arrived; parts are never removed."""
         return sum(kind.arrived for kind in self.kinds)
 
     def have_arrived(self, before: int | None) -> bool:
         """
         Return whether there is nothing more to wait for.
 
-        :param before: how many parts were there at the poll before; None when that is not known
+        :param before: the number of parts at the previous poll; None if unknown
         """
         is_unchanged = self.arrived == before
         there = [kind for kind in self.kinds if kind.has_arrived(is_unchanged=is_unchanged)]
@@ -91,20 +91,20 @@ class Results:
 
     @property
     def missing(self) -> str:
-        """What is known to be missing, in words; empty where nothing is."""
+        """The results that are known to be missing, for messages; empty if none are."""
         if self.is_one_enough and self.arrived:
             return ""
         return " and ".join(words for kind in self.kinds if (words := kind.missing_words))
 
 
 def overridden(plan: Any, override: Any) -> dict[str, Any]:
-    """Return the plan of a call: what its overrides do not say is as the assistant has it; each may be anything."""
+    """Return the assistant's plan with the call's overrides applied; both may have any type."""
     said = {name: value for name, value in _mapping(override).items() if value is not None}
     return {**_mapping(plan), **said}
 
 
 def analysis_progress(analysis: Any, plan: Any) -> Progress:
-    """Compare an analysis with the plan for it; each may be anything."""
+    """Compare an analysis with its plan; both may have any type."""
     parts = {name for name, value in _mapping(analysis).items() if value not in (None, "", {}, [])}
     planned = _planned_parts(_mapping(plan))
     missing = tuple(name for name in planned if name not in parts) if planned else None
@@ -112,8 +112,8 @@ def analysis_progress(analysis: Any, plan: Any) -> Progress:
 
 
 def outputs_progress(outputs: Any, skipped: Any, plan: Any) -> Progress:
-    """Compare structured outputs with the plan for them; each may be anything."""
-    # A result of null is what Vapi stores for one that it could not extract.
+    """Compare structured outputs with their plan; all may have any type."""
+    # Vapi stores null for an output that it could not extract.
     there = {id_: output for id_, output in _mapping(outputs).items() if "result" in _mapping(output)}
     there.update(_mapping(skipped))
     planned = _planned_outputs(_mapping(plan))
@@ -123,7 +123,7 @@ def outputs_progress(outputs: Any, skipped: Any, plan: Any) -> Progress:
 
 
 def _planned_parts(plan: Mapping[str, Any]) -> list[str]:
-    """Return the parts of an analysis that a plan asks for; it need not name those that Vapi makes anyway."""
+    """Return the parts of an analysis that a plan names; Vapi may add others by default."""
     planned = [
         part
         for name, (part, by_default) in _ANALYSIS_PARTS.items()
@@ -140,7 +140,7 @@ def _is_enabled(plan: Mapping[str, Any], by_default: bool) -> bool:
 
 
 def _planned_outputs(plan: Mapping[str, Any]) -> list[str]:
-    """Return the ids of saved outputs, and the names of those defined in the plan itself, whose ids it does not show."""
+    """Return the ids of saved outputs, and the names of inline ones, whose ids the plan does not show."""
     names = [_mapping(each).get("name") for each in _list(plan.get("structuredOutputs"))]
     return [each for each in [*_list(plan.get("structuredOutputIds")), *names] if isinstance(each, str)]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The summary of a call: what of it may leave the task, each part an allowlist.
+The summary of a call: an allowlist of what may leave the task.
 
-A call's JSON is full of credentials, of URLs that need no key and of people's words. A field that is not named in this
-module never leaves the task.
+A call's JSON contains credentials, URLs that work without a key, and everything that was said. A field that is not
+named in this module never leaves the task.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.models.cleaning import Json, clean_json, clean_line, finite_number
 
 _Call: TypeAlias = Any
-"""A :class:`~vapi_provider.models.call.Call`, whose module imports this one."""
+"""A :class:`~vapi_provider.models.call.Call`; its module imports this one."""
 
 _CUSTOMER = ("number", "sipUri", "name", "extension", "email", "externalId")
 _MESSAGE = ("role", "message", "time", "endTime", "secondsFromStart", "duration")
@@ -50,10 +50,11 @@ class _CallSummaryBase(TypedDict):
 
 class CallSummary(_CallSummaryBase, total=False):
     """
-    What operators and sensor return of a call: the base fields, and one key for each name in ``include``.
+    Summary of a call, as operators and the sensor return it.
 
-    Instants are ISO 8601 strings, ``outcome`` is a value of :class:`~vapi_provider.models.outcome.CallOutcome`, ``cost``
-    is in US dollars. ``structured_outputs`` is ``{name: result}``. None stands for what the call does not have.
+    It has one additional key per name in ``include``. Instants are ISO 8601 strings, ``outcome`` is a value of
+    :class:`~vapi_provider.models.outcome.CallOutcome`, ``cost`` is in US dollars, and ``structured_outputs`` is
+    ``{name: result}``. Missing values are None.
     """
 
     analysis: dict[str, Json] | None
@@ -98,7 +99,7 @@ def _customer(call: _Call) -> dict[str, Json] | None:
 
 
 def _messages(call: _Call) -> list[dict[str, Json]] | None:
-    """Return what was spoken; a system message is the assistant's prompt, which was not."""
+    """Return the spoken messages, without the system messages that contain the assistant's prompt."""
     if call.messages is None:
         return None
     spoken = (message for message in call.messages if isinstance(message, Mapping))
@@ -110,7 +111,7 @@ def _messages(call: _Call) -> list[dict[str, Json]] | None:
 
 
 def _structured_outputs(call: _Call) -> dict[str, Json] | None:
-    """Return the results by the names of their outputs; those that Vapi has skipped have none."""
+    """Return the results by the names of their outputs, without those that Vapi skipped."""
     if call.structured_outputs is None:
         return None
     results: dict[str, Json] = {}
@@ -143,9 +144,9 @@ _INCLUDES: dict[str, Callable[[_Call], Any]] = {
 
 def check_include(include: Iterable[str]) -> tuple[str, ...]:
     """
-    Check the names of a task's ``include`` before its first request.
+    Validate ``include`` before a task's first request.
 
-    :raises VapiConfigurationError: for an unknown name, and for a single string in place of a list
+    :raises VapiConfigurationError: for an unknown name, or a single string instead of a list
     """
     try:
         return _checked_names(include)
@@ -158,7 +159,7 @@ def _checked_names(include: Iterable[str]) -> tuple[str, ...]:
     names = None if isinstance(include, str) or not isinstance(include, Iterable) else tuple(include)
     if names is None or any(name not in tuple(_INCLUDES) for name in names):
         raise VapiConfigurationError(
-            f"include must be a list of names among {', '.join(_INCLUDES)}; got {include!r}"
+            f"include must be a list of known names ({', '.join(_INCLUDES)}); got {include!r}"
         )
     return names
 
@@ -170,7 +171,7 @@ def _iso(call: _Call, name: str) -> str | None:
 
 def summarize(call: _Call, include: Iterable[str] = ()) -> CallSummary:
     """
-    Build the summary of a call, JSON-ready and safe for XCom.
+    Build the summary of a call, which is safe to store in XCom.
 
     :raises VapiConfigurationError: for an unknown name in ``include``
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors that wait for one call."""
+"""The sensor that waits for a call to end."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
     from vapi_provider.waiting.wait import CallWait
 
 _REFUSED = {
-    "exponential_backoff": "it would notice the end later the longer the call took; raise poke_interval instead",
-    "never_fail": "it would hide permanent errors; use soft_fail",
-    "silent_fail": "transient errors are waited out anyway, and others are permanent",
+    "exponential_backoff": "the end of a long call would be noticed late; raise poke_interval instead",
+    "never_fail": "it would hide permanent errors; use soft_fail instead",
+    "silent_fail": "transient errors are waited out anyway; all other errors are permanent",
 }
-"""Arguments of Airflow's sensors that this one does not take, and why."""
+"""Arguments of Airflow's sensors that this one does not support, with the reasons."""
 
 
 class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     """
-    Wait for a call to end, and return its summary.
+    Wait for a call to end and return its summary.
 
-    It reads ``GET /call/{id}`` (https://docs.vapi.ai/api-reference/calls/get) until the call's status is ``ended``. A
-    call that was erased or never took place, and every permanent error, fails the task without retries; a transient
-    error fails the first poke only, and is waited out later.
+    The sensor polls ``GET /call/{id}`` (https://docs.vapi.ai/api-reference/calls/get) until the call has ended. The
+    task fails without retries on a permanent error, or if the call was erased or never took place. A transient error
+    fails the task only at the first poke; later ones are waited out.
 
     :param call_id: the call's id, or its summary such as ``call.output``. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     :param fail_on: outcomes that fail the task without retries, such as ``["failed", "no_answer"]``; none by default
-    :param wait_for_analysis: whether to go on after the end until the results that ``include`` names are there, the
-        analysis or structured outputs; if it names neither, whichever comes first
-    :param analysis_timeout: how many seconds after the call's end to wait for them; then the task succeeds with a
+    :param wait_for_analysis: after the end, also wait for the results that ``include`` names (``analysis``,
+        ``structured_outputs``); if it names neither, for whichever arrives first
+    :param analysis_timeout: how long after the call's end to wait for them, in seconds; then the task succeeds with a
         warning that names what is missing. 60 by default
     :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param deferrable: wait in the triggerer, which takes no worker slot and shares its requests among all waits;
+    :param deferrable: wait in the triggerer, which takes no worker slot and shares requests between all waits;
         Airflow's ``[operators] default_deferrable`` by default
-    :param poke_interval: the seconds between two pokes; at least 5 when deferrable. 15 by default
-    :param timeout: the seconds after which the task fails; Airflow's ``[sensors] default_timeout`` by default
-    :param soft_fail: skip the task where it would fail permanently
-    :param mode: unless deferrable, ``poke`` keeps a worker slot between two pokes, ``reschedule`` gives it back
+    :param poke_interval: seconds between two pokes, at least 5 if deferrable. 15 by default
+    :param timeout: seconds after which the task fails; Airflow's ``[sensors] default_timeout`` by default
+    :param soft_fail: skip the task instead of failing it permanently
+    :param mode: if not deferrable, ``poke`` keeps the worker slot between pokes and ``reschedule`` releases it
     """
 
     template_fields: Sequence[str] = ("call_id", "vapi_conn_id")
@@ -90,14 +90,14 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
 
     def execute(self, context: Context) -> CallSummary:
         """
-        Wait for the end.
+        Wait for the call to end.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
-        :raises VapiCallFailedError: when the call ended in a way that fails the task
-        :raises VapiError: when the call could not be read
-        :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
-        :raises AirflowSkipException: in place of the above, except transient errors, with ``soft_fail``
+        :raises VapiConfigurationError: if an argument or the connection is invalid; nothing was sent
+        :raises VapiCallFailedError: if the call ended in a way that fails the task
+        :raises VapiError: if the call could not be read
+        :raises AirflowSensorTimeout: if the call had not ended after ``timeout`` seconds
+        :raises AirflowSkipException: with ``soft_fail``, instead of the above, except for transient errors
         :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
         if self.deferrable:
@@ -109,9 +109,9 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
             if error is wait.verdict:
                 raise
             if isinstance(error.__cause__, AirflowTaskTimeout):
-                # execution_timeout struck in the middle of a poke: it fails the task as it does between two.
+                # execution_timeout hit during a poke; it fails the task, as it does between pokes.
                 raise error.__cause__ from None
-        # Airflow's own message for a timeout names neither the call nor its state.
+        # Airflow's own timeout message names neither the call nor its status.
         return wait.time_out()
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -119,7 +119,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         Read the call once.
 
         :param context: the context of the running task
-        :return: False to go on waiting, or the summary
+        :return: False to keep waiting, or the summary
         """
         wait = self._wait or self._begin(context)
         summary = wait.poke()
@@ -136,7 +136,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     def _begin(self, context: Context) -> CallWait:
         from vapi_provider.waiting.wait import WaitState
 
-        # In reschedule mode every poke is another process of the task.
+        # In reschedule mode, each poke runs in a process of its own.
         is_first = context.get("task_reschedule_count", 0) == 0
         state = WaitState(started_at=time.time()) if is_first else self._load_state(context)
         state.try_number = getattr(context.get("ti"), "try_number", None)
@@ -155,5 +155,5 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         for argument, reason in _REFUSED.items():
             if getattr(self, argument, False):
                 raise VapiConfigurationError(
-                    f"Task {self.task_id!r}: {type(self).__name__} does not take {argument}: {reason}."
+                    f"Task {self.task_id!r}: {type(self).__name__} does not support {argument}: {reason}."
                 )

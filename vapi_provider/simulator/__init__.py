@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A local Vapi, for whoever writes or tests DAGs without wanting to phone people.
+A local Vapi for writing and testing DAGs without real phone calls.
 
 In a test, with time under control::
 
@@ -11,17 +11,18 @@ In a test, with time under control::
         clock.advance(61)
         assert simulator.get_call(call_id)["status"] == "ended"
 
-The pytest plugin ``vapi_provider.simulator.pytest_plugin`` does the first two lines in its fixture
-``vapi_simulator``; ``python -m vapi_provider.simulator`` runs one by itself. It behaves as far as is
-known like the real API: it checks the key, refuses what Vapi would refuse, and lets calls ring, be
-answered, end and be analysed. A :class:`Fault` makes something go wrong on the way.
+The pytest plugin ``vapi_provider.simulator.pytest_plugin`` starts one per test in its fixture
+``vapi_simulator``; ``python -m vapi_provider.simulator`` runs one on its own. It behaves like the real
+API as far as that is known: it checks the key, refuses what Vapi would refuse, and takes calls through
+ringing, answer, end and analysis. A :class:`Fault` breaks a request on purpose.
 """
 
 from __future__ import annotations
 
 from vapi_provider.simulator.clock import ManualClock
 from vapi_provider.simulator.faults import Fault
+from vapi_provider.simulator.scenario import Scenario
 from vapi_provider.simulator.server import VapiSimulator
 from vapi_provider.simulator.timeline import StructuredOutput, Timeline
 
-__all__ = ["Fault", "ManualClock", "StructuredOutput", "Timeline", "VapiSimulator"]
+__all__ = ["Fault", "ManualClock", "Scenario", "StructuredOutput", "Timeline", "VapiSimulator"]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated API itself: its routes, behind the check of the bearer token; and the web pages of the calls."""
+"""The routes of the simulated API, and the check of its key."""
 
 from __future__ import annotations
 
 import hmac
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -14,28 +14,32 @@ from vapi_provider.simulator import bodies, validation
 from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
 from vapi_provider.simulator.local_server import HOST
-from vapi_provider.simulator.page import PREFIX, call_page
+from vapi_provider.simulator.page_routes import page_routes
 from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
+
+if TYPE_CHECKING:
+    from vapi_provider.simulator.request_log import RequestRecord
 
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
 
 
-def create_app(store: CallStore, artifacts: Artifacts, api_key: str) -> FastAPI:
+def create_app(store: CallStore, artifacts: Artifacts, api_key: str, log: list[RequestRecord]) -> FastAPI:
     """
     Make the application.
 
     :param store: the organization's calls.
-    :param artifacts: what the calls leave behind.
-    :param api_key: the private key that every request to ``/call`` must bear.
+    :param artifacts: the recordings and other files of the calls.
+    :param api_key: the private key that every request to ``/call`` must carry.
+    :param log: the requests so far, for the pages.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_exception_handler(ApiError, _answer_api_error)
-    app.add_exception_handler(HTTPException, _answer_unknown_route)
+    app.add_exception_handler(ApiError, _respond_with_error)
+    app.add_exception_handler(HTTPException, _respond_to_unknown_route)
     with_key = [Depends(_key_check(api_key))]
     app.include_router(_call_routes(store), dependencies=with_key)
     app.include_router(_artifact_routes(store, artifacts), dependencies=with_key)
     app.include_router(_control_routes(store))
-    app.include_router(_page_routes(store))
+    app.include_router(page_routes(store, log))
     return app
 
 
@@ -104,7 +108,7 @@ def _control_routes(store: CallStore) -> APIRouter:
 
     @router.post("/control/{token}")
     async def control_call(token: str, request: Request) -> Response:
-        # The URL is the capability. Vapi would not mind a key, but it has no business here.
+        # The URL alone grants access. Vapi would ignore a key, but a client should not send it here.
         if "authorization" in request.headers:
             raise ApiError(400, "A control URL must not be sent the private key")
         if await _read_body(request) != {"type": "end-call"}:
@@ -112,18 +116,6 @@ def _control_routes(store: CallStore) -> APIRouter:
         if not store.hang_up(token):
             raise ApiError(404, "No live call has this control URL")
         return _json(b"{}")
-
-    return router
-
-
-def _page_routes(store: CallStore) -> APIRouter:
-    router = APIRouter(redirect_slashes=False)
-
-    @router.get(f"{PREFIX}{{call_id:path}}")
-    async def show_call(call_id: str) -> Response:
-        found = store.find(call_id)
-        page = call_page(call_id, None if found is None else json.loads(found))
-        return Response(page, 404 if found is None else 200, media_type="text/html")
 
     return router
 
@@ -173,11 +165,11 @@ def _json(content: bytes, status: int = 200) -> Response:
     return Response(content, status, media_type="application/json")
 
 
-async def _answer_api_error(request: Request, error: Any) -> Response:
+async def _respond_with_error(request: Request, error: Any) -> Response:
     return _json(bodies.encode({**error_body(error.status, error.message), **error.fields}), error.status)
 
 
-async def _answer_unknown_route(request: Request, error: Exception) -> Response:
+async def _respond_to_unknown_route(request: Request, error: Exception) -> Response:
     # A known path with another method is an unknown route as well.
     message = f"Cannot {request.method} {request.url.path}"
     return _json(bodies.encode(error_body(404, message)), 404)

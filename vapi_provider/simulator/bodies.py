@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON that the simulator makes up: ids, new calls, and what a call leaves behind."""
+"""The JSON that the simulator makes up: ids, new calls and their results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROLES = {"AI": "bot", "User": "user"}
 
 
 def encode(body: object) -> bytes:
-    """Return the body as JSON in UTF-8; lone surrogates stay escaped, since UTF-8 has none."""
+    """Return the body as JSON in UTF-8; lone surrogates stay escaped, because UTF-8 cannot encode them."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
@@ -39,7 +39,7 @@ def new_id(now: datetime) -> str:
 
 
 def new_call(call_id: str, now: datetime, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an outbound phone call as it is right after its creation, with ``fields`` laid over it."""
+    """Return an outbound phone call right after its creation, updated with ``fields``."""
     return {
         "id": call_id,
         "orgId": ORG_ID,
@@ -53,8 +53,17 @@ def new_call(call_id: str, now: datetime, fields: Mapping[str, Any]) -> dict[str
     }
 
 
+def callee_of(call: Mapping[str, Any]) -> str | None:
+    """Return whose phone a call or a request rings: a number or SIP URI with its extension, or a customer's id."""
+    customer = call.get("customer")
+    customer = customer if isinstance(customer, dict) else {}
+    callee = customer.get("number") or customer.get("sipUri") or call.get("customerId")
+    extension = customer.get("extension")
+    return f"{callee};ext={extension}" if callee and extension else callee
+
+
 def placed_elsewhere(status: object, created_at: datetime) -> dict[str, Any]:
-    """Return what a call has that was placed elsewhere and got to this status at once."""
+    """Return the fields of a call that was placed elsewhere and has this status from the start."""
     fields: dict[str, Any] = {
         "assistantId": ASSISTANT_ID,
         "phoneNumberId": PHONE_NUMBER_ID,
@@ -68,7 +77,7 @@ def placed_elsewhere(status: object, created_at: datetime) -> dict[str, Any]:
 
 
 def costs(cost: float) -> dict[str, Any]:
-    """Return the ``cost`` and ``costBreakdown`` of a call that cost so many US dollars."""
+    """Return the ``cost`` and ``costBreakdown`` for a cost in US dollars."""
     breakdown = {
         "transport": round(cost * 0.2, 4),
         "stt": round(cost * 0.15, 4),
@@ -84,10 +93,10 @@ def costs(cost: float) -> dict[str, Any]:
 
 
 def artifact(call_id: str, transcript: str | None, begin: datetime) -> dict[str, Any]:
-    """Return the ``artifact`` of a call that began then and in which this was said."""
+    """Return the ``artifact`` of a call with this transcript that began at ``begin``."""
     if transcript is None:
         return {"messages": []}
-    # A reserved host name: nobody ever fetches it.
+    # A reserved host name that never resolves.
     recording = f"https://storage.example.invalid/{call_id}"
     return {
         "messages": _messages(transcript, begin),
@@ -104,7 +113,7 @@ def artifact(call_id: str, transcript: str | None, begin: datetime) -> dict[str,
 def with_structured_output(
     artifact: Mapping[str, Any], output: StructuredOutput, at: datetime
 ) -> dict[str, Any]:
-    """Return an ``artifact`` to which this output was added then, as extracted or as skipped."""
+    """Return the ``artifact`` with this output added, as extracted or as skipped."""
     name, value = "structuredOutputs", {"name": output.name, "result": output.result}
     if output.is_skipped:
         unmet = {"type": "minMessages", "count": 4}

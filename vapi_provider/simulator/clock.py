@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clocks that the simulator can run on."""
+"""The simulator's clocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the simulator asks for the time; every call's life is measured on it."""
+    """The source of the simulator's time, which times every call."""
 
     def now(self) -> datetime:
         """Return the current time as a timezone-aware datetime in UTC."""
@@ -16,7 +16,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The computer's own clock: calls go through their life in real time."""
+    """The computer's own clock: calls run in real time."""
 
     def now(self) -> datetime:
         """Return the current time as a timezone-aware datetime in UTC."""
@@ -25,11 +25,11 @@ class SystemClock:
 
 class ManualClock:
     """
-    A clock that stands still until it is told to move, so that tests never wait.
+    A clock that moves only when :meth:`advance` is called, so that tests never wait.
 
     :param start: the first time it shows, timezone-aware; by default the computer's time, because
         code under test compares Vapi's times with its own.
-    :raises ValueError: when ``start`` has no timezone.
+    :raises ValueError: if ``start`` has no timezone.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
@@ -46,8 +46,8 @@ class ManualClock:
         Move the clock forward.
 
         :param seconds: how far, in seconds; not negative.
-        :raises ValueError: when ``seconds`` is negative.
+        :raises ValueError: if ``seconds`` is negative.
         """
         if seconds < 0:
-            raise ValueError("a clock does not go back")
+            raise ValueError("a clock cannot go back")
         self._now += timedelta(seconds=seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors of the simulated API, in the JSON shape that NestJS gives them."""
+"""The errors of the simulated API, as JSON in the shape of NestJS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 class ApiError(Exception):
     """
-    A request is refused.
+    Raised to refuse a request.
 
     :param status: the HTTP status.
-    :param message: what is wrong; a list when it is about the request's properties.
-    :param fields: what the error's JSON holds besides.
+    :param message: what is wrong; a list if it concerns the request's properties.
+    :param fields: further fields of the error's JSON.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ApiError(Exception):
 
 
 def error_body(status: int, message: str | list[str] | None = None) -> dict[str, Any]:
-    """Return the JSON of an error; without a message it says no more than its status."""
+    """Return the JSON of an error; its message defaults to the phrase of its status."""
     phrase = _phrase(status)
     return {"message": phrase if message is None else message, "error": phrase, "statusCode": status}
 

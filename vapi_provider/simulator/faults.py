@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand: what can go wrong between a caller and Vapi."""
+"""Faults on demand: what can go wrong between a client and Vapi."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Fault:
     """
-    Something that goes wrong with the next requests that match.
+    A failure of the next requests that match.
 
-    Without ``status`` and ``body`` the request is answered as always, only late, slowly or not to
-    the end; with one of them that answer takes the place of the simulator's own.
+    Without ``status`` and ``body`` the simulator's own response is sent, only late, slowly or
+    incompletely; with one of them, that response replaces the simulator's own.
 
     :param method: the HTTP method it applies to; None for any.
     :param path: the exact path it applies to, such as ``/call``; None for any.
-    :param times: to how many requests it happens; None for all until the faults are cleared.
-    :param status: the status to answer; 200 when only ``body`` is given.
-    :param headers: more headers for that answer, such as ``Retry-After`` or ``Location``.
-    :param body: the body to answer; by default the error JSON that belongs to the status.
+    :param times: how many requests it applies to; None for all until the faults are cleared.
+    :param status: the status of the response; 200 if only ``body`` is given.
+    :param headers: more headers of that response, such as ``Retry-After`` or ``Location``.
+    :param body: the body of that response; by default the error JSON for the status.
     :param content_type: the content type of ``body``.
-    :param effect: whether the request takes effect, and only its answer is lost.
-    :param delay: seconds of real time before the answer begins, after any effect.
-    :param drip: seconds of real time between the answer's bytes, which are sent one by one.
+    :param effect: whether the request takes effect, so that only its response is lost.
+    :param delay: seconds of real time before the response begins, after any effect.
+    :param drip: seconds of real time between the response's bytes, which are sent one by one.
     :param drip_headers: whether the status line and the headers drip as well.
-    :param reset: a connection reset (RST) instead of the answer (``before``), or after half of its
+    :param reset: a connection reset (RST) instead of the response (``before``), or after half of its
         body (``midway``).
     """
 
@@ -48,22 +48,22 @@ class Fault:
     reset: Literal["before", "midway"] | None = None
 
     def matches(self, method: str, path: str) -> bool:
-        """Return whether a request with this method and path is concerned."""
+        """Return whether the fault applies to a request with this method and path."""
         return self.method in (None, method) and self.path in (None, path)
 
     @property
-    def replaces_answer(self) -> bool:
-        """Whether the caller gets something else than the simulator's own answer."""
+    def replaces_response(self) -> bool:
+        """Whether the client gets something other than the simulator's own response."""
         return self.status is not None or self.body is not None or self.reset == "before"
 
     @property
     def processes_request(self) -> bool:
         """Whether the request reaches the simulated API at all."""
-        return self.effect or not self.replaces_answer
+        return self.effect or not self.replaces_response
 
 
 class Faults:
-    """The faults that are still to happen; the first one that matches a request wins."""
+    """The pending faults; the first one that matches a request wins."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,20 +71,20 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """
-        Let something go wrong.
+        Add a fault.
 
-        :param fault: what, with which requests, and how often.
+        :param fault: what goes wrong, for which requests, and how often.
         """
         with self._lock:
             self._waiting.append((fault, fault.times))
 
     def clear(self) -> None:
-        """Take back all faults that did not happen yet."""
+        """Remove all pending faults."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault for a request, or None; it has then happened once more."""
+        """Return the fault that applies to a request, or None; this uses it up once."""
         with self._lock:
             for position, (fault, left) in enumerate(self._waiting):
                 if fault.matches(method, path):

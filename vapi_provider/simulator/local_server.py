@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A uvicorn server in a thread, reachable from this machine only."""
+"""A uvicorn server in a thread, reachable only from this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that lets the application reach the connection itself, and keeps no access log."""
+    """HTTP/1.1 that gives the application its connection, and writes no access log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,12 +35,12 @@ class LocalServer:
     Serves an ASGI application over HTTP/1.1.
 
     :param app: the application.
-    :param port: the port to listen on; 0 for a free one, which is kept from then on.
+    :param port: the port to listen on; 0 picks a free one and keeps it.
     """
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self.port = port
-        # The logging configuration of the process stays as it is.
+        # The process's own logging configuration stays untouched.
         self._config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -49,7 +49,7 @@ class LocalServer:
             log_config=None,
             log_level=None,
             proxy_headers=False,
-            # uvicorn's own 5 s are a usual interval of polls, which would then meet a connection that just closes.
+            # Polling every 5 s is common, and uvicorn's default of 5 s would close connections just as they are reused.
             timeout_keep_alive=75,
         )
         self._config.load()
@@ -58,13 +58,13 @@ class LocalServer:
 
     def start(self) -> None:
         """
-        Listen; from the return on, connections are accepted.
+        Listen; connections are accepted once this returns.
 
-        :raises RuntimeError: when it is listening already.
-        :raises OSError: when the port is taken.
+        :raises RuntimeError: if it is already listening.
+        :raises OSError: if the port is in use.
         """
         if self._running is not None:
-            raise RuntimeError("the simulator is running already")
+            raise RuntimeError("the simulator is already running")
         listener = self._listen()
         loop, stopping = asyncio.new_event_loop(), asyncio.Event()
         serving = self._serve(loop, listener, stopping)
@@ -75,7 +75,7 @@ class LocalServer:
         thread.start()
 
     def stop(self) -> None:
-        """Close every connection at once and end the thread; nothing happens when it is not running."""
+        """Close every connection at once and end the thread; do nothing if it is not running."""
         if self._running is None:
             return
         thread, loop, stopping = self._running
@@ -85,8 +85,8 @@ class LocalServer:
         loop.close()
 
     def _listen(self) -> socket.socket:
-        # asyncio turns Nagle's algorithm off only for a socket that names its protocol; with it, each
-        # answer over a connection that is kept alive takes 40 ms.
+        # asyncio disables Nagle's algorithm only for a socket that names its protocol; otherwise each
+        # response over a kept-alive connection takes 40 ms.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -107,7 +107,7 @@ class LocalServer:
         server = await loop.create_server(make_protocol, sock=listener)
         await stopping.wait()
         server.close()
-        # Not uvicorn's graceful shutdown, which waits for answers that may drip for hours.
+        # uvicorn's graceful shutdown would wait for responses that may drip for hours.
         while self._state.connections or self._state.tasks:
             for connection in list(self._state.connections):
                 connection.transport.abort()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def vapi_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[VapiSimulator]:
-    """Run a fresh simulator for one test, with the connection ``vapi_default`` pointing at it."""
+    """Run a fresh simulator for one test, with the connection ``vapi_default`` pointing to it."""
     with VapiSimulator() as simulator:
         monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", simulator.connection)
         yield simulator

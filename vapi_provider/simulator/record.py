@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated call: its current JSON, the versions before it, and the steps still to come."""
+"""One simulated call: its current JSON, earlier versions, changes so far and steps to come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIVE_STATUSES = frozenset({"queued", "ringing", "in-progress", "forwarding"})
 
 
 class Version(NamedTuple):
-    """A call as it was from one instant on; the body's values are never changed in place."""
+    """A call from one instant on; the values in the body are never changed in place."""
 
     since: datetime
     body: dict[str, Any]
@@ -29,13 +29,13 @@ class Version(NamedTuple):
 
 class CallRecord:
     """
-    A call of the store; not thread safe, the store locks.
+    A call in the store, whose lock it relies on.
 
     :param body: the call's first JSON.
-    :param now: when it was added, which is not always the ``createdAt`` of its body.
-    :param timeline: what it goes through by itself; None when it is driven by hand only.
+    :param now: when it was added, which may differ from the ``createdAt`` of its body.
+    :param timeline: the steps that it takes by itself; None if it changes only by hand.
     :param starts_at: when the timeline begins; by default at the call's creation.
-    :param keeps_versions: whether earlier versions are kept, for a list that lags.
+    :param keeps_versions: whether to keep earlier versions, for a list that lags.
     """
 
     def __init__(
@@ -52,6 +52,10 @@ class CallRecord:
         self.id = str(body["id"])
         self.control_token = secrets.token_urlsafe(24)
         self.encoded: bytes | None = None
+        self.changes: list[tuple[datetime, Mapping[str, Any]]] = [
+            (created_at, {"status": body.get("status")})
+        ]
+        self.rings = 0
         self._timeline = timeline or NO_TIMELINE
         self._keeps_versions = keeps_versions
         self._versions = [Version(now, body, created_at, updated_at)]
@@ -68,28 +72,25 @@ class CallRecord:
 
     @property
     def status(self) -> Any:
-        """The current status, whatever was put there."""
+        """The current status, known or not."""
         return self.current.body.get("status")
 
     @property
     def is_live(self) -> bool:
-        """Whether the call takes one of the organization's concurrent lines."""
+        """Whether the call occupies one of the organization's concurrent lines."""
         return self.status in LIVE_STATUSES
 
     @property
-    def person(self) -> str | None:
-        """Whose phone the call rings: a number or SIP URI with its extension, or a customer's id."""
-        customer = self.current.body.get("customer") or {}
-        person = customer.get("number") or customer.get("sipUri") or self.current.body.get("customerId")
-        extension = customer.get("extension")
-        return f"{person};ext={extension}" if person and extension else person
+    def callee(self) -> str | None:
+        """The callee whose phone the call rings."""
+        return bodies.callee_of(self.current.body)
 
     def version_at(self, instant: datetime) -> Version | None:
-        """Return the version of an earlier instant, or None when the call was not there yet."""
+        """Return the version at an earlier instant, or None before the call existed."""
         return next((version for version in reversed(self._versions) if version.since <= instant), None)
 
     def change(self, at: datetime, fields: Mapping[str, Any], *, moves_updated_at: bool = True) -> None:
-        """Lay ``fields`` over the call's JSON at an instant."""
+        """Update the call's JSON with ``fields`` at an instant."""
         last = self.current
         body, updated_at = {**last.body, **fields}, last.updated_at
         if moves_updated_at:
@@ -98,40 +99,41 @@ class CallRecord:
         if not self._keeps_versions:
             self._versions.clear()
         self._versions.append(Version(max(at, last.since), body, last.created_at, updated_at))
+        self.changes.append((at, fields))
         self.encoded = None
 
-    def advance(self, now: datetime) -> bool:
-        """Go through the steps that are due, each at its own instant; return whether it rang."""
-        rang = False
+    def advance(self, now: datetime) -> int:
+        """Take the steps that are due, each at its own instant; return how often the phone rang."""
+        before = self.rings
         while self._pending and self._pending[0][0] <= now:
             at, step = self._pending.popleft()
             self._reach(step, at)
-            rang = rang or step == "ringing"
-        return rang
+            self.rings += step == "ringing"
+        return self.rings - before
 
     def leave_timeline(self) -> None:
-        """Forget the steps to come: from here on the call is driven by hand."""
+        """Drop the steps to come, so that the call changes only by hand."""
         self._pending.clear()
 
     def set_status(self, at: datetime, status: str) -> None:
-        """Change the status, and ``startedAt`` when the call is answered."""
+        """Change the status, and set ``startedAt`` if the call is answered."""
         answered = status == "in-progress" and "startedAt" not in self.current.body
         self.change(at, {"status": status, **({"startedAt": write_timestamp(at)} if answered else {})})
 
     def end(self, at: datetime, ended_reason: str, extra: Mapping[str, Any] | None = None) -> None:
-        """End the call, with more fields when they are there at once."""
+        """End the call, with further fields that are available at once."""
         fields = {"status": "ended", "endedReason": ended_reason, "endedAt": write_timestamp(at)}
         self.change(at, {**fields, **(extra or {})})
 
     def hang_up(self, at: datetime, ended_reason: str) -> None:
-        """End the call before its time; what its timeline had after the end still follows."""
+        """End the call early; the results on its timeline still follow."""
         self.leave_timeline()
         self.end(at, ended_reason)
         for seconds, step in self._timeline.steps_after(0):
             self._pending.append((at + timedelta(seconds=seconds), step))
 
     def extract(self, at: datetime, output: StructuredOutput, *, moves_updated_at: bool = True) -> None:
-        """Add a structured output, or what shows that it was skipped."""
+        """Add a structured output, as extracted or as skipped."""
         artifact = self.current.body.get("artifact") or {}
         fields = bodies.with_structured_output(artifact, output, at)
         self.change(at, {"artifact": fields}, moves_updated_at=moves_updated_at)
@@ -140,17 +142,17 @@ class CallRecord:
         if step == "ended":
             self.end(at, self._timeline.ended_reason)
         elif step == "analysis":
-            self.change(at, self._aftermath())
+            self.change(at, self._results())
         elif isinstance(step, StructuredOutput):
             self.extract(at, step)
         else:
             self.set_status(at, step)
 
-    def _aftermath(self) -> dict[str, Any]:
+    def _results(self) -> dict[str, Any]:
         timeline = self._timeline
         artifact = bodies.artifact(self.id, timeline.transcript, self.current.created_at)
         return {
-            "analysis": {"summary": timeline.summary, "successEvaluation": timeline.success_evaluation},
+            "analysis": timeline.analysis_body(),
             "artifact": {**(self.current.body.get("artifact") or {}), **artifact},
             **bodies.costs(timeline.cost),
         }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log of requests, which holds nothing that is secret: no header, no body, no control URL."""
+"""The log of requests, which contains nothing secret: no headers, no bodies, no control URLs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RequestRecord:
 
     :param at: when it was received, on the simulator's clock.
     :param method: the HTTP method.
-    :param path: the path alone; that of a control URL, a capability, reads ``/control/***``.
-    :param query: the list's filters; other parameters are left out.
-    :param status: the status that was answered; None while there is none, or after a reset.
-    :param bytes_sent: how many bytes of the answer's body were sent.
+    :param path: the path alone; that of a control URL, which grants access, reads ``/control/***``.
+    :param query: the list's filters, without other parameters.
+    :param status: the status of the response; None while there is none, or after a reset.
+    :param bytes_sent: how many bytes of the response's body were sent.
     """
 
     at: datetime
@@ -34,5 +34,5 @@ class RequestRecord:
 
 
 def safe_path(path: str) -> str:
-    """Return the path as it may be logged."""
+    """Return the path without the secret of a control URL."""
     return f"{CONTROL_PREFIX}***" if path.startswith(CONTROL_PREFIX) else path

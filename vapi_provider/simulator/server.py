@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator as its users see it: calls to drive, faults to plan, and a local address to talk to."""
+"""The simulator's public interface: calls to drive, faults to add, and a local address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vapi_provider.simulator.faults import Faults
 from vapi_provider.simulator.gateway import Gateway
 from vapi_provider.simulator.local_server import HOST, LocalServer
 from vapi_provider.simulator.store import CallStore, OverLimit
-from vapi_provider.simulator.timeline import DEFAULT_TIMELINE, StructuredOutput, Timeline
+from vapi_provider.simulator.timeline import DEFAULT_TIMELINE, StructuredOutput, Timeline, TimelineChoice
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -27,31 +27,33 @@ if TYPE_CHECKING:
     from vapi_provider.simulator.record import CallRecord
     from vapi_provider.simulator.request_log import RequestRecord
 
-# Not a secret: it opens nothing but a simulator on this machine.
+# Not a secret: it only gives access to a simulator on this machine.
 DEFAULT_API_KEY = "simulator-key"
 
 
 class VapiSimulator:
     """
-    A local Vapi: the call API over HTTP on 127.0.0.1, with calls that ring nobody.
+    A local Vapi: the call API over HTTP on 127.0.0.1, without real calls.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`; stopping keeps the calls and
-    the port, so that an outage is ``stop()`` and then ``start()``. Everything may be used from any
-    thread while it runs. A browser shows a call at ``/calls/{id}``, without the key.
+    the port, so ``stop()`` and then ``start()`` simulates an outage. While it runs, all methods may be
+    called from any thread. In a browser, ``/`` lists the calls and ``/calls/{id}`` shows one; these
+    pages do not need the key.
 
-    :param api_key: the private key that requests must bear.
-    :param clock: measures the calls' lives, the lag of the list and the ``Date`` headers; by default
-        the computer's clock, a :class:`ManualClock` in tests that must not wait.
-    :param timeline: what a call placed with ``POST /call`` goes through.
+    :param api_key: the private key that requests must carry.
+    :param clock: times the calls, the lag of the list and the ``Date`` headers; by default the
+        computer's clock. Tests that must not wait use a :class:`ManualClock`.
+    :param timeline: the steps of a call placed with ``POST /call``, or a function that returns them
+        for the body of the request, such as a :class:`Scenario`.
     :param concurrency_limit: how many calls may be live at once.
-    :param over_limit: what becomes of one more: it is refused with 400 (``refuse``), taken and ended at
-        once without a ring (``end``), or taken and dialled all the same (``queue``); the answer to the
-        latter two says ``concurrencyBlocked``.
-    :param list_lag: for how many seconds ``GET /call`` does not show what is new or has changed.
-    :param hidden_fields: fields of a call that no answer shows, though they were put in; which ones
-        the real API shows is not known for sure.
-    :param link_lifetime: for how many seconds the signed URL of a recording is good.
-    :param port: the port to listen on; 0 for a free one. Recordings are served on another free port.
+    :param over_limit: what happens to a call beyond that: it is refused with 400 (``refuse``), accepted
+        and ended at once without a ring (``end``), or accepted and dialled anyway (``queue``); the
+        response to the latter two has ``concurrencyBlocked``.
+    :param list_lag: how many seconds ``GET /call`` is behind.
+    :param hidden_fields: fields of a call that no response shows; it is not known for sure which ones
+        the real API shows.
+    :param link_lifetime: how many seconds the signed URL of a recording is valid.
+    :param port: the port to listen on; 0 picks a free one. Recordings are served on another free port.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class VapiSimulator:
         *,
         api_key: str = DEFAULT_API_KEY,
         clock: Clock | None = None,
-        timeline: Timeline = DEFAULT_TIMELINE,
+        timeline: TimelineChoice = DEFAULT_TIMELINE,
         concurrency_limit: int = 10,
         over_limit: OverLimit = "refuse",
         list_lag: float = 0,
@@ -80,7 +82,9 @@ class VapiSimulator:
             hidden_fields=hidden_fields,
         )
         self._artifacts = Artifacts(self.clock, link_lifetime)
-        self.app: ASGIApp = self._behind_gateway(create_app(self._store, self._artifacts, api_key))
+        self.app: ASGIApp = self._behind_gateway(
+            create_app(self._store, self._artifacts, api_key, self.requests)
+        )
         self._server = LocalServer(self.app, port)
         self._artifact_server = LocalServer(self._behind_gateway(self._artifacts.app), 0)
 
@@ -101,10 +105,10 @@ class VapiSimulator:
 
     def start(self) -> None:
         """
-        Begin to answer requests.
+        Start serving requests.
 
-        :raises RuntimeError: when it is running already.
-        :raises OSError: when the port is taken.
+        :raises RuntimeError: if it is already running.
+        :raises OSError: if the port is in use.
         """
         self._server.start()
         self._store.base_url = self.url
@@ -112,7 +116,7 @@ class VapiSimulator:
         self._artifacts.port = self._artifact_server.port
 
     def stop(self) -> None:
-        """Close every connection, whatever is still being answered, and end the server's thread."""
+        """Close every connection, even during a response, and end the server's thread."""
         self._server.stop()
         self._artifact_server.stop()
 
@@ -121,10 +125,10 @@ class VapiSimulator:
         """
         The base URL, such as ``http://127.0.0.1:43121``.
 
-        :raises RuntimeError: when it was never started and so has no port yet.
+        :raises RuntimeError: if it was never started and so has no port yet.
         """
         if not self._server.port:
-            raise RuntimeError("the simulator has no address before it is started")
+            raise RuntimeError("the simulator has no address until it is started")
         return f"http://{HOST}:{self._server.port}"
 
     @property
@@ -133,35 +137,35 @@ class VapiSimulator:
         return json.dumps({"conn_type": "vapi", "host": self.url, "password": self.api_key})
 
     @property
-    def timeline(self) -> Timeline:
-        """What the calls go through that are placed from now on; may be set at any time."""
+    def timeline(self) -> TimelineChoice:
+        """The steps of the calls that are placed from now on; may be set at any time."""
         return self._store.timeline
 
     @timeline.setter
-    def timeline(self, timeline: Timeline) -> None:
+    def timeline(self, timeline: TimelineChoice) -> None:
         self._store.timeline = timeline
 
     @property
     def calls(self) -> dict[str, dict[str, Any]]:
-        """Copies of all calls' JSON by id, in the order in which they were added."""
+        """Copies of all calls' JSON by id, oldest first."""
         return self._store.snapshots()
 
     @property
     def rings(self) -> Counter[str]:
         """
-        How often each person's phone rang, once for each placed call that reached ``ringing``.
+        How often each callee's phone has rung: once for each placed call that reached ``ringing``.
 
-        A person is a number or SIP URI, with ``;ext=`` and the extension if there is one, or the
-        ``customerId`` of a request that had only that.
+        A callee is a number or SIP URI, with ``;ext=`` and the extension if there is one, or the
+        ``customerId`` of a request that has only that.
         """
         return self._store.rings()
 
     def get_call(self, call_id: str) -> dict[str, Any]:
         """
-        Return a copy of a call's JSON as it is now.
+        Return a copy of a call's current JSON.
 
         :param call_id: the call's id.
-        :raises KeyError: when there is no such call.
+        :raises KeyError: if there is no such call.
         """
         return self._store.snapshot(call_id)
 
@@ -173,15 +177,15 @@ class VapiSimulator:
         body: Mapping[str, Any] | None = None,
     ) -> str:
         """
-        Add a call that was placed elsewhere; its phone rings nobody that is counted.
+        Add a call that was placed elsewhere; its rings are not counted.
 
-        :param status: its status; an answered call has a ``startedAt``, an ended one the fields of an
-            end, at its creation.
-        :param timeline: what it goes through, from its creation on; without one it stays as it is
-            until the methods below change it.
-        :param body: raw fields of the API's JSON, laid over the made-up ones, ``id``, ``createdAt``
-            and ``updatedAt`` included.
-        :raises ValueError: when there is a call with this id already.
+        :param status: its status; an answered call has a ``startedAt``, and an ended one the fields of
+            an end, both at its creation.
+        :param timeline: its steps from its creation on; without one it changes only by the methods
+            below.
+        :param body: raw fields of the API's JSON that replace the made-up ones, including ``id``,
+            ``createdAt`` and ``updatedAt``.
+        :raises ValueError: if there is already a call with this id.
         :return: the call's id.
         """
         return self._store.add({"status": status, **(body or {})}, timeline)
@@ -207,13 +211,13 @@ class VapiSimulator:
 
     def set_status(self, call_id: str, status: str) -> None:
         """
-        Change a call's status, and nothing else but ``startedAt`` when it is answered.
+        Change a call's status, and set ``startedAt`` if it is answered.
 
-        Like every change by hand, it takes the call off its timeline.
+        Like every change by hand, this takes the call off its timeline.
 
         :param call_id: the call's id.
         :param status: any status, known or not.
-        :raises KeyError: when there is no such call.
+        :raises KeyError: if there is no such call.
         """
         self._store.drive(call_id, lambda record, now: record.set_status(now, status))
 
@@ -227,14 +231,14 @@ class VapiSimulator:
         cost: float = DEFAULT_TIMELINE.cost,
     ) -> None:
         """
-        End a call; what is given is there at once, what is not never comes by itself.
+        End a call; results that are given are there at once, others do not follow by themselves.
 
         :param call_id: the call's id.
         :param ended_reason: the ``endedReason``.
         :param analysis: the ``analysis``.
-        :param transcript: what was said, one ``AI: ...`` or ``User: ...`` a line.
+        :param transcript: the conversation, with one ``AI: ...`` or ``User: ...`` per line.
         :param cost: the cost, in US dollars.
-        :raises KeyError: when there is no such call.
+        :raises KeyError: if there is no such call.
         """
         extra = bodies.costs(cost)
         if analysis is not None:
@@ -255,8 +259,8 @@ class VapiSimulator:
 
         :param call_id: the call's id.
         :param analysis: the ``analysis``.
-        :param moves_updated_at: whether ``updatedAt`` moves, which nobody knows of the real API.
-        :raises KeyError: when there is no such call.
+        :param moves_updated_at: whether ``updatedAt`` moves; it is not known whether it does in the real API.
+        :raises KeyError: if there is no such call.
         """
         fields = {"analysis": dict(analysis)}
         self._store.drive(
@@ -267,12 +271,12 @@ class VapiSimulator:
         self, call_id: str, output: StructuredOutput, *, moves_updated_at: bool = True
     ) -> None:
         """
-        Add a structured output at once, or what shows that it was skipped.
+        Add a structured output at once, as extracted or as skipped.
 
         :param call_id: the call's id.
-        :param output: the output; its lag does not matter here.
-        :param moves_updated_at: whether ``updatedAt`` moves, which nobody knows of the real API.
-        :raises KeyError: when there is no such call.
+        :param output: the output; its lag is ignored.
+        :param moves_updated_at: whether ``updatedAt`` moves; it is not known whether it does in the real API.
+        :raises KeyError: if there is no such call.
         """
         self._store.drive(
             call_id, lambda record, now: record.extract(now, output, moves_updated_at=moves_updated_at)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls of the simulated organization; safe to use from several threads."""
+"""The calls of the simulated organization, safe for use from several threads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vapi_provider.simulator import bodies
 from vapi_provider.simulator.record import LIVE_STATUSES, CallRecord, Version
-from vapi_provider.simulator.timeline import Timeline
+from vapi_provider.simulator.timeline import Timeline, TimelineChoice
 from vapi_provider.simulator.timestamps import read_timestamp, to_milliseconds
+from vapi_provider.simulator.views import CallView, Overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -31,29 +32,29 @@ BLOCKED = Timeline(
     ended_reason="call.start.error-subscription-concurrency-limit-reached",
     cost=0,
 )
-"""What becomes of a call that is taken though no line is free."""
+"""The life of a call that is accepted although no line is free."""
 
 
 class OverConcurrencyLimitError(Exception):
-    """No line is free for another call."""
+    """Raised if no line is free for another call."""
 
 
 class CallStore:
     """
-    All calls, brought up to the clock's time whenever somebody looks.
+    All calls, brought up to date at each access.
 
-    :param clock: where the time comes from.
-    :param timeline: what a placed call goes through; may be replaced at any time.
+    :param clock: the simulator's clock.
+    :param timeline: the steps of a placed call; may be replaced at any time.
     :param concurrency_limit: how many calls may be live at once.
-    :param over_limit: what becomes of one more.
-    :param list_lag: by how many seconds the list is behind.
-    :param hidden_fields: what a call's JSON never shows, whatever was put in.
+    :param over_limit: what happens to a call beyond that.
+    :param list_lag: how many seconds the list is behind.
+    :param hidden_fields: fields that are left out of a call's JSON.
     """
 
     def __init__(
         self,
         clock: Clock,
-        timeline: Timeline,
+        timeline: TimelineChoice,
         *,
         concurrency_limit: int,
         over_limit: OverLimit,
@@ -65,7 +66,7 @@ class CallStore:
         self.over_limit = over_limit
         self.list_lag = list_lag
         self.hidden_fields = frozenset(hidden_fields)
-        # Where control URLs point; the server sets it once its port is known.
+        # The base of control URLs; the server sets it once it knows its port.
         self.base_url = "http://127.0.0.1"
         self._clock = clock
         self._records: dict[str, CallRecord] = {}
@@ -74,13 +75,13 @@ class CallStore:
         self._lock = threading.RLock()
 
     def add(self, fields: Mapping[str, Any], timeline: Timeline | None) -> str:
-        """Add a call that nobody placed here; its JSON is made up, with ``fields`` laid over it."""
+        """Add a call that was placed elsewhere; its JSON is made up and updated with ``fields``."""
         with self._lock:
             now = to_milliseconds(self._clock.now())
             fields = copy.deepcopy(dict(fields))
             call_id = str(fields.get("id") or bodies.new_id(now))
             if call_id.lower() in self._records:
-                raise ValueError(f"call {call_id} exists already")
+                raise ValueError(f"call {call_id} already exists")
             created_at = read_timestamp(fields.get("createdAt")) or now
             elsewhere = bodies.placed_elsewhere(fields.get("status"), created_at)
             body = bodies.new_call(call_id, created_at, {**elsewhere, **fields})
@@ -91,8 +92,8 @@ class CallStore:
         """
         Place a call to one customer, as POST does.
 
-        :param request: the validated request; ``customer`` is a single one.
-        :raises OverConcurrencyLimitError: when no line is free.
+        :param request: the validated request, with a single customer.
+        :raises OverConcurrencyLimitError: if no line is free and such a call is refused.
         :return: the call's JSON.
         """
         with self._lock:
@@ -105,7 +106,9 @@ class CallStore:
             status = {"status": "scheduled"} if earliest > now else {}
             call_id = bodies.new_id(now)
             body = bodies.new_call(call_id, now, {**request, **status})
-            timeline = BLOCKED if is_blocked and self.over_limit == "end" else self.timeline
+            timeline = self.timeline(request) if callable(self.timeline) else self.timeline
+            if is_blocked and self.over_limit == "end":
+                timeline = BLOCKED
             record = self._keep(body, timeline, max(earliest, now))
             self._placed.add(call_id)
             return bodies.encode(
@@ -113,7 +116,7 @@ class CallStore:
             )
 
     def limits(self, is_blocked: bool) -> dict[str, Any]:
-        """Return the ``subscriptionLimits`` that go with an answer to POST."""
+        """Return the ``subscriptionLimits`` of a response to POST."""
         return {
             "concurrencyBlocked": is_blocked,
             "concurrencyLimit": self.concurrency_limit,
@@ -127,13 +130,13 @@ class CallStore:
             return max(0, self.concurrency_limit - live)
 
     def find(self, call_id: str) -> bytes | None:
-        """Return a call's JSON, or None when there is no such call."""
+        """Return a call's JSON, or None if there is no such call."""
         with self._lock:
             record = self._get(call_id)
             return None if record is None else self._encode(record)
 
     def rename(self, call_id: str, fields: Mapping[str, Any]) -> bytes | None:
-        """Lay the fields of an update over a call; return its JSON, or None when it is not there."""
+        """Update a call; return its JSON, or None if there is no such call."""
         with self._lock:
             record = self._get(call_id)
             if record is None:
@@ -142,13 +145,13 @@ class CallStore:
             return self._encode(record)
 
     def delete(self, call_ids: Iterable[str]) -> bytes | None:
-        """Cancel what is scheduled and erase the rest; return the first call's JSON, None without any."""
+        """Cancel scheduled calls and erase others; return the first call's JSON, or None without any."""
         with self._lock:
-            answers = [self._delete(record) for record in map(self._get, call_ids) if record is not None]
-            return answers[0] if answers else None
+            deleted = [self._delete(record) for record in map(self._get, call_ids) if record is not None]
+            return deleted[0] if deleted else None
 
     def hang_up(self, control_token: str) -> bool:
-        """End the live call that this control URL belongs to; return whether there is one."""
+        """End the live call with this control URL; return whether there is one."""
         with self._lock:
             for record in self._up_to_date():
                 if record.is_live and record.control_token == control_token:
@@ -157,36 +160,65 @@ class CallStore:
             return False
 
     def search(self, matches: Callable[[Version], bool], limit: int) -> bytes:
-        """Return the JSON of the list: the matching calls, those created last first."""
+        """Return the JSON of the list: the matching calls, the newest first."""
         with self._lock:
             found = [(version, record) for version, record in self._listed() if matches(version)]
             found.sort(key=lambda pair: pair[0].created_at, reverse=True)
             return b"[" + b",".join(self._encode(record, version) for version, record in found[:limit]) + b"]"
 
     def drive(self, call_id: str, act: Callable[[CallRecord, datetime], None]) -> None:
-        """Let a test act on a call, which leaves its timeline; KeyError when there is no such call."""
+        """Change a call by hand, which takes it off its timeline; KeyError if there is no such call."""
         with self._lock:
             record = self._require(call_id)
             record.leave_timeline()
             act(record, self._clock.now())
 
     def snapshot(self, call_id: str) -> dict[str, Any]:
-        """Return a copy of a call's JSON; KeyError when there is no such call."""
+        """Return a copy of a call's JSON; KeyError if there is no such call."""
         with self._lock:
             record = self._require(call_id)
             return copy.deepcopy(self._render(record, record.current))
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
-        """Return copies of all calls' JSON by id, in the order in which they were added."""
+        """Return copies of all calls' JSON by id, oldest first."""
         with self._lock:
             records = self._up_to_date()
             return {record.id: copy.deepcopy(self._render(record, record.current)) for record in records}
 
     def rings(self) -> Counter[str]:
-        """Return how often each person's phone rang so far, erased calls included."""
+        """Return how often each callee's phone has rung, erased calls included."""
         with self._lock:
             self._up_to_date()
             return Counter(self._rings)
+
+    def view(self, call_id: str) -> CallView | None:
+        """Return what the page of a call shows, or None if there is no such call."""
+        with self._lock:
+            record = self._get(call_id)
+            return None if record is None else self._view(record)
+
+    def overview(self, most: int) -> Overview:
+        """Return what the page of all calls shows, with at most ``most`` calls."""
+        with self._lock:
+            records = self._up_to_date()
+            newest = sorted(reversed(records), key=lambda record: record.current.created_at, reverse=True)
+            return Overview(
+                now=self._clock.now(),
+                calls=[self._view(record) for record in newest[:most]],
+                total=len(records),
+                live=sum(record.is_live for record in records),
+                limit=self.concurrency_limit,
+                rings=sum(self._rings.values()),
+            )
+
+    def _view(self, record: CallRecord) -> CallView:
+        rings = callee_rings = 0
+        if record.id in self._placed and record.callee:
+            rings, callee_rings = record.rings, self._rings[record.callee]
+        current = record.current
+        return CallView(
+            record.id, current.body, current.created_at, list(record.changes), rings, callee_rings
+        )
 
     def _keep(
         self, body: dict[str, Any], timeline: Timeline | None, start: datetime | None = None
@@ -209,8 +241,8 @@ class CallStore:
 
     def _advance(self, record: CallRecord) -> None:
         rang = record.advance(self._clock.now())
-        if rang and record.id in self._placed and record.person:
-            self._rings[record.person] += 1
+        if rang and record.id in self._placed and record.callee:
+            self._rings[record.callee] += rang
 
     def _get(self, call_id: str) -> CallRecord | None:
         record = self._records.get(call_id.lower())
@@ -255,7 +287,7 @@ class CallStore:
     def _encode(self, record: CallRecord, version: Version | None = None) -> bytes:
         if version is not None and version is not record.current:
             return bodies.encode(self._render(record, version))
-        # A list of many calls is asked for again and again: what did not change is written once.
+        # A list of many calls is requested again and again, so an unchanged call is encoded once.
         if record.encoded is None:
             record.encoded = bodies.encode(self._render(record, record.current))
         return record.encoded

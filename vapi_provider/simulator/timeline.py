@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a simulated call: what happens to it, and when."""
+"""The life of a simulated call: its steps, their times, and its results."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True)
 class StructuredOutput:
     """
-    A structured output, which is extracted from a call after its end.
+    A structured output, which Vapi extracts from a call after its end.
 
     :param name: its name.
-    :param result: what was extracted.
-    :param lag: how many seconds after the end it arrives; None for one that never does.
-    :param is_skipped: whether the call did not meet its condition, so that it is among the skipped ones.
-    :param id: its id; made from the name by default.
-    :raises ValueError: when the lag is negative.
+    :param result: the extracted value.
+    :param lag: how many seconds after the end it arrives; None for never.
+    :param is_skipped: whether it is skipped because the call did not meet its condition.
+    :param id: its id; derived from the name by default.
+    :raises ValueError: if the lag is negative.
     """
 
     name: str
@@ -40,23 +41,24 @@ Step = Literal["queued", "ringing", "in-progress", "ended", "analysis"] | Struct
 @dataclass(frozen=True)
 class Timeline:
     """
-    When a call reaches each step of its life, and what it leaves behind.
+    When a call reaches each step of its life, and which results it has.
 
     The times are seconds after the call's creation or, for a scheduled call, after its
     ``schedulePlan.earliestAt``; None means that the step never comes.
 
-    :param ringing: when the phone begins to ring; None for a call that never gets that far.
-    :param answered: when the call is picked up and is in progress.
-    :param ended: when it ends; None for a call that stays live until someone ends it.
+    :param ringing: when the phone starts ringing.
+    :param answered: when the callee answers and the call is in progress.
+    :param ended: when the call ends; None for a call that stays live until it is hung up.
     :param analysis: when analysis, artifact and cost arrive, which is after the end; None for
-        never, as with an organization that retains no data.
-    :param ended_reason: the ``endedReason`` of the end.
-    :param transcript: what was said, one ``AI: ...`` or ``User: ...`` a line; None for nothing.
+        never, as in an organization with zero data retention.
+    :param ended_reason: the call's ``endedReason``.
+    :param transcript: the conversation, with one ``AI: ...`` or ``User: ...`` per line; None for no transcript.
     :param summary: the summary in the analysis.
-    :param success_evaluation: the analysis' ``successEvaluation``.
+    :param success_evaluation: the ``successEvaluation`` in the analysis.
+    :param structured_data: the ``structuredData`` in the analysis; None for none.
     :param cost: the cost of the call, in US dollars.
-    :param structured_outputs: what is extracted after the end, each after a lag of its own.
-    :raises ValueError: when a time is negative or earlier than that of the step before it.
+    :param structured_outputs: the structured outputs, each with its own lag after the end.
+    :raises ValueError: if a time is negative or earlier than that of the step before it.
     """
 
     ringing: float | None = 1
@@ -71,6 +73,7 @@ class Timeline:
     )
     summary: str = "The customer confirmed the appointment on Tuesday at ten."
     success_evaluation: str = "true"
+    structured_data: Any = None
     cost: float = 0.0512
     structured_outputs: tuple[StructuredOutput, ...] = ()
 
@@ -80,22 +83,27 @@ class Timeline:
             raise ValueError("the steps of a timeline must follow one another in time")
 
     def steps(self) -> list[tuple[float, Step]]:
-        """Return the steps that will come, each with its time in seconds, in their order."""
+        """Return the steps to come in their order, each with its time in seconds."""
         planned: list[tuple[float | None, Step]] = [
             (self.ringing, "ringing"),
             (self.answered, "in-progress"),
             (self.ended, "ended"),
         ]
         coming = [(seconds, step) for seconds, step in planned if seconds is not None]
-        # Nothing is analysed before the end.
+        # There are no results before the end.
         return coming if self.ended is None else coming + self.steps_after(self.ended)
+
+    def analysis_body(self) -> dict[str, Any]:
+        """Return the ``analysis`` of the call."""
+        data = {} if self.structured_data is None else {"structuredData": self.structured_data}
+        return {"summary": self.summary, "successEvaluation": self.success_evaluation, **data}
 
     def steps_after(self, ended: float) -> list[tuple[float, Step]]:
         """
         Return the steps that follow the end, in their order.
 
         :param ended: the time of the end, in seconds.
-        :return: the steps, each with its time in seconds.
+        :return: each step with its time in seconds.
         """
         lags: list[tuple[float | None, Step]] = [(output.lag, output) for output in self.structured_outputs]
         if self.analysis is not None:
@@ -106,3 +114,6 @@ class Timeline:
 
 DEFAULT_TIMELINE = Timeline()
 NO_TIMELINE = Timeline(ringing=None, answered=None, ended=None, analysis=None)
+
+TimelineChoice: TypeAlias = Timeline | Callable[[Mapping[str, Any]], Timeline]
+"""One timeline for all placed calls, or a function that returns one for the body of a request."""

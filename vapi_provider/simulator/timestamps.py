@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and writing the ISO 8601 timestamps of the API, which have milliseconds and a ``Z``."""
+"""Read and write the API's ISO 8601 timestamps, which have milliseconds and a ``Z``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ISO_8601 = re.compile(
 
 
 def to_milliseconds(instant: datetime) -> datetime:
-    """Return the instant cut to the milliseconds that a timestamp can carry."""
+    """Return the instant truncated to milliseconds, like a timestamp."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
@@ -28,9 +28,9 @@ def read_timestamp(text: object, *, offset_needed: bool = False) -> datetime | N
     """
     Read an ISO 8601 timestamp.
 
-    :param text: what was sent; anything but a string is not a timestamp.
-    :param offset_needed: whether a time without ``Z`` or an offset is refused; else it is UTC.
-    :return: the instant in UTC, or None when the text is not a timestamp.
+    :param text: what was sent; only a string can be a timestamp.
+    :param offset_needed: whether to refuse a time without ``Z`` or an offset; otherwise it is UTC.
+    :return: the instant in UTC, or None if the text is not a timestamp.
     """
     match = _ISO_8601.fullmatch(text) if isinstance(text, str) else None
     if match is None or (offset_needed and match["offset"] is None):

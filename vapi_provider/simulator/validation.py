@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulated API accepts: everything else is refused, as Vapi refuses it."""
+"""The checks of requests: like Vapi, the simulator refuses what it does not know."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 1000
 
-# A property's type and, after a colon, the most characters it may have.
+# A property's type and, after a colon, its maximum length.
 _CREATE_FIELDS = {
     "assistantVersion": "string",
     "transport": "object",
@@ -99,7 +99,7 @@ LIST_FILTERS = frozenset({*_EXACT_FILTERS, *_TIME_FILTERS, "limit"})
 
 
 def read_object(content_type: str, content: bytes) -> dict[str, Any]:
-    """Read a request body that must be one JSON object; ApiError otherwise."""
+    """Read a request body; ApiError unless it is a JSON object."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ApiError(400, "The request's Content-Type must be application/json")
     try:
@@ -112,7 +112,7 @@ def read_object(content_type: str, content: bytes) -> dict[str, Any]:
 
 
 def check_call_id(call_id: str) -> None:
-    """Refuse an id in the path that is not a UUID of any version."""
+    """Refuse an id in the path that is not a UUID; any version is accepted."""
     try:
         well_formed = str(uuid.UUID(call_id)) == call_id.lower()
     except ValueError:
@@ -122,12 +122,12 @@ def check_call_id(call_id: str) -> None:
 
 
 def check_update(body: Mapping[str, Any]) -> None:
-    """Refuse an update of anything but the name."""
+    """Refuse an update of any field other than the name."""
     _refuse(_property_errors(body, {"name": "string:40"}))
 
 
 def check_delete(body: Mapping[str, Any]) -> None:
-    """Refuse a deletion that says more than which calls."""
+    """Refuse a deletion with any field other than the ids."""
     errors = _property_errors(body, {"ids": "array"})
     if not errors and not all(isinstance(call_id, str) for call_id in body.get("ids", [])):
         errors.append("each value in ids must be a string")
@@ -135,7 +135,7 @@ def check_delete(body: Mapping[str, Any]) -> None:
 
 
 def check_create(body: Mapping[str, Any]) -> None:
-    """Refuse a call that Vapi would not place; the customers of a batch are checked one by one."""
+    """Refuse a call that Vapi would not place; the customers of a batch are checked separately."""
     errors = _property_errors(body, _CREATE_FIELDS)
     _refuse(errors)
     errors += _property_errors(body.get("assistant", {}), _ASSISTANT_FIELDS, "assistant.")
@@ -148,7 +148,7 @@ def check_create(body: Mapping[str, Any]) -> None:
 
 
 def customer_errors(customer: object, prefix: str = "") -> list[str]:
-    """Return what is wrong with a customer to be called."""
+    """Return what is wrong with a customer."""
     if not isinstance(customer, dict):
         return ["customer must be an object"]
     errors = _property_errors(customer, _CUSTOMER_FIELDS, prefix)
@@ -166,7 +166,7 @@ def customer_errors(customer: object, prefix: str = "") -> list[str]:
 
 
 def read_filters(query: list[tuple[str, str]]) -> tuple[Callable[[Version], bool], int]:
-    """Read the query of the list; return what decides whether a call matches, and the limit."""
+    """Read the list's query; return a function that matches calls, and the limit."""
     errors: list[str] = []
     tests: list[Callable[[Version], bool]] = []
     limit = DEFAULT_LIMIT

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an answer travels back: at once, late, byte by byte, or not to its end."""
+"""How a response is sent: at once, late, byte by byte, or incompletely."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from vapi_provider.simulator.faults import Fault
     from vapi_provider.simulator.request_log import RequestRecord
 
-# Linger for no time at all: closing then sends a reset (RST) in place of an orderly end (FIN).
+# With a linger time of zero, closing sends a reset (RST) instead of an orderly end (FIN).
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _BUFFER_CHECK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer before it is sent."""
+class RawResponse:
+    """An HTTP response before it is sent."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
-    def with_headers(self, headers: Mapping[str, str]) -> Answer:
-        """Return the answer with these headers in place of those of the same name."""
+    def with_headers(self, headers: Mapping[str, str]) -> RawResponse:
+        """Return the response with these headers, which replace those of the same name."""
         added = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         merged = dict([*self.headers, *added])
         return replace(self, headers=list(merged.items()))
 
     @property
     def head(self) -> bytes:
-        """The status line and the headers as they go over the wire, for an answer that ends it."""
+        """The status line and the headers in bytes, for the last response on a connection."""
         try:
             phrase = HTTPStatus(self.status).phrase
         except ValueError:
@@ -51,13 +51,13 @@ class Answer:
 
 class Wire:
     """
-    The way back to the caller of one request.
+    The way back to the client of one request.
 
     :param scope: the request's ASGI scope; the simulator's own server puts its transport there.
-    :param receive: tells when the caller goes away.
-    :param send: sends an answer the orderly way.
-    :param record: the log's line for the request; it is complete before the answer's last byte is
-        sent, so that a caller who has the answer finds it in the log.
+    :param receive: returns once the client disconnects.
+    :param send: sends a complete response.
+    :param record: the request's log record; it is complete before the response's last byte is
+        sent, so that a client that has the response finds it in the log.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
@@ -66,43 +66,43 @@ class Wire:
         self._send = send
         self._record = record
 
-    async def deliver(self, answer: Answer, fault: Fault) -> None:
+    async def deliver(self, response: RawResponse, fault: Fault) -> None:
         """
-        Send the answer as well as the fault lets it through.
+        Send the response as far as the fault allows.
 
-        :param answer: the whole answer.
-        :param fault: what happens on the way; a plain ``Fault()`` for nothing.
+        :param response: the whole response.
+        :param fault: what goes wrong on the way; a plain ``Fault()`` for nothing.
         """
         if fault.delay and await self._gone_within(fault.delay):
             return
         if fault.reset == "before":
             await self._reset()
         elif fault.reset == "midway":
-            half = answer.body[: len(answer.body) // 2]
-            self._note(answer.status, len(half))
-            self._raw.write(answer.head + half)
+            half = response.body[: len(response.body) // 2]
+            self._log(response.status, len(half))
+            self._raw.write(response.head + half)
             await self._reset()
         elif fault.drip is not None:
-            await self._drip(answer, fault.drip, fault.drip_headers)
+            await self._drip(response, fault.drip, fault.drip_headers)
         else:
-            self._note(answer.status, len(answer.body))
-            await self._send_whole(answer)
+            self._log(response.status, len(response.body))
+            await self._send_whole(response)
 
-    async def _send_whole(self, answer: Answer) -> None:
-        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    async def _send_whole(self, response: RawResponse) -> None:
+        start = {"type": "http.response.start", "status": response.status, "headers": response.headers}
         await self._send(start)
-        await self._send({"type": "http.response.body", "body": answer.body})
+        await self._send({"type": "http.response.body", "body": response.body})
 
-    async def _drip(self, answer: Answer, seconds: float, with_headers: bool) -> None:
-        self._note(answer.status, 0)
-        head = answer.head
+    async def _drip(self, response: RawResponse, seconds: float, with_headers: bool) -> None:
+        self._log(response.status, 0)
+        head = response.head
         if not with_headers:
             self._raw.write(head)
             head = b""
-        for position, byte in enumerate(head + answer.body, start=1):
+        for position, byte in enumerate(head + response.body, start=1):
             if await self._gone_within(seconds):
                 return
-            self._note(answer.status, max(0, position - len(head)))
+            self._log(response.status, max(0, position - len(head)))
             self._raw.write(bytes([byte]))
         self._raw.close()
         await self._gone()
@@ -121,7 +121,7 @@ class Wire:
             raise RuntimeError("resets and drips need the simulator's own server: VapiSimulator.start()")
         return self._transport
 
-    def _note(self, status: int, bytes_sent: int) -> None:
+    def _log(self, status: int, bytes_sent: int) -> None:
         self._record.status = status
         self._record.bytes_sent = bytes_sent
 
@@ -130,7 +130,7 @@ class Wire:
             pass
 
     async def _gone_within(self, seconds: float) -> bool:
-        """Wait, but no longer than the caller does; a stopping server makes everybody go away."""
+        """Wait, but only while the client is connected; a stopping server disconnects all clients."""
         try:
             await asyncio.wait_for(self._gone(), seconds)
         except asyncio.TimeoutError:

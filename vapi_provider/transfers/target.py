@@ -235,7 +235,7 @@ def _check_connection(conn_id: str) -> None:
         is_missing = False
     if is_missing:
         raise VapiConnectionNotFoundError(
-            f"Airflow finds no connection {conn_id!r} for the storage. Create it, or correct storage_conn_id."
+            f"Airflow found no connection {conn_id!r} for the storage. Create it, or correct storage_conn_id."
         )
 
 

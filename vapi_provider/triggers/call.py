@@ -142,7 +142,7 @@ class VapiCallTrigger(BaseTrigger):
         except Exception as error:
             # The message of any other error may contain secrets, so log only its type.
             reason = error if isinstance(error, VapiError) else f"{type(error).__name__}."
-            done = f"Could not end call {self.call_id}, which may go on: {reason}"
+            done = f"Could not end call {self.call_id}, which may still be live: {reason}"
         self.log.warning("The task was stopped. %s", done)
 
     async def _wait(self) -> Verdict:

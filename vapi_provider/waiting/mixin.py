@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks that wait for a call have in common: how they defer, and how they resume."""
+"""The base class of operators that wait for a call, with deferring and resuming."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from vapi_provider.waiting.wait import CallWait, WaitState
 
 BACKSTOP_SECONDS = 120.0
-"""How long after its end time the trigger may be silent; a killed triggerer is replaced within this time."""
+"""How long after its end time a trigger may report, in seconds; enough to replace a killed triggerer."""
 
 _LONGEST_DEFERRAL = timedelta(days=365_000)
-"""Airflow adds it to the time of day, and a calendar ends with the year 9999."""
+"""Airflow adds the deferral to the current time, and Python's dates end in the year 9999."""
 
 DEFAULT_TIMEOUT = 12 * 60 * 60
-"""The longest that Vapi lets a call last, in seconds."""
+"""The longest call that Vapi allows, in seconds."""
 
 _ONLY_WHILE_WAITING = {
     "deferrable": None,
@@ -42,23 +42,24 @@ _ONLY_WHILE_WAITING = {
     "analysis_timeout": 60,
     "hang_up_on_timeout": False,
 }
-"""Arguments that have an effect only while a task waits, and their defaults."""
+"""Arguments that only affect a task that waits, with their defaults."""
 
 _STATE = "wait"
-"""The key under which the processes of a waiting task keep their state."""
+"""The key of the state that the processes of a waiting task share."""
 
 
 class StopFlag:
-    """Whether the task was stopped; a plain bool, since a lock or event can deadlock in a signal handler."""
+    """Whether the task was stopped."""
 
+    # Not an Event, whose lock can deadlock in a signal handler.
     is_set = False
 
 
 class WaitsForCall(RendersFields):
     """
-    Base of operators that wait for a call, in the mode that their arguments ask for.
+    Base class of operators that wait for a call, in any mode.
 
-    Its attributes are what :class:`~vapi_provider.sensors.call.VapiCallSensor` documents as its arguments.
+    :class:`~vapi_provider.sensors.call.VapiCallSensor` documents the attributes as its arguments.
     """
 
     vapi_conn_id: str
@@ -70,39 +71,36 @@ class WaitsForCall(RendersFields):
     timeout: Any
     soft_fail: bool = False
     hang_up_on_kill: bool = False
-    """Whether to end the call when the task is stopped while it is deferred."""
+    """Whether to end the call if the task is stopped while deferred."""
     places_call: bool = False
-    """Whether the task has placed the call itself, and so can place it again."""
+    """Whether this task placed the call, so that a retry can place it again."""
     interval_argument: str = "poll_interval"
-    """The name of the argument with the pause between two reads of the call."""
+    """The name of the argument for the pause between two reads of the call."""
     _hook: VapiHook | None = None
     _has_link: bool = False
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the deferral, see :meth:`execute_complete`; what Airflow 3.0 takes for that in a retry begins anew."""
+        """Resume after the deferral, see :meth:`execute_complete`."""
+        # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
         begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
-        # In what version 0.1.0 has kept of a sensor there is no try.
+        # A sensor's state from version 0.1.0 has no try number.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
         try:
             from airflow.sdk.exceptions import TaskDeferralTimeout
         except ImportError:
-            # Its home before Airflow 3.2.
+            # Before Airflow 3.2.
             from airflow.exceptions import TaskDeferralTimeout  # type: ignore[no-redef]
 
         try:
-            # Not BaseSensorOperator's own: with soft_fail its message names no call.
+            # Not BaseSensorOperator's own: with soft_fail, its message does not name the call.
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             pass
         return self._end_unreported(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> CallSummary:
-        """
-        Read the call again, after the trigger has reported.
-
-        It raises and returns what :meth:`execute` does.
-        """
+        """Read the call again after the trigger's event; raises and returns the same as :meth:`execute`."""
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import refused
         from vapi_provider.waiting.report import read_report
@@ -118,11 +116,11 @@ class WaitsForCall(RendersFields):
             return summary
         if report.status == "timeout":
             return self._time_out(wait)
-        # Right after the placement, a 404 may be a read that lags behind.
+        # Right after the placement, a 404 may be a stale read.
         is_refused = report.status == "error" and wait.saw_call and not is_read_too_soon(wait.state.placed_at)
         wait.state.refusals = wait.state.refusals + 1 if is_refused else 0
         if wait.state.refusals > 1:
-            # Once may have been chance, or a key that was being replaced.
+            # The first time may be a coincidence, such as a key that was just being replaced.
             problem = VapiConfigurationError(
                 f"The triggerer cannot read call {wait.call_id} but this worker can: {report.message} Compare their "
                 "environment variables, secrets backend and network."
@@ -131,33 +129,33 @@ class WaitsForCall(RendersFields):
         return self._defer_wait(context, wait)
 
     def on_kill(self) -> None:
-        """End the process if a trigger runs in it, as in ``dag.test()``, where Airflow leaves it at this."""
+        """End the process if a trigger runs in it, as in ``dag.test()``, where Airflow does not."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        self.log.warning("The task was stopped, and with it the trigger in this process.")
+        self.log.warning("The task was stopped; also stopping the trigger that runs in this process.")
         raise SystemExit(128 + signal.SIGTERM)
 
     def _end_unreported(self, context: Context) -> CallSummary:
-        """End a wait of which no trigger has reported in time."""
+        """End a wait whose trigger did not report in time."""
         wait = self._resume_wait(context)
         return wait.poke() or self._time_out(wait)
 
     def _begin_anew(self, context: Context) -> CallSummary:
-        """Do what :meth:`execute` does in a deferrable task."""
+        """Start over, as :meth:`execute` does in a deferrable task."""
         raise NotImplementedError
 
     def _awaited_call_id(self, context: Context) -> Any:
-        """Return the id of the call, as the task has it."""
+        """Return the id of the call to wait for, not yet validated."""
         raise NotImplementedError
 
     def _time_out(self, wait: CallWait) -> CallSummary:
-        """End the wait at its limit."""
+        """End the wait after a timeout."""
         return wait.time_out()
 
     def _defer_wait(self, context: Context, wait: CallWait) -> CallSummary:
-        """Leave the rest of the wait to the triggerer, if there is any left."""
+        """Defer the rest of the wait to the triggerer, if any time is left."""
         from vapi_provider.triggers.call import VapiCallTrigger
 
         left = min(wait.ends_at - time.time(), _LONGEST_DEFERRAL.total_seconds())
@@ -172,7 +170,7 @@ class WaitsForCall(RendersFields):
                 poll_interval=self._interval_seconds(),
                 end_time=wait.ends_at,
                 since=wait.state.since,
-                # An end that is in fail_on is not worth the wait for results, so the end is reported first.
+                # With fail_on, the outcome is checked before waiting for results.
                 wait_for_analysis=policy.wait_for_analysis
                 and (not policy.fail_on or wait.state.results is not None),
                 # Plain JSON has no infinity.
@@ -194,10 +192,10 @@ class WaitsForCall(RendersFields):
 
     def _wait_policy(self) -> WaitPolicy:
         """
-        Check the values of the arguments that every wait has; the one place for that.
+        Validate the arguments that all waits share.
 
-        :raises VapiConfigurationError: naming the argument; nothing is sent then
-        :raises AirflowSkipException: in place of that, with ``soft_fail``
+        :raises VapiConfigurationError: if one is invalid; nothing was sent
+        :raises AirflowSkipException: instead, with ``soft_fail``
         """
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.waiting.policy import refused
@@ -231,7 +229,7 @@ class WaitsForCall(RendersFields):
     def _begin_wait(
         self, context: Context, state: WaitState, policy: WaitPolicy, *, is_first: bool, pokes_once: bool
     ) -> CallWait:
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        # Imported here to keep the parsing of DAG files fast.
         from vapi_provider.client.arguments import check_call_id
         from vapi_provider.exceptions import VapiConfigurationError
         from vapi_provider.hooks.vapi import VapiHook
@@ -239,7 +237,7 @@ class WaitsForCall(RendersFields):
         from vapi_provider.waiting.wait import CallWait
 
         try:
-            # Not what a template renders by now.
+            # Keep waiting for the same call, whatever the template renders now.
             call_id = state.call_id = check_call_id(state.call_id or self._awaited_call_id(context))
         except VapiConfigurationError as error:
             raise refused(error, soft_fail=self.soft_fail) from None
@@ -264,7 +262,7 @@ class WaitsForCall(RendersFields):
         try:
             url = hook.dashboard_url(call_id)
         except VapiError:
-            # The poke that follows fails for the same reason, and decides what that means.
+            # The next poke fails for the same reason and handles the error.
             return
         VapiCallLink().persist(context, url)
         self._has_link = True
@@ -275,23 +273,23 @@ class WaitsForCall(RendersFields):
         return seconds_of(self.interval_argument, getattr(self, self.interval_argument))
 
     def _execution_timeout(self) -> float:
-        """Return the limit that Airflow forgets while a task is deferred, in seconds."""
+        """Return the limit that Airflow does not enforce while a task is deferred, in seconds."""
         if not self.deferrable or self.execution_timeout is None:
             return math.inf
         return self.execution_timeout.total_seconds()
 
     def _save_state(self, context: Context, wait_state: WaitState) -> None:
-        """Keep the state for the next process of this task."""
-        # Not among the arguments of ``defer``: Airflow loses those in ``dag.test()`` and when no trigger reports.
+        """Save the state for the next process of this task."""
+        # Not in the kwargs of ``defer``: Airflow loses them in ``dag.test()`` and if no trigger reports.
         state, store = dataclasses.asdict(wait_state), context.get("task_state_store")
         if store is not None:
             store.set(_STATE, state)
         elif self.deferrable:
-            # Before Airflow 3.3, an XCom outlives a deferral, though not a reschedule.
+            # Before Airflow 3.3, an XCom survives a deferral but not a reschedule.
             context["ti"].xcom_push(_STATE, state)
 
     def _load_state(self, context: Context) -> WaitState:
-        """Return what the process before this one left."""
+        """Return the state that the previous process saved."""
         from vapi_provider.waiting.wait import WaitState
 
         ti, store = context["ti"], context.get("task_state_store")
@@ -307,12 +305,12 @@ class WaitsForCall(RendersFields):
 
 
 def as_given(values: Iterable[Any]) -> Iterable[Any]:
-    """Keep an argument as it was given, and the values of an iterator, which could be read only once."""
+    """Return an argument unchanged, except an iterator, which can be read only once."""
     return tuple(values) if isinstance(values, Iterator) else values
 
 
 def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
-    """Return the arguments that were given to a task and have no effect, since it does not wait."""
+    """Return the given arguments that have no effect because the task does not wait."""
     return [
         name
         for name, default in _ONLY_WHILE_WAITING.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a wait for a call means, decided in one place for every mode."""
+"""Decides how a wait for a call ends, in every mode."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from vapi_provider.models.outcome import CallOutcome
 
 _unknown_statuses: set[str] = set()
-"""Statuses that this process has warned about."""
+"""Statuses that this process has already warned about."""
 
 
 @dataclass(frozen=True)
 class WaitPolicy:
     """
-    Decides what the state of a call means for the task that waits for its end.
+    Decides what a call's state means for the task that waits for it.
 
     :param fail_on: outcomes that fail the task
-    :param wait_for_analysis: whether to go on until Vapi's results are there
+    :param wait_for_analysis: whether to wait for Vapi's results after the end
     :param analysis_timeout: how long after the call's end to wait for them, in seconds
-    :param timeout: how long the task waits in all, in seconds
-    :param soft_fail: whether the task is skipped where it would fail permanently
-    :param execution_timeout: how long Airflow lets the task run, in seconds, where Airflow itself does not enforce it
-    :param places_call: whether the task has placed the call itself, so that a retry can place it again if it never rang
-    :param include: the content that the task returns, by name, checked
+    :param timeout: the time limit for the whole wait, in seconds
+    :param soft_fail: whether to skip the task instead of failing it permanently
+    :param execution_timeout: the task's ``execution_timeout`` in seconds, if Airflow itself does not enforce it
+    :param places_call: whether this task placed the call, so that a retry can place it again if it never rang
+    :param include: the validated names of the content that the task returns
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -51,22 +51,22 @@ class WaitPolicy:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The results to wait for; none for whichever comes first."""
+        """The results to wait for; empty means whichever arrives first."""
         return wanted_results(self.include)
 
     def is_over(self, call: Call, url: str, limits: Any = None, *, results_before: int | None = None) -> bool:
         """
-        Return whether there is nothing more to wait for.
+        Return whether the wait is over.
 
-        :param results_before: how many parts of the results were there at the poke before; None when that is not known
-        :raises VapiCallFailedError: when the call's end fails the task
-        :raises VapiConcurrencyLimitError: when it was not dialled and the task can place it again
+        :param results_before: the number of result parts at the previous poke; None if unknown
+        :raises VapiCallFailedError: if the call's end fails the task
+        :raises VapiConcurrencyLimitError: if the call was not dialled and a retry can place it again
         """
         if not call.is_terminal:
             self._warn_of_unknown_status(call)
             return False
         if call.reason_due_in > 0:
-            # Without the reason there is no outcome to judge.
+            # Without a reason there is no outcome yet.
             return False
         self.check_end(call, url, limits)
         if not self.wait_for_analysis:
@@ -74,29 +74,29 @@ class WaitPolicy:
         return call.results_due_in(self.results, self.analysis_timeout, results_before) == 0
 
     def awaited(self, call: Call) -> str:
-        """Name what a task waits for that has read the call, for its log."""
+        """Return what the task is waiting for, as its log names it."""
         if not call.has_ended:
             return "end"
         return self.awaited_after_end if call.reason_due_in == 0 else "ended reason"
 
     @property
     def awaited_after_end(self) -> str:
-        """What a task waits for once the call has ended, in words."""
+        """What the task is waiting for once the call has ended, as messages name it."""
         return in_words(self.results) if self.wait_for_analysis else "ended reason"
 
     def check_end(self, call: Call, url: str, limits: Any = None) -> None:
         """
-        Refuse an end that fails the task.
+        Raise an error if the call's end fails the task.
 
-        :raises VapiCallFailedError: when it does
-        :raises VapiConcurrencyLimitError: when the call was not dialled and the task can place it again
+        :raises VapiCallFailedError: if it does
+        :raises VapiConcurrencyLimitError: if the call was not dialled and a retry can place it again
         """
         if self.places_call:
             check_dialled(call, limits)
         status, reason = clean_line(call.status), clean_line(call.ended_reason)
         if not call.has_ended:
             raise VapiCallFailedError(
-                f"Call {call.id} has status {status!r}: it never took place or was erased, and will not end. "
+                f"Call {call.id} has status {status!r}: it never took place or was erased, so there is nothing to wait for. "
                 f"See {url}"
             )
         if call.outcome in self.fail_on:
@@ -111,22 +111,22 @@ class WaitPolicy:
             return
         _unknown_statuses.add(status)
         logging.getLogger(__name__).warning(
-            "Call %s has status %s, which this version of the provider does not know; still waiting.",
+            "Call %s has status %s, which this version of the provider does not know. Still waiting.",
             call.id,
             status,
         )
 
 
 def refused(error: VapiPermanentError, *, soft_fail: bool) -> Exception:
-    """Build the exception for a permanent error."""
+    """Return the exception that ends a task after a permanent error."""
     return AirflowSkipException(str(error)) if soft_fail else error
 
 
 def check_dialled(call: Call, limits: Any) -> None:
     """
-    Refuse a call that Vapi accepted and then did not dial, over the concurrency limit.
+    Raise an error if Vapi accepted a call but did not dial it.
 
-    :raises VapiConcurrencyLimitError: for such a call, as for a 400 to the placement
+    :raises VapiConcurrencyLimitError: if the concurrency limit was the reason, as for a 400 response to the placement
     """
     if call.has_ended and is_over_limit(call.ended_reason):
         raise VapiConcurrencyLimitError(
@@ -137,9 +137,9 @@ def check_dialled(call: Call, limits: Any) -> None:
 
 def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
     """
-    Check a time span.
+    Return a time span in seconds.
 
-    :raises VapiConfigurationError: for anything else, or a negative one
+    :raises VapiConfigurationError: if it is negative or not a time span
     """
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
@@ -148,13 +148,13 @@ def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
         is_valid = math.isfinite(seconds) or may_be_infinite
     if not is_valid:
         raise VapiConfigurationError(
-            f"{name} must be a timedelta or a number of seconds from 0; got {span!r}. Nothing was sent."
+            f"{name} must be a timedelta or a non-negative number of seconds; got {span!r}. Nothing was sent."
         )
     return float(seconds)
 
 
 def duration(seconds: float) -> str:
-    """Format a time span for people."""
+    """Format a time span for messages."""
     whole = int(seconds)
     if seconds < 10:
         return f"{seconds:.1f} s"

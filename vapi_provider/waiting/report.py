@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trigger reports to the task that it wakes."""
+"""The trigger's event, as the resumed task reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vapi_provider.polling.connection import says_missing
 
 
 class Report(NamedTuple):
-    """The event of a trigger."""
+    """A trigger's event."""
 
     status: str
     call_id: str
@@ -19,31 +19,31 @@ class Report(NamedTuple):
 
     @property
     def says_complete(self) -> bool:
-        """Whether no more results come."""
+        """Whether all results have arrived."""
         return self.message == ARRIVED.format(self.call_id)
 
     def says_missing(self, conn_id: str) -> bool:
-        """Return whether the triggerer has not found the connection for five minutes."""
+        """Return whether the triggerer could not find the connection for five minutes."""
         return self.status == "error" and says_missing(self.message, conn_id)
 
 
 def reported_call_id(event: Any) -> str | None:
-    """Return the id of the call that a trigger has polled, if its event has one."""
+    """Return the call id in a trigger's event, or None."""
     call_id = event.get("call_id") if isinstance(event, dict) else None
     return call_id if isinstance(call_id, str) and call_id else None
 
 
 def read_report(event: Any, call_id: str) -> Report:
     """
-    Read the event of a trigger, perhaps one with another version of this package.
+    Parse a trigger's event, perhaps from another version of this package.
 
-    :raises VapiConfigurationError: for anything but an event for this call, since its meaning is unknown
+    :raises VapiConfigurationError: if it is not a known event for this call
     """
     status = event.get("status") if isinstance(event, dict) else None
     if status in ("done", "timeout", "error") and event.get("call_id", call_id) == call_id:
         return Report(str(status), call_id, str(event.get("message") or ""))
-    shown = f"an event {str(status)[:50]!r}" if status else f"{type(event).__name__} in place of an event"
+    shown = f"status {str(status)[:50]!r}" if status else f"a {type(event).__name__}"
     raise VapiConfigurationError(
-        f"Call {call_id}: the triggerer sent {shown} that this task does not know. Install the same version of "
-        "airflow-provider-vapi in triggerer and workers, and clear the task."
+        f"Call {call_id}: this worker does not understand the triggerer's event ({shown}). Install the same version of "
+        "airflow-provider-vapi on workers and triggerers, then clear the task."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's wait for one call: it pokes, logs what it sees, and applies the policy."""
+"""A task's wait for a call: pokes, logs and applies the policy."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ if TYPE_CHECKING:
     from vapi_provider.models.summary import CallSummary
 
 READ_LAG_SECONDS = 30.0
-"""How long after its placement Vapi may still return 404 for a call."""
+"""How long after a placement Vapi may still return 404 for the call, in seconds."""
 
 
 @dataclass
 class WaitState:
     """
-    What one process of a waiting task leaves for the next.
+    The state that one process of a waiting task saves for the next.
 
-    :param started_at: when the wait began, in seconds since 1970; of a scheduled call, when it was to be placed
-    :param status: the call's status when it was last read
-    :param has_ended: whether the call had ended then
-    :param since: the call's ``updatedAt`` then, ISO 8601
-    :param results: how many parts of the awaited results were there then; None before the end was judged
-    :param refusals: how many times in a row the triggerer could not read a call that the task could read
-    :param limits: the organization's limits, if the task has placed the call itself
-    :param try_number: the try of the task that began the wait
+    :param started_at: when the wait began or, for a scheduled call, when the call was due, in seconds since 1970
+    :param status: the call's status at the last read
+    :param has_ended: whether the call had ended by then
+    :param since: the call's ``updatedAt`` at the last read, ISO 8601
+    :param results: how many parts of the results had arrived by then; None before the end was checked
+    :param refusals: how many times in a row the triggerer could not read a call that the worker could read
+    :param limits: the organization's limits, if this task placed the call
+    :param try_number: the try that began the wait
     :param try_started_at: when that try began, in seconds since 1970
-    :param placed_at: when the task has placed the call, in seconds since 1970
-    :param call_id: the call's id, which templates may render anew when the task resumes
-    :param vapi_conn_id: the connection's id, as well
-    :param sent_at: the last instant at which a request for a call may have been sent, while it is unknown whether there
-        is one, in seconds since 1970
-    :param has_sent: whether it was this try that sent it
+    :param placed_at: when this task placed the call, in seconds since 1970
+    :param call_id: the call's id, because templates may render another one when the task resumes
+    :param vapi_conn_id: the connection's id, for the same reason
+    :param sent_at: while it is unknown whether a call exists, when the last request for it may have been sent, in
+        seconds since 1970
+    :param has_sent: whether this try sent that request
     :param token: the token of that request
-    :param assistant_id: its assistant, to search the call by
-    :param phone_number_id: its phone number, to search the call by
-    :param missing_since: since when Airflow has not found the connection, in seconds since 1970
+    :param assistant_id: its assistant, to search for the call
+    :param phone_number_id: its phone number, to search for the call
+    :param missing_since: when Airflow first failed to find the connection, in seconds since 1970
     """
 
     started_at: float
@@ -75,7 +75,7 @@ class WaitState:
     call_id: str | None = None
     vapi_conn_id: str | None = None
     sent_at: float | None = None
-    # If that was lost, this try sends nothing more.
+    # If unknown, assume that it did, so that this try sends nothing more.
     has_sent: bool = True
     token: str | None = None
     assistant_id: str | None = None
@@ -84,7 +84,7 @@ class WaitState:
 
     @classmethod
     def of(cls, stored: Any) -> WaitState:
-        """Restore what a process left, perhaps one with another version of this package."""
+        """Restore saved state, perhaps from another version of this package."""
         fields = stored if isinstance(stored, Mapping) else {}
         known = {name: value for name, value in fields.items() if name in _FIELDS and value is not None}
         return cls(**{"started_at": time.time(), **known})
@@ -95,7 +95,7 @@ _FIELDS = frozenset(each.name for each in dataclasses.fields(WaitState))
 
 @dataclass
 class CallWait:
-    """The wait of one process of a task."""
+    """The wait for a call in one process of a task."""
 
     call_id: str
     policy: WaitPolicy
@@ -103,28 +103,28 @@ class CallWait:
     log: Any
     state: WaitState
     is_first: bool = True
-    """Whether this process of the task is the first."""
+    """Whether this is the task's first process."""
     pokes_once: bool = False
-    """Whether this process pokes only once, so that it has nothing to compare with."""
+    """Whether this process pokes only once, so that it has no earlier status to compare with."""
     results_are_complete: bool = False
-    """Whether the triggerer has seen that no more results come."""
+    """Whether the triggerer reported that all results have arrived."""
 
     fate: str = field(default="", init=False)
-    """What became of the call when the wait was at its limit, in a sentence; empty where nothing was done to it."""
+    """A sentence on what was done to the call after a timeout; empty if nothing was."""
     verdict: Exception | None = field(default=None, init=False)
-    """What the policy made of a failure; any other exception that ends the sensor is Airflow's own."""
+    """The exception that the policy chose; any other that ends the sensor is Airflow's own."""
     _last_call: Call | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
     _pokes: int = field(default=0, init=False)
 
     @property
     def waited(self) -> float:
-        """For how many seconds the task has waited."""
+        """How long the task has waited, in seconds."""
         return max(0.0, time.time() - self.state.started_at)
 
     @property
     def ends_at(self) -> float:
-        """When the wait ends by the earlier of its limits, in seconds since 1970."""
+        """When the earlier of the two limits ends the wait, in seconds since 1970."""
         return min(self.state.started_at + self.policy.timeout, self._execution_ends_at)
 
     @property
@@ -142,9 +142,9 @@ class CallWait:
         Read the call once.
 
         :raises VapiTransientError: for a transient error at the task's first poke; later ones are waited out
-        :raises VapiConcurrencyLimitError: when the call was not dialled, and the task can place it again
-        :raises VapiPermanentError: when Vapi refuses, or the call's end fails the task
-        :raises AirflowSkipException: in place of that, with ``soft_fail``
+        :raises VapiConcurrencyLimitError: if the call was not dialled and a retry can place it again
+        :raises VapiPermanentError: if Vapi refuses the request, or the call's end fails the task
+        :raises AirflowSkipException: instead of a permanent error, with ``soft_fail``
         """
         self._pokes += 1
         try:
@@ -152,12 +152,12 @@ class CallWait:
             self.state.missing_since = None
             is_over = self._is_over(call)
         except VapiConcurrencyLimitError:
-            # The wait is over, and Airflow's retries begin it anew.
+            # This ends the wait; a retry starts over.
             raise
         except VapiError as error:
             if self._is_waited_out(error):
                 self._last_error = error
-                self.log.warning("%s Still waiting, after %s.", error, duration(self.waited))
+                self.log.warning("%s Still waiting after %s.", error, duration(self.waited))
                 return None
             if isinstance(error, VapiPermanentError):
                 self.verdict = refused(error, soft_fail=self.policy.soft_fail)
@@ -181,7 +181,7 @@ class CallWait:
         return is_over
 
     def poke_until_over(self, interval: float) -> CallSummary | None:
-        """Poke again and again."""
+        """Poke until the wait is over, or until it times out."""
         while True:
             summary = self.poke()
             left = self.ends_at - time.time()
@@ -191,16 +191,16 @@ class CallWait:
 
     def time_out(self) -> CallSummary:
         """
-        End the wait at its limit.
+        End the wait after a timeout.
 
-        :raises AirflowSensorTimeout: when the call has not ended within ``timeout``
-        :raises AirflowSkipException: in place of that, with ``soft_fail``
-        :raises AirflowTaskTimeout: when the wait is not over within ``execution_timeout``
+        :raises AirflowSensorTimeout: if the call did not end within ``timeout``
+        :raises AirflowSkipException: instead, with ``soft_fail``
+        :raises AirflowTaskTimeout: if the wait did not end within ``execution_timeout``
         """
         policy, state, url = self.policy, self.state, self._url()
         is_execution_timeout = self._execution_ends_at < state.started_at + policy.timeout
         call = self._last_call
-        # Only the last poke counts: a process of its own, in another mode, would have no other.
+        # Only the last poke counts, because in other modes this process would have no earlier one.
         has_ended = call is not None and call.has_ended and self._last_error is None
         if call is not None and has_ended and not is_execution_timeout:
             self._check_end(call)
@@ -220,32 +220,36 @@ class CallWait:
         raise (AirflowSkipException if policy.soft_fail else AirflowSensorTimeout)(message)
 
     def _check_end(self, call: Call) -> None:
-        """Judge an end whose reason may not have been there at the last poke."""
+        """Check an end that may still lack its reason."""
         try:
             self.policy.check_end(call, self.hook.dashboard_url(self.call_id), self.state.limits)
         except VapiPermanentError as error:
             raise refused(error, soft_fail=self.policy.soft_fail) from None
 
     def miss_connection(self) -> None:
-        """Count the five minutes in which the triggerer has not found the connection."""
+        """Record that the triggerer could not find the connection for five minutes."""
         self.state.missing_since = time.time() - MISSING_SECONDS
 
     def hang_up(self) -> None:
-        """End the call, raise nothing, and keep what was done for the message of the limit."""
+        """
+        End the call, and record the result for the timeout message.
+
+        Never raises.
+        """
         try:
             self.fate = hang_up(self.hook.client, self.call_id)
         except VapiError as error:
-            self.fate = f"Call {self.call_id} could not be ended and may go on. {error}"
+            self.fate = f"Call {self.call_id} could not be ended and may still be live. {error}"
 
     def _url(self) -> str | None:
         try:
             return self.hook.dashboard_url(self.call_id)
         except VapiError:
-            # The connection is out of reach, which the last error says already.
+            # The last error already reports that the connection cannot be read.
             return None
 
     def _is_waited_out(self, error: VapiError) -> bool:
-        """Return whether to wait an error out; at the very first poke, none is."""
+        """Return whether to wait out an error, which the very first poke never does."""
         if isinstance(error, VapiCallNotFoundError):
             return is_read_too_soon(self.state.placed_at)
         if self._pokes == 1 and self.is_first:
@@ -255,7 +259,7 @@ class CallWait:
         return isinstance(error, VapiTransientError)
 
     def _is_connection_gone(self) -> bool:
-        """Return whether a connection that was there before is gone, and not only out of Airflow's reach."""
+        """Return whether the connection has been missing for long enough to count as deleted."""
         now = time.time()
         self.state.missing_since = self.state.missing_since or now
         return now - self.state.missing_since >= MISSING_SECONDS
@@ -268,7 +272,7 @@ class CallWait:
             awaited = self.policy.awaited(call)
             self.log.info("Call %s is %s; waiting for its %s.", self.call_id, status, awaited)
         elif self._last_call.status != call.status:
-            self.log.info("Call %s is %s, after %s of waiting.", self.call_id, status, waited)
+            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
 
     def _finish(self, call: Call) -> CallSummary:
         summary = call.summary(self.policy.include)
@@ -276,7 +280,7 @@ class CallWait:
         missing = call.results(self.policy.results).missing if self.policy.wait_for_analysis else ""
         if missing and call.had_conversation:
             self.log.warning(
-                "Vapi's %s of call %s did not arrive in time, and may never come.", missing, self.call_id
+                "The %s of call %s did not arrive in time and may never come.", missing, self.call_id
             )
         self.log.info(
             "Call %s ended (%s): %s.",

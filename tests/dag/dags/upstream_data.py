@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DAGs whose callees come from a task: what it returns is data, and what is written here may be a template."""
+"""DAGs with callees from an upstream task: its results are data; literals in this file may be templates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallO
 from vapi_provider.sensors.call import VapiCallSensor
 
 records: list[dict[str, Any]] = []
-"""What the task upstream returns."""
+"""The upstream task's result."""
 
 failures: list[BaseException] = []
-"""What tasks of this run failed with."""
+"""The exceptions of this run's failed tasks."""
 
 IDS = {
     "assistant_id": "0198a3f0-0000-7000-8000-000000000002",
@@ -68,7 +68,7 @@ with new_dag("data_expand_kwargs") as expand_kwargs:
     call().expand_kwargs(read())
 
 with new_dag("data_expand_kwargs_beside_literals") as beside_literals:
-    # Here the template is written in the DAG file.
+    # Here, the template is written in the DAG file.
     call(name=TEMPLATE).expand_kwargs(read())
 
 with new_dag("data_overrides_literals") as overrides_literals:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small DAGs, of the kind that users write; the run's configuration says with which calls."""
+"""Small DAGs like those of users; the run's configuration names their calls."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ MODES: dict[str, dict[str, Any]] = {
     "wait_reschedule": {"mode": "reschedule"},
     "wait_deferrable": {"deferrable": True},
 }
-"""The modes of a sensor, by the id of the task that waits in it."""
+"""The modes of a sensor, by the id of the waiting task."""
 
 failures: list[BaseException] = []
-"""What tasks of this run failed with."""
+"""The exceptions of this run's failed tasks."""
 
 heard: dict[int, list[Any]] = defaultdict(list)
-"""What each overheard instance logs and gets: texts, the exceptions that end its tries, triggers' events."""
+"""What each overheard instance logs, raises and receives: messages, exceptions and the triggers' events."""
 
 
 people: list[dict[str, Any]] = []
-"""The callees, and how to call them, where that is not to be in the run's configuration."""
+"""The callees and the arguments of their calls, if they must not be in the run's configuration."""
 
 outputs: list[Any] = []
-"""What a task returns in place of the summary of a call."""
+"""What a task returns instead of a call's summary."""
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
@@ -63,7 +63,7 @@ def configured(key: str, dag_run: Any = None) -> list[Any]:
 
 
 class _Ear(logging.Handler):
-    """Keeps what an overheard sensor logs."""
+    """Records the log of an overheard sensor."""
 
     map_index = -1
 
@@ -83,18 +83,18 @@ def listening(context: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # This one only says when to poke again; its home differs between the versions of Airflow.
+        # This one only schedules the next poke; its module differs between Airflow versions.
         if type(error).__name__ != "AirflowRescheduleException":
             heard[_ear.map_index].append(error)
         raise
 
 
 class OverheardSensor(VapiCallSensor):
-    """A sensor that does what every other does, and shows tests what a user would read of it."""
+    """A sensor that shows tests what a user would read in its log."""
 
-    # Airflow's own logger writes past tests.
+    # Airflow's own logger bypasses the tests.
     log: Any = _heard_log
-    # What Airflow does with these takes a third of the time of a task; other tests see to it.
+    # They take a third of a task's time, and other tests cover them.
     template_fields = ()
     operator_extra_links = ()
 
@@ -109,7 +109,7 @@ class OverheardSensor(VapiCallSensor):
 
 
 def wait_for_each() -> DAG:
-    """Wait for many calls, each in the mode that the configuration says."""
+    """Wait for many calls, each with the arguments from the run's configuration."""
     with new_dag("wait_for_each") as dag:
         OverheardSensor.partial(task_id="wait").expand_kwargs(configured("waits"))
     return dag
@@ -124,7 +124,7 @@ def wait_poke(soft_fail: bool) -> DAG:
 
 
 def place_in_one_process() -> DAG:
-    """Place a call that needs nothing but a connection."""
+    """Place a call that only requires a connection."""
     with new_dag("place_in_one_process") as dag:
         VapiCreateCallOperator(
             task_id="call",
@@ -138,7 +138,7 @@ def place_in_one_process() -> DAG:
 
 
 def wait_for_variable() -> DAG:
-    """Wait for a call whose id the template may render anew."""
+    """Wait for a call whose id template may render another value later."""
     with new_dag("wait_for_variable") as dag:
         VapiCallSensor(task_id="wait", call_id="{{ var.value.latest_call }}", deferrable=True)
     return dag
@@ -180,8 +180,8 @@ def wait_for_list() -> DAG:
 
 
 def empty_templates(kind: str) -> DAG:
-    """Templates that render to nothing; natively, some of them render to an object that is no string."""
-    nothing = "{{ ti.xcom_pull(task_ids='nobody') }}"
+    """Templates that render to nothing; native rendering turns some into objects that are not strings."""
+    nothing = "{{ ti.xcom_pull(task_ids='missing') }}"
     with new_dag(f"empty_templates_{kind}", render_template_as_native_obj=kind == "native") as dag:
         for task_id, call_id, name in (
             ("none_id", nothing, "Reminder"),
@@ -228,12 +228,12 @@ def everything_included() -> DAG:
 
 
 @task
-def whom() -> list[dict[str, Any]]:
+def callees() -> list[dict[str, Any]]:
     return people
 
 
 def place_each() -> DAG:
-    """Place a call to each of the people, in the way that is said there."""
+    """Call each callee, with the arguments given for it."""
     with new_dag("place_each") as dag:
         VapiCreateCallOperator.partial(
             task_id="call",
@@ -241,13 +241,13 @@ def place_each() -> DAG:
             phone_number_id=PHONE_NUMBER_ID,
             name="Reminder",
             map_index_template="{{ task.customer['number'] }}",
-        ).expand_kwargs(whom())
+        ).expand_kwargs(callees())
     return dag
 
 
 def place_one(dag_id: str, **how: Any) -> DAG:
-    """Place a call to the first of the people and wait; all that is said of them comes from templates."""
-    person = "ti.xcom_pull(task_ids='whom')[0]"
+    """Call the first callee and wait; its data comes from templates."""
+    person = "ti.xcom_pull(task_ids='callees')[0]"
     with new_dag(dag_id) as dag:
         call = VapiCreateCallOperator(
             task_id="call",
@@ -258,7 +258,7 @@ def place_one(dag_id: str, **how: Any) -> DAG:
             assistant_overrides={"variableValues": {"said": f"{{{{ {person}['said'] }}}}"}},
             **how,
         )
-        whom() >> call
+        callees() >> call
     return dag
 
 
@@ -273,7 +273,7 @@ def all_outputs() -> list[Any]:
 
 
 def use_output() -> DAG:
-    """Pass what a task returns as a call."""
+    """Pass a task's result as ``call_id``."""
     with new_dag("use_output") as dag:
         call = output()
         for task_id, mode in MODES.items():
@@ -283,7 +283,7 @@ def use_output() -> DAG:
 
 
 def use_each_output() -> DAG:
-    """Pass each element of what a task returns as a call."""
+    """Pass each element of a task's result as ``call_id``."""
     with new_dag("use_each_output") as dag:
         calls = all_outputs()
         for task_id, mode in MODES.items():
@@ -293,7 +293,7 @@ def use_each_output() -> DAG:
 
 
 def use_template_of_output() -> DAG:
-    """Make text of what a task returns, by mistake."""
+    """Convert a task's result to text, by mistake."""
     with new_dag("use_template_of_output") as dag:
         text = "{{ ti.xcom_pull(task_ids='output') }}"
         call = output()
@@ -304,16 +304,18 @@ def use_template_of_output() -> DAG:
 
 
 def place_then_use_output() -> DAG:
-    """Place calls, and pass on their summaries, with what was said in them."""
+    """Place calls, and pass on their summaries with transcripts."""
     with new_dag("place_then_use_output") as dag:
         request = {
             "assistant_id": ASSISTANT_ID,
             "phone_number_id": PHONE_NUMBER_ID,
             "include": ["transcript"],
         }
-        number = "{{ ti.xcom_pull(task_ids='whom')[0]['customer']['number'] }}"
+        number = "{{ ti.xcom_pull(task_ids='callees')[0]['customer']['number'] }}"
         call = VapiCreateCallOperator(task_id="call", customer={"number": number}, **request)
-        calls = VapiCreateCallOperator.partial(task_id="call_each", **request).expand_kwargs(called := whom())
+        calls = VapiCreateCallOperator.partial(task_id="call_each", **request).expand_kwargs(
+            called := callees()
+        )
         called >> call
         VapiCallSensor(task_id="wait", call_id=call.output)
         VapiUpdateCallOperator(task_id="rename", call_id=call.output, name="Reached")

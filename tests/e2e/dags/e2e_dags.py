@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DAGs that the end-to-end tests trigger; the run's configuration says with which calls."""
+"""The DAGs of the end-to-end tests; the run's configuration names their calls."""
 
 from __future__ import annotations
 
@@ -76,6 +76,6 @@ with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing
         deferrable=True,
         poll_interval=5,
         timeout=3600,
-        # Some tests kill whatever runs.
+        # Some tests kill every running process.
         **{**DEFAULTS, "retries": 20},
     ).expand_kwargs(people())

@@ -54,13 +54,13 @@ NO_IDS: list[tuple[Any, str]] = [
 
 # A summary is accepted as an id, but errors show nothing else of it.
 MAPPINGS: list[tuple[Any, str]] = [
-    ({}, "a mapping without an id"),
-    ({"transcript": "hush-hush"}, "a mapping without an id"),
-    ({"id": {"transcript": "hush-hush"}}, "a mapping without an id"),
-    (str({"id": CALL_ID, "transcript": "hush-hush"}), "the text of a mapping"),
-    (f' {{"id": "{CALL_ID}", "transcript": "hush-hush"}}', "the text of a mapping"),
-    (f"{{{CALL_ID}}}", "the text of a mapping"),
-    ("{{ ti.xcom_pull('place') }}", "the text of a mapping"),
+    ({}, "a dict without an id"),
+    ({"transcript": "hush-hush"}, "a dict without an id"),
+    ({"id": {"transcript": "hush-hush"}}, "a dict without an id"),
+    (str({"id": CALL_ID, "transcript": "hush-hush"}), "a dict rendered to a string"),
+    (f' {{"id": "{CALL_ID}", "transcript": "hush-hush"}}', "a dict rendered to a string"),
+    (f"{{{CALL_ID}}}", "a dict rendered to a string"),
+    ("{{ ti.xcom_pull('place') }}", "a dict rendered to a string"),
 ]
 
 
@@ -95,7 +95,6 @@ def test_bad_ids_are_refused_before_any_request(
     parameter = use if use.endswith("_id") else "call_id"
     assert str(error).startswith(f"{parameter} ")
     assert f"got {shown}" in str(error)
-    assert "Nothing was sent" in str(error)
     assert str(value).strip() in ("", "None", "True") or str(value) not in str(error)
     assert not api.called
 
@@ -103,7 +102,7 @@ def test_bad_ids_are_refused_before_any_request(
 @pytest.mark.parametrize("use", ["assistant_id", "phone_number_id"])
 def test_lone_surrogate_in_a_filter_is_refused(api: requests_mock.Mocker, use: str) -> None:
     error = failure(VapiConfigurationError, lambda: USES[use](make_hook(), "x\ud800"))
-    assert str(error) == f"{use} must be an id; got a string of 2 characters. Nothing was sent."
+    assert str(error) == f"{use} must be an id; got a string of 2 characters."
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,6 @@ def test_bad_names_are_refused_with_the_call_id(api: requests_mock.Mocker, name:
     error = failure(VapiConfigurationError, lambda: make_client().update_call(CALL_ID, name=name))
     assert str(error).startswith(f"name for call {CALL_ID} ")
     assert says in str(error)
-    assert "Nothing was sent" in str(error)
     assert len(str(error)) < 300
     assert not api.called
 
@@ -226,7 +224,6 @@ def test_bad_bounds_are_refused_at_once(api: requests_mock.Mocker, bound: str, v
     error = failure(VapiConfigurationError, lambda: make_hook().list_calls(**{bound: value}))
     assert str(error).startswith(f"{bound} must be a datetime with a time zone")
     assert type(value).__name__ in str(error)
-    assert "Nothing was sent" in str(error)
     assert not api.called
 
 
@@ -234,7 +231,6 @@ def test_bad_bounds_are_refused_at_once(api: requests_mock.Mocker, bound: str, v
 def test_page_sizes_outside_1_to_1000_are_refused(api: requests_mock.Mocker, page_size: Any) -> None:
     error = failure(VapiConfigurationError, lambda: make_hook().list_calls(page_size=page_size))
     assert str(error).startswith("page_size must be a whole number from 1 to 1000")
-    assert "Nothing was sent" in str(error)
     assert not api.called
 
 

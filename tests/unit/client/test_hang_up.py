@@ -132,7 +132,7 @@ def test_live_call_without_usable_control_url_is_reported(
     error = failure(VapiPermanentError, lambda: end_call(client, call_id), secret=TOKEN)
     assert says in str(error)
     result = hang_up(client, call_id)
-    assert result == f"Call {call_id} could not be ended and may go on. {error}"
+    assert result == f"Call {call_id} could not be ended and may still be live. {error}"
     assert sent(simulator) == ["GET", "GET"]
     assert simulator.get_call(call_id)["status"] == "in-progress"
 
@@ -215,7 +215,7 @@ def test_repeated_failure_is_tried_twice_and_reported(
     call_id = simulator.add_call(status=status)
     simulator.faults.add(dataclasses.replace(fault, method=failing, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert simulator.api_key not in done
     if failing == "POST":
         control_url = urlsplit(simulator.get_call(call_id)["monitor"]["controlUrl"])
@@ -278,7 +278,7 @@ def test_cancellation_lost_in_a_proxy_is_reported(
     call_id = simulator.add_call(status="scheduled")
     simulator.faults.add(Fault(method="DELETE", status=200, body=body, effect=False, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert sent(simulator) == ["GET", "DELETE", "GET", "DELETE"]
     with pytest.raises(VapiTransientError):
         end_call(client, call_id)
@@ -305,7 +305,7 @@ def test_refusals_are_reported_and_not_retried(
     call_id = simulator.add_call(status=status)
     simulator.faults.add(Fault(method=failing, status=response, times=None))
     done = hang_up(client, call_id)
-    assert done.startswith(f"Call {call_id} could not be ended and may go on. ")
+    assert done.startswith(f"Call {call_id} could not be ended and may still be live. ")
     assert str(response) in done
     assert sent(simulator) == requests
 
@@ -313,7 +313,7 @@ def test_refusals_are_reported_and_not_retried(
 @pytest.mark.parametrize("call_id", ["None", "../x"])
 def test_hang_up_reports_bad_ids(simulator: VapiSimulator, client: VapiClient, call_id: str) -> None:
     done = hang_up(client, call_id)
-    assert "may go on" in done
+    assert "may still be live" in done
     assert "call_id" in done
     assert sent(simulator) == []
 
@@ -347,7 +347,7 @@ def test_hang_up_soon_takes_three_seconds_at_most(
     done = hang_up_soon(client_of(simulator, timeout=60), call_id)
     # A second for a busy machine; Airflow waits for five.
     assert time.monotonic() - began < HANG_UP_SECONDS + 1
-    assert done == f"Call {call_id} could not be ended and may go on. It did not end within 3 s."
+    assert done == f"Call {call_id} could not be ended and may still be live. It did not end within 3 s."
 
 
 def test_hang_up_soon_reports_a_timeout(
@@ -357,7 +357,7 @@ def test_hang_up_soon_reports_a_timeout(
     call_id = simulator.add_call(status="in-progress")
     simulator.faults.add(Fault(method="GET", delay=HELD_SECONDS))
     done = hang_up_soon(client_of(simulator), call_id)
-    assert done == f"Call {call_id} could not be ended and may go on. It did not end within 0.2 s."
+    assert done == f"Call {call_id} could not be ended and may still be live. It did not end within 0.2 s."
     assert simulator.get_call(call_id)["status"] == "in-progress"
     # The thread goes on as long as the process does, so the call may still be ended.
     held_responses.let_all_go()
@@ -377,7 +377,7 @@ def test_hang_up_soon_gives_up_on_a_missing_call(
 ) -> None:
     set_limits(all_in_all=0.6)
     done = hang_up_soon(client_of(simulator), UNKNOWN_ID)
-    assert done.startswith(f"Call {UNKNOWN_ID} could not be ended and may go on.")
+    assert done.startswith(f"Call {UNKNOWN_ID} could not be ended and may still be live.")
 
 
 @pytest.mark.parametrize(
@@ -421,5 +421,5 @@ def test_each_request_of_a_hang_up_has_its_limit(
     client = client_of(simulator, timeout=HELD_SECONDS if soon else 0.2, max_retries=0)
     done = (hang_up_soon if soon else hang_up)(client, call_id)
     assert "within 0.2 s" in done
-    assert "may go on" in done
+    assert "may still be live" in done
     assert simulator.get_call(call_id)["status"] == "in-progress"

@@ -71,9 +71,9 @@ REFUSALS: dict[str, tuple[int, str, type[VapiError], list[str]]] = {
         401,
         vapi_error(401, "Invalid Key"),
         VapiAuthenticationError,
-        ["Invalid Key.", "private API key", KEYS_PAGE, CONN_ID],
+        ["Invalid Key.", "Replace the API key", KEYS_PAGE, CONN_ID],
     ),
-    "401 as plain text": (401, "no", VapiAuthenticationError, ["private API key", KEYS_PAGE, CONN_ID]),
+    "401 as plain text": (401, "no", VapiAuthenticationError, ["Replace the API key", KEYS_PAGE, CONN_ID]),
     "402": (402, vapi_error(402, "Out of credits!"), VapiPermanentError, ["Out of credits!"]),
     "403": (
         403,
@@ -211,7 +211,7 @@ def test_base_url_with_a_path_is_the_advice(
 
 def test_unknown_endpoint_is_reported(simulator: VapiSimulator) -> None:
     error = failure(VapiPermanentError, lambda: client_of(simulator).run("GET", "/asistant"))
-    assert "There is no such endpoint; check the path, and API base URL (host) of" in str(error)
+    assert "There is no such endpoint; check the path and the API base URL (host) of" in str(error)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -389,7 +389,7 @@ REFUSALS: dict[str, tuple[int, str, type[VapiError], str]] = {
     "400 in another shape": (400, '{"oops": true}', VapiPermanentError, "will not help"),
     "400 with an empty object": (400, "{}", VapiPermanentError, "will not help"),
     "400 that names another status": (400, vapi_error(502, "no"), VapiPermanentError, "no"),
-    "401": (401, vapi_error(401, "Invalid Key"), VapiAuthenticationError, "private API key"),
+    "401": (401, vapi_error(401, "Invalid Key"), VapiAuthenticationError, "Replace the API key"),
     "402": (402, vapi_error(402, "Out of credits"), VapiPermanentError, "Out of credits"),
     "403": (403, vapi_error(403, "Forbidden"), VapiAuthenticationError, "lacks the permission"),
     "404": (404, vapi_error(404, "No such assistant"), VapiPermanentError, "No such assistant"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,18 @@ def test_every_block_of_python_runs(block: Block, vapi_simulator: VapiSimulator)
 
 
 def test_hook_examples_return_the_stated_values(vapi_simulator: VapiSimulator) -> None:
+    # Not in the very instant in which the example lists the calls that were created before it.
+    an_hour_ago = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat()
     for cost in (0.5, 0.25):
-        vapi_simulator.end_call(vapi_simulator.add_call(), cost=cost)
+        vapi_simulator.end_call(vapi_simulator.add_call(body={"createdAt": an_hour_ago}), cost=cost)
     longest = vapi_simulator.add_call(
         status="ended", body={"startedAt": "2026-11-22T22:00:00Z", "endedAt": "2026-11-22T23:00:00Z"}
     )
     names: dict[str, Any] = {"task": task}
-    exec(block_with("operators.md", "sum(call.cost"), names)
+    exec(block_with("api.md", "sum(call.cost"), names)
     assert names["cost"] == 0.75
-    exec(block_with("operators.md", "def longest_call"), names)
-    assert names["longest_call"].function(hours=1) == longest
+    exec(block_with("api.md", "def longest_call"), names)
+    assert names["longest_call"].function(hours=2) == longest
 
 
 def test_operator_of_contributing_works(vapi_simulator: VapiSimulator) -> None:

@@ -8,13 +8,10 @@ import re
 import shlex
 
 import pytest
-import requests
 from markdown_pages import PAGES, README, ROOT, blocks_in, code_in, label, read, table
 
 from airflow.providers.common.compat.sdk import Connection
 from vapi_provider.connection import DEFAULT_BASE_URL, read_settings
-from vapi_provider.simulator import VapiSimulator
-from vapi_provider.simulator.__main__ import main as run_simulator
 
 PROGRAMS = {"airflow", "curl", "export", "make", "pip", "python"}
 
@@ -83,29 +80,3 @@ def test_every_module_that_is_run_exists() -> None:
     run = [words[2] for _, words in commands() if words[:2] == ["python", "-m"]]
     assert "vapi_provider.simulator" in run
     assert [module for module in run if not importlib.util.find_spec(module)] == []
-
-
-def test_simulator_accepts_what_curl_sends() -> None:
-    statuses = []
-    with VapiSimulator() as simulator:
-        for _, words in [command for command in commands() if command[1][0] == "curl"]:
-            headers = dict(
-                re.split(": ", words[place + 1]) for place, word in enumerate(words) if word == "-H"
-            )
-            data = words[words.index("-d") + 1] if "-d" in words else None
-            url = words[-1].replace("http://127.0.0.1:8765", simulator.url)
-            response = requests.request(
-                "POST" if data else "GET", url, headers=headers, data=data, timeout=10
-            )
-            statuses.append(response.status_code)
-        assert len(simulator.calls) == 1
-    assert statuses == [201, 200]
-
-
-def test_simulator_options_match_the_program(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run_simulator(["--help"])
-    options = set(re.findall(r"(--[\w-]+)", capsys.readouterr().out)) - {"--help"}
-    rows = table("simulator.md", "| option |")
-    assert {code_in(row[0])[0] for row in rows} == options
-    assert [code_in(row[2])[0] for row in rows] == ["0", VapiSimulator().api_key]

@@ -117,7 +117,7 @@ def test_connection_fields_match_the_code() -> None:
     assert list(extra) == [*CONN_FIELDS, ARTIFACT_HOSTS]
     for name, default in (("timeout", f"{DEFAULT_TIMEOUT:g}"), ("max_retries", str(DEFAULT_MAX_RETRIES))):
         schema = CONN_FIELDS[name]["schema"]
-        assert extra[name][0].endswith(f"; {schema['minimum']} to {schema['maximum']}")
+        assert extra[name][2].endswith(f"; {schema['minimum']} to {schema['maximum']}")
         assert extra[name][1] == default
     assert rows["host (*API base URL*)"][1] == f"`{DEFAULT_BASE_URL}`"
     labels = re.findall(r"^\| (\w+) \(\*(.*?)\*\)", read(DOCS / "connection.md"), re.MULTILINE)
@@ -126,4 +126,4 @@ def test_connection_fields_match_the_code() -> None:
 
 def test_form_has_no_field_for_the_port() -> None:
     assert "port" in UI_FIELD_BEHAVIOUR["hidden-fields"]
-    assert "The form has no field for the\nport." in read(DOCS / "connection.md")
+    assert "The form has no field for the port." in " ".join(read(DOCS / "connection.md").split())

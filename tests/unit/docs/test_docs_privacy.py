@@ -32,5 +32,5 @@ def tasks_with_numbers() -> Iterator[tuple[str, str]]:
 
 def test_tasks_that_return_numbers_are_not_logged() -> None:
     found = dict(tasks_with_numbers())
-    assert len(found) == 3
+    assert len(found) >= 3
     assert {where for where, how in found.items() if "show_return_value_in_logs=False" not in how} == set()

@@ -41,9 +41,9 @@ def test_button_reports_a_wrong_key_and_where_to_find_it(
     worked, sentence = hook_of(monkeypatch, simulator.url).test_connection()
     assert worked is False
     assert "401" in sentence
-    assert "private API key" in sentence
+    assert "Replace the API key" in sentence
     assert "https://dashboard.vapi.ai/org/api-keys" in sentence
-    assert "in this connection." in sentence
+    assert "of this connection." in sentence
     assert "made-up-id" not in sentence
     assert KEY not in sentence
     assert len(simulator.requests) == 1
@@ -81,7 +81,7 @@ def test_button_reports_an_unusable_field(monkeypatch: pytest.MonkeyPatch) -> No
 def test_button_reports_a_missing_connection() -> None:
     worked, sentence = VapiHook("vapi_nowhere").test_connection()
     assert worked is False
-    assert "Airflow finds no connection 'vapi_nowhere'" in sentence
+    assert "Airflow found no connection 'vapi_nowhere'" in sentence
 
 
 def test_button_reports_a_refused_connection(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:

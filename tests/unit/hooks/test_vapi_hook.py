@@ -66,7 +66,7 @@ EACH_USE = pytest.mark.parametrize("use", USES.values(), ids=USES)
 @EACH_USE
 def test_missing_connection_is_named_with_advice(api: requests_mock.Mocker, use: Any) -> None:
     error = failure(VapiConnectionNotFoundError, lambda: use(VapiHook("vapi_nowhere")))
-    assert str(error).startswith("Airflow finds no connection 'vapi_nowhere'")
+    assert str(error).startswith("Airflow found no connection 'vapi_nowhere'")
     assert "AIRFLOW_CONN_VAPI_NOWHERE" in str(error)
     assert "Nothing was sent" in str(error)
     assert not api.called
@@ -101,7 +101,7 @@ def test_missing_key_links_to_the_dashboard_of_the_region(
     assert not api.called
 
 
-NOT_FOUND = "Airflow finds no connection 'vapi_default': AIRFLOW_CONN_VAPI_DEFAULT is"
+NOT_FOUND = "Airflow found no connection 'vapi_default': AIRFLOW_CONN_VAPI_DEFAULT is"
 NO_KEY = (
     "Connection 'vapi_default': password (API key) is empty (AIRFLOW_CONN_VAPI_DEFAULT must be a JSON object"
 )
@@ -117,13 +117,13 @@ NO_KEY = (
         ),
         pytest.param("{}x", f"{NOT_FOUND} not valid JSON (Extra data at line 1, column 3)", id="too-much"),
         pytest.param(
-            f'{{"api_key": "{KEY}"}}', f"{NOT_FOUND} JSON, but not of a connection; its", id="field"
+            f'{{"api_key": "{KEY}"}}', f"{NOT_FOUND} JSON but not a valid connection; its", id="field"
         ),
         pytest.param(
-            '{"port": "x"}', f"{NOT_FOUND} JSON, but not of a connection; its fields are", id="port"
+            '{"port": "x"}', f"{NOT_FOUND} JSON but not a valid connection; its fields are", id="port"
         ),
         pytest.param(
-            f"vapi://:{KEY}@api.vapi.ai:x", f"{NOT_FOUND} set, but neither to a JSON object", id="uri"
+            f"vapi://:{KEY}@api.vapi.ai:x", f"{NOT_FOUND} set but is neither a JSON object", id="uri"
         ),
         pytest.param(f'["{KEY}"]', NO_KEY, id="list"),
         pytest.param(KEY, NO_KEY, id="bare-key"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The button "Vapi Call": where it leads, and that it works before a task's first request about its call."""
+"""The *Vapi Call* button: its URL, and that it works before a task's first request about its call."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class StopError(Exception):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Run a task up to its first request about its call; return the XComs that were there by then."""
+    """Run a task up to its first request about its call, and return its XComs by then."""
 
     def run(kind: str, host: str, base_url: str) -> list[dict[str, Any]]:
         connection = {"conn_type": "vapi", "password": "the-key", "host": host}
         monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps(connection))
         task_instance, published = TaskInstance(), []
 
-        def look_on(request: Any, context: Any) -> Any:
+        def record_and_stop(request: Any, context: Any) -> Any:
             published.append(dict(task_instance.xcoms))
             raise StopError
 
         with requests_mock.Mocker() as vapi:
             vapi.post(f"{base_url}/call", json={"id": CALL_ID, "status": "queued"}, status_code=201)
             for method in ("GET", "PATCH"):
-                vapi.register_uri(method, f"{base_url}/call/{CALL_ID}", json=look_on)
+                vapi.register_uri(method, f"{base_url}/call/{CALL_ID}", json=record_and_stop)
             with pytest.raises(StopError):
                 TASKS[kind]().execute(task_instance.context(task_reschedule_count=0))
         return published
@@ -103,7 +103,7 @@ def test_link_is_published_before_the_first_request(
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_link_to_the_simulator_opens_a_page_of_the_call(kind: str, simulator: VapiSimulator) -> None:
+def test_link_to_the_simulator_opens_the_calls_page(kind: str, simulator: VapiSimulator) -> None:
     task_instance = TaskInstance()
     simulator.timeline = Timeline(ringing=0, answered=0, ended=0, analysis=0)
     simulator.add_call(status="ended", body={"id": CALL_ID})
@@ -121,7 +121,7 @@ def test_no_link_without_a_usable_connection(kind: str, monkeypatch: pytest.Monk
     assert task_instance.xcoms == {}
 
 
-def test_button_opens_what_the_task_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_opens_the_published_link(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     def get_value(**where: Any) -> Any:
@@ -134,13 +134,13 @@ def test_button_opens_what_the_task_published(monkeypatch: pytest.MonkeyPatch) -
     assert asked == {"key": LINK, "ti_key": key}
 
 
-def test_button_is_empty_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_is_empty_before_the_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow.providers.common.compat.sdk.XCom.get_value", lambda **where: None)
     key: Any = SimpleNamespace(dag_id="calls")
     assert VapiCallLink().get_link(wait(), ti_key=key) == ""
 
 
-def test_task_that_is_run_by_hand_publishes_no_link() -> None:
+def test_task_run_by_hand_publishes_no_link() -> None:
     VapiCallLink().persist({}, "https://dashboard.vapi.ai/calls/1")
 
 

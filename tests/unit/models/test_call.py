@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call: whatever Vapi sends is read, and what leaves the task is safe."""
+"""Call: any response of Vapi is parsed, and its summary is safe to store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def call_of(**fields: Any) -> Call:
     return Call.model_validate({"id": ID, **fields})
 
 
-def test_shape_of_2024_is_read() -> None:
+def test_2024_shape_is_read() -> None:
     call = Call.model_validate(SHAPE_OF_2024)
     assert call.is_terminal
     assert call.outcome == "failed"
@@ -87,7 +87,7 @@ def test_shape_of_2024_is_read() -> None:
     }
 
 
-def test_shape_of_today_is_read() -> None:
+def test_current_shape_is_read() -> None:
     call = Call.model_validate(SHAPE_OF_TODAY)
     assert call.transcript == "AI: Good morning"
     assert call.recording_url == "https://storage.example/new-mono.wav"
@@ -104,7 +104,7 @@ def test_shape_of_today_is_read() -> None:
     ]
 
 
-def test_artifact_has_precedence_over_the_old_place() -> None:
+def test_artifact_takes_precedence_over_old_fields() -> None:
     call = call_of(transcript="old", artifact={"transcript": "new"})
     assert call.transcript == "new"
 
@@ -214,10 +214,10 @@ def test_dumped_call_has_its_outputs_once() -> None:
 @pytest.mark.parametrize("include", [["secrets"], "analysis", ["analysis", "artifact"]])
 def test_unknown_include_is_refused(include: Any) -> None:
     with pytest.raises(
-        VapiConfigurationError, match="include must be a list of names among analysis"
+        VapiConfigurationError, match=r"include must be a list of known names \(analysis"
     ) as error:
         call_of().summary(include=include)
-    # The call has been read.
+    # The call was read, so "Nothing was sent." would be wrong.
     assert "sent" not in str(error.value)
 
 
@@ -284,16 +284,16 @@ def test_instants_are_read_with_their_offset(written: Any, read: datetime | None
         (1700000000, None),
     ],
 )
-def test_parsed_instant_has_a_time_zone_only_if_the_text_has(text: Any, read: datetime | None) -> None:
+def test_parsed_instant_may_have_no_time_zone(text: Any, read: datetime | None) -> None:
     parsed = parse_instant(text)
     assert parsed == read
     assert (parsed and parsed.tzinfo) == (read and read.tzinfo)
 
 
-def test_only_the_id_is_required_and_errors_show_no_content() -> None:
+def test_only_id_is_required_and_errors_hide_content() -> None:
     with pytest.raises(ValidationError) as raised:
-        Call.model_validate({"name": "somebody's words"})
-    assert "somebody's words" not in str(raised.value)
+        Call.model_validate({"name": "words of a caller"})
+    assert "words of a caller" not in str(raised.value)
 
 
 def test_unknown_properties_are_kept_unchanged() -> None:
@@ -382,7 +382,7 @@ def test_included_content_is_cleaned_at_every_depth() -> None:
     assert summary["analysis"]["structured_data"] == {"abcde": ["abcde", {"x": None}]}
 
 
-def test_structured_data_of_absurd_depth_is_cut() -> None:
+def test_deeply_nested_data_is_cut() -> None:
     deep: Any = "bottom"
     for _ in range(300):
         deep = {"down": deep}
@@ -390,7 +390,7 @@ def test_structured_data_of_absurd_depth_is_cut() -> None:
     assert json.dumps(summary).count("down") == 50
 
 
-def test_costs_of_absurd_size_are_none() -> None:
+def test_huge_costs_are_none() -> None:
     call = call_of(costBreakdown={"total": 10**400, "analysisCostBreakdown": {"summary": 10**400}})
     costs = call.summary(["cost_breakdown"])["cost_breakdown"]
     assert costs["total"] is None

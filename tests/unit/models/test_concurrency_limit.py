@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The organization's concurrency limit, as Vapi reports it in the response to a placement."""
+"""The organization's concurrency limit, as reported in the response to a placement."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SILENT = "Vapi does not report the limit (10 by default)"
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_message_has_what_vapi_reports_of_the_limit(limits: Any, says: str) -> None:
+def test_message_includes_the_limits_that_vapi_reports(limits: Any, says: str) -> None:
     text = over_limit_message(limits)
     assert text.startswith("The organization is over its concurrency limit, so no call was placed: ")
     assert says in text

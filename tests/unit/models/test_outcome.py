@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a call means, read from Vapi's ``endedReason``."""
+"""The outcome of a call, derived from Vapi's ``endedReason``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_reasons_without_a_family_are_unknown(reason: str | None) -> None:
     assert outcome_of(reason) is CallOutcome.UNKNOWN
 
 
-def test_case_and_white_space_of_a_reason_do_not_matter() -> None:
+def test_reason_ignores_case_and_whitespace() -> None:
     assert outcome_of(" Customer-Busy\n") is CallOutcome.NO_ANSWER
 
 
@@ -137,7 +137,7 @@ def test_only_calls_that_failed_at_the_start_never_rang(ended_reason: str | None
 def test_known_reasons_that_never_rang() -> None:
     reasons = [reason for reason, _ in known_reasons()]
     silent = [reason for reason in reasons if was_never_dialled(reason)]
-    # One is of an older style.
+    # This one has the older spelling.
     assert "call-start-error-neither-assistant-nor-server-set" in silent
     assert {reason.replace("-", ".", 2).split(".")[1] for reason in silent} == {"start"}
     assert len(silent) == 21
@@ -180,16 +180,16 @@ def test_reason_shows_that_a_call_was_over_the_limit(ended_reason: str | None, o
         (list(CallOutcome), tuple(CallOutcome)),
     ],
 )
-def test_fail_on_takes_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
+def test_fail_on_accepts_outcomes_and_their_values(given: Any, outcomes: tuple[CallOutcome, ...]) -> None:
     assert check_fail_on(given) == outcomes
 
 
 @pytest.mark.parametrize(
     "given", ["failed", "", CallOutcome.FAILED, None, 7, ["FAILED"], ["failed", 7], [None], [[]]], ids=repr
 )
-def test_other_values_of_fail_on_are_refused(given: Any) -> None:
+def test_invalid_fail_on_is_refused(given: Any) -> None:
     with pytest.raises(
-        VapiConfigurationError, match="fail_on must be a list of outcomes among completed, "
+        VapiConfigurationError, match=r"fail_on must be a list of known outcomes \(completed, "
     ) as caught:
         check_fail_on(given)
     assert str(caught.value).endswith(f"; got {given!r}. Nothing was sent.")

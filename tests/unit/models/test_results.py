@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the results of a call are: what is there, what is missing, and when nothing more is waited for."""
+"""The progress of a call's results: what has arrived, what is missing, and when to stop waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWO = {"structuredOutputIds": ["so-1", "so-2"]}
 
 
 def results_of(wanted: tuple[str, ...], **fields: Any) -> Results:
-    """Read results from the status view and from the whole call, which must agree."""
+    """Return the results of the status view, which must equal those of the whole call."""
     body = {"id": "1", "status": "ended", **fields}
     view = CallStatusView.model_validate_json(json.dumps(body))
     results = view.results(wanted)
@@ -76,7 +76,7 @@ def test_outputs_have_arrived_when_their_plan_is_met(
     assert results.missing == missing
 
 
-def test_plan_of_the_overrides_replaces_that_of_the_assistant() -> None:
+def test_overrides_replace_the_assistants_plan() -> None:
     plans = {
         "assistant": {"artifactPlan": TWO},
         "assistantOverrides": {"artifactPlan": {"structuredOutputIds": ["so-1"]}},
@@ -84,7 +84,7 @@ def test_plan_of_the_overrides_replaces_that_of_the_assistant() -> None:
     assert results_of(OUTPUTS, artifact=artifact(BOOKED), **plans).have_arrived(None)
 
 
-def test_outputs_defined_in_the_plan_are_known_by_name() -> None:
+def test_inline_outputs_are_known_by_name() -> None:
     plan = {"artifactPlan": {"structuredOutputIds": ["so-1"], "structuredOutputs": [{"name": "Mood"}]}}
     some = results_of(OUTPUTS, artifact=artifact(BOOKED), assistant=plan)
     assert (some.have_arrived(some.arrived), some.missing) == (False, "structured outputs (Mood)")
@@ -102,7 +102,7 @@ NO_PLAN = [
 
 
 @pytest.mark.parametrize("plan", NO_PLAN)
-def test_outputs_without_a_plan_have_arrived_when_unchanged(plan: dict[str, Any]) -> None:
+def test_outputs_without_plan_have_arrived_when_unchanged(plan: dict[str, Any]) -> None:
     one = results_of(OUTPUTS, artifact=artifact(BOOKED), **plan)
     two = results_of(OUTPUTS, artifact=artifact(BOOKED, SKIPPED), **plan)
     assert (one.arrived, two.arrived) == (1, 2)
@@ -140,7 +140,7 @@ def plan_of(**plans: Any) -> dict[str, Any]:
     ],
 )
 def test_analysis_has_arrived_when_its_plan_is_met(plan: dict[str, Any], missing: str) -> None:
-    """The success evaluation comes first."""
+    """The success evaluation arrives first."""
     results = results_of(ANALYSIS, analysis={"successEvaluation": "true"}, **plan_of(**plan))
     assert results.have_arrived(None) is results.have_arrived(1) is (not missing)
     assert results.missing == (f"analysis ({missing})" if missing else "")
@@ -158,7 +158,7 @@ def test_analysis_has_arrived_when_its_plan_is_met(plan: dict[str, Any], missing
     ],
     ids=["none", "empty", "of-2024", "all-off", "odd", "another-type"],
 )
-def test_analysis_without_a_plan_has_arrived_when_unchanged(plan: dict[str, Any]) -> None:
+def test_analysis_without_plan_has_arrived_when_unchanged(plan: dict[str, Any]) -> None:
     results = results_of(ANALYSIS, analysis={"summary": "", "successEvaluation": "true"}, **plan)
     assert [results.have_arrived(before) for before in (None, 0, 1)] == [False, False, True]
     none = results_of(ANALYSIS, analysis={"summary": None, "structuredData": {}}, **plan)
@@ -184,7 +184,7 @@ def test_both_are_waited_for_when_both_are_included() -> None:
     ],
     ids=["analysis", "outputs", "skipped"],
 )
-def test_whichever_comes_first_suffices_without_either(there: dict[str, Any]) -> None:
+def test_first_result_suffices_if_none_is_included(there: dict[str, Any]) -> None:
     results = results_of(WHICHEVER, **there)
     assert [results.have_arrived(before) for before in (None, 0, 1)] == [False, False, True]
     assert results.missing == ""
@@ -192,12 +192,12 @@ def test_whichever_comes_first_suffices_without_either(there: dict[str, Any]) ->
     assert not results_of(WHICHEVER).have_arrived(0)
 
 
-def test_names_of_missing_outputs_have_no_control_characters() -> None:
+def test_names_of_missing_outputs_are_cleaned() -> None:
     plan = {"assistant": {"artifactPlan": {"structuredOutputIds": ["so\x1b[2J\n"]}}}
     assert results_of(OUTPUTS, **plan).missing == "structured outputs (so[2J)"
 
 
-def test_view_keeps_nothing_but_the_results() -> None:
+def test_view_keeps_only_the_results() -> None:
     body = {
         "id": "1",
         "artifact": {**artifact(BOOKED), "transcript": "AI: Hello.", "messages": [{"message": "Hello."}]},
@@ -209,7 +209,7 @@ def test_view_keeps_nothing_but_the_results() -> None:
 
 
 @pytest.mark.parametrize("override", [None, {}, {"recordingEnabled": True}, {"structuredOutputIds": None}])
-def test_override_that_names_no_outputs_hides_none(override: Any) -> None:
+def test_override_without_outputs_keeps_them(override: Any) -> None:
     fields = {
         "assistant": {"artifactPlan": TWO},
         "assistantOverrides": {"artifactPlan": override},
@@ -218,7 +218,7 @@ def test_override_that_names_no_outputs_hides_none(override: Any) -> None:
     assert results_of(OUTPUTS, **fields).missing == "structured outputs (so-2)"
 
 
-def test_override_that_names_outputs_replaces_them() -> None:
+def test_override_with_outputs_replaces_them() -> None:
     fields = {
         "assistant": {"artifactPlan": TWO},
         "assistantOverrides": {"artifactPlan": {"structuredOutputIds": ["so-1"]}},

@@ -131,7 +131,7 @@ def test_id_may_be_a_summary(simulator: VapiSimulator, execute: Execute) -> None
 def test_bad_id_is_refused_before_any_request(
     simulator: VapiSimulator, execute: Execute, task_instance: TaskInstance, call_id: Any
 ) -> None:
-    with pytest.raises(VapiConfigurationError, match=r"call_id .*Nothing was sent") as failure:
+    with pytest.raises(VapiConfigurationError, match=r"call_id ") as failure:
         execute(call_id=call_id)
     assert SAID not in str(failure.value)
     assert simulator.requests == []
@@ -152,7 +152,7 @@ def test_bad_name_is_refused_before_any_request(
     simulator: VapiSimulator, execute: Execute, name: Any
 ) -> None:
     call_id = simulator.add_call(body={"name": "Before"})
-    with pytest.raises(VapiConfigurationError, match=f"name for call {call_id} .*Nothing was sent"):
+    with pytest.raises(VapiConfigurationError, match=f"name for call {call_id} "):
         execute(call_id=call_id, name=name)
     assert simulator.requests == []
     assert simulator.get_call(call_id)["name"] == "Before"

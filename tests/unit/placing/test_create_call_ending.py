@@ -207,7 +207,7 @@ def test_failure_is_tried_once_more_and_logged(
     stop(slot)()
     assert ended_by_us(model) is (times == 1)
     assert requests(model)[asked:].count("GET call") == 2
-    assert ("could not be ended and may go on" in caplog.text) is (times == 2)
+    assert ("could not be ended and may still be live" in caplog.text) is (times == 2)
 
 
 @pytest.mark.usefixtures("held_responses")
@@ -222,7 +222,7 @@ def test_hang_up_stops_waiting_at_its_limit(
     model.simulator.faults.add(Fault(method=method, status=503, delay=HELD_SECONDS, times=None))
     monkeypatch.setattr("vapi_provider.client.hang_up.HANG_UP_SECONDS", 0.2)
     stop(slot)()
-    assert "could not be ended and may go on. It did not end within 0.2 s." in caplog.text
+    assert "could not be ended and may still be live. It did not end within 0.2 s." in caplog.text
     assert the_call(model)["status"] == "queued"
 
 
@@ -233,7 +233,7 @@ def test_hang_up_does_not_wait_while_vapi_is_down(
     slot.attempt()
     model.simulator.stop()
     stop(slot)()
-    assert "could not be ended and may go on" in caplog.text
+    assert "could not be ended and may still be live" in caplog.text
 
 
 def test_stop_of_one_try_does_not_stop_the_next(model: AirflowModel) -> None:
@@ -506,7 +506,9 @@ def test_call_that_ends_in_time_is_left_alone(model: AirflowModel, deferrable: b
 def test_task_that_cannot_end_the_call_still_times_out(model: AirflowModel, deferrable: bool) -> None:
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
     slot = model.slot(deferrable=deferrable, timeout=60, hang_up_on_timeout=True)
-    with pytest.raises(AirflowSensorTimeout, match="The last error was.*could not be ended and may go on"):
+    with pytest.raises(
+        AirflowSensorTimeout, match="The last error was.*could not be ended and may still be live"
+    ):
         wait_out(slot)
 
 
@@ -534,7 +536,7 @@ def test_task_without_its_connection_still_times_out(
     with pytest.raises(expected, match=rf"Call {call_id} had not ended after .* \({limit}=60\)") as failure:
         slot.resume(*(process if reports else BACKSTOP))
     assert type(failure.value) is expected
-    fate = str(failure.value).partition(f" Call {call_id} could not be ended and may go on.")[2]
+    fate = str(failure.value).partition(f" Call {call_id} could not be ended and may still be live.")[2]
     assert "AIRFLOW_CONN_VAPI_DEFAULT" in fate
     assert not ended_by_us(model)
 

@@ -489,7 +489,7 @@ def test_task_reads_the_call_if_no_trigger_reports(model: AirflowModel, ends: bo
 def test_event_of_another_call_is_an_error(model: AirflowModel) -> None:
     slot = model.slot()
     deferred = deferral(slot)
-    with pytest.raises(VapiConfigurationError, match="does not know"):
+    with pytest.raises(VapiConfigurationError, match="does not understand"):
         resume(slot, deferred, reported("done", OTHER_ID))
 
 

@@ -23,6 +23,7 @@ from vapi_provider.polling.connection import CONNECTION_SECONDS, MISSING_SECONDS
 from vapi_provider.simulator import Fault, VapiSimulator
 
 KEYS = [f"0b5e8c1a-key-number-{number}" for number in range(3)]
+MINUTE = 60
 
 
 class Organization:
@@ -68,10 +69,10 @@ def test_new_key_is_used_within_a_minute(
                 await asyncio.sleep(13)
                 set_connection(world.simulator, password=key)
                 changed = world.clock.now
-                await asyncio.sleep(CONNECTION_SECONDS + 6)
+                await asyncio.sleep(MINUTE + 6)
                 assert organization.uses[-1][1] == key
                 first = next(at for at, used in organization.uses if used == key)
-                assert first - changed <= CONNECTION_SECONDS + 5.1
+                assert first - changed <= MINUTE + 5.1
             assert verdicts(tasks) == {}
 
     world.run(main())

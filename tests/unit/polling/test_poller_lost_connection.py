@@ -119,7 +119,7 @@ def test_deleted_connection_fails_the_deferred_task(world: World, monkeypatch: p
     (call_id,) = world.add_calls(1)
     sensor = DeferredSensor(call_id)
     verdict = report_of_deleted_connection(world, call_id, monkeypatch)
-    with pytest.raises(VapiConnectionNotFoundError, match="Airflow finds no connection 'vapi_default'"):
+    with pytest.raises(VapiConnectionNotFoundError, match="Airflow found no connection 'vapi_default'"):
         sensor.resume(verdict)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which arguments VapiCallSensor takes is checked when the DAG is parsed; their values are not."""
+"""VapiCallSensor checks at DAG parse time which arguments are given, but not their values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def sensor(**arguments: Any) -> VapiCallSensor:
         pytest.param({"silent_fail": True}, "silent_fail: .*waited out", id="silent-fail"),
     ],
 )
-def test_refused_argument_is_an_error_at_parse_time(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"^Task 'wait': VapiCallSensor does not take {message}") as failure:
+def test_unsupported_argument_is_an_error_at_parse_time(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^Task 'wait': VapiCallSensor does not support {message}"
+    ) as failure:
         sensor(**arguments)
     assert type(failure.value) is VapiConfigurationError
     assert "Nothing was sent" not in str(failure.value)
@@ -42,18 +44,18 @@ def test_error_at_parse_time_names_the_task_in_its_group() -> None:
 
 
 @pytest.mark.parametrize("argument", ["exponential_backoff", "never_fail", "silent_fail"])
-def test_refused_argument_in_default_args_is_an_error(argument: str) -> None:
+def test_unsupported_argument_in_default_args_is_an_error(argument: str) -> None:
     with DAG("waiting", schedule=None, default_args={argument: True}):
-        with pytest.raises(VapiConfigurationError, match=f"VapiCallSensor does not take {argument}"):
+        with pytest.raises(VapiConfigurationError, match=f"VapiCallSensor does not support {argument}"):
             sensor()
 
 
-def test_dag_without_a_call_id_is_not_parsed() -> None:
+def test_dag_without_a_call_id_does_not_parse() -> None:
     with DAG("waiting", schedule=None), pytest.raises(Exception, match="call_id"):
         VapiCallSensor(task_id="wait")  # type: ignore[call-arg]
 
 
-def test_refused_arguments_may_be_off() -> None:
+def test_unsupported_arguments_may_be_off() -> None:
     assert sensor(exponential_backoff=False, never_fail=False, silent_fail=False).call_id == CALL_ID
 
 

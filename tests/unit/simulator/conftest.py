@@ -20,7 +20,7 @@ def api(simulator: VapiSimulator) -> Callable[..., requests.Response]:
 
 @pytest.fixture
 def client() -> Callable[[VapiSimulator], Callable[..., requests.Response]]:
-    """Make a client for a simulator that the test configures itself."""
+    """Return a function that makes a client for a simulator."""
     return client_of
 
 

@@ -11,9 +11,9 @@ from vapi_provider.simulator import Timeline
 UNKNOWN = "0198a3f0-0000-7000-8000-00000000000a"
 
 
-def refused(answer, message):
-    assert answer.status_code == 400
-    assert answer.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
+def refused(response, message):
+    assert response.status_code == 400
+    assert response.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
 
 
 def test_call_is_renamed(simulator, api, clock):
@@ -21,14 +21,14 @@ def test_call_is_renamed(simulator, api, clock):
     before = simulator.get_call(call_id)
     clock.advance(1)
     name = "\u263a" * 40
-    answer = api("PATCH", f"/call/{call_id}", json={"name": name})
-    assert answer.status_code == 200
+    response = api("PATCH", f"/call/{call_id}", json={"name": name})
+    assert response.status_code == 200
     assert (
-        answer.json()
+        response.json()
         == simulator.get_call(call_id)
-        == {**before, "name": name, "updatedAt": answer.json()["updatedAt"]}
+        == {**before, "name": name, "updatedAt": response.json()["updatedAt"]}
     )
-    assert answer.json()["updatedAt"] > before["updatedAt"]
+    assert response.json()["updatedAt"] > before["updatedAt"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_call_is_renamed(simulator, api, clock):
         ("name", "The request's body must be a JSON object"),
     ],
 )
-def test_other_updates_are_refused(simulator, api, body, message):
+def test_invalid_updates_are_refused(simulator, api, body, message):
     call_id = simulator.add_call()
     before = simulator.get_call(call_id)
     refused(api("PATCH", f"/call/{call_id}", json=body), message)
@@ -57,15 +57,15 @@ def test_other_updates_are_refused(simulator, api, body, message):
 def test_body_that_is_not_json_is_refused(simulator, api, method, content):
     call_id = simulator.add_call()
     headers = {"Content-Type": "application/json; charset=utf-8"}
-    answer = api(method, f"/call/{call_id}", data=content, headers=headers)
-    refused(answer, "The request's body is not valid JSON")
+    response = api(method, f"/call/{call_id}", data=content, headers=headers)
+    refused(response, "The request's body is not valid JSON")
     assert call_id in simulator.calls
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_another_content_type_is_refused(simulator, api, method):
-    answer = api(method, f"/call/{simulator.add_call()}", data={"name": "form"})
-    refused(answer, "The request's Content-Type must be application/json")
+def test_content_type_must_be_json(simulator, api, method):
+    response = api(method, f"/call/{simulator.add_call()}", data={"name": "form"})
+    refused(response, "The request's Content-Type must be application/json")
 
 
 @pytest.mark.parametrize(
@@ -78,26 +78,26 @@ def test_unknown_call_is_not_found(api, method, body):
 def test_call_is_erased(simulator, api):
     call_id = simulator.add_call(status="ended")
     call = simulator.get_call(call_id)
-    answer = api("DELETE", f"/call/{call_id}", json={})
-    assert (answer.status_code, answer.json()) == (200, call)
+    response = api("DELETE", f"/call/{call_id}", json={})
+    assert (response.status_code, response.json()) == (200, call)
     assert api("GET", f"/call/{call_id}").status_code == 404
     assert simulator.calls == {}
 
 
-def test_several_calls_are_erased_whatever_the_path_says(simulator, api):
+def test_ids_in_the_body_replace_the_id_in_the_path(simulator, api):
     first, second, third = (simulator.add_call() for _ in range(3))
-    answer = api("DELETE", f"/call/{third}", json={"ids": [first, second, UNKNOWN]})
-    assert (answer.status_code, answer.json()["id"]) == (200, first)
+    response = api("DELETE", f"/call/{third}", json={"ids": [first, second, UNKNOWN]})
+    assert (response.status_code, response.json()["id"]) == (200, first)
     assert list(simulator.calls) == [third]
 
 
 def test_deleting_a_scheduled_call_cancels_it(simulator, api, clock):
     call_id = simulator.add_call(status="scheduled")
     clock.advance(2)
-    answer = api("DELETE", f"/call/{call_id}", json={})
-    assert answer.status_code == 200
+    response = api("DELETE", f"/call/{call_id}", json={})
+    assert response.status_code == 200
     call = api("GET", f"/call/{call_id}").json()
-    assert call == answer.json()
+    assert call == response.json()
     assert (call["status"], call["endedReason"]) == ("ended", "scheduled-call-deleted")
     assert call["endedAt"] == call["updatedAt"] > call["createdAt"]
 
@@ -110,7 +110,7 @@ def test_deleting_a_scheduled_call_cancels_it(simulator, api, clock):
         ({"ids": [1]}, ["each value in ids must be a string"]),
     ],
 )
-def test_other_deletions_are_refused(simulator, api, body, message):
+def test_invalid_deletions_are_refused(simulator, api, body, message):
     call_id = simulator.add_call()
     refused(api("DELETE", f"/call/{call_id}", json=body), message)
     assert call_id in simulator.calls
@@ -125,8 +125,8 @@ def test_control_url_ends_a_live_call(simulator, clock):
     other = simulator.add_call(status="in-progress")
     call_id = simulator.add_call(timeline=Timeline(ended=10, analysis=12))
     clock.advance(4)
-    control_url, answer = hang_up(simulator, call_id, {"type": "end-call"})
-    assert answer.status_code == 200
+    control_url, response = hang_up(simulator, call_id, {"type": "end-call"})
+    assert response.status_code == 200
     call = simulator.get_call(call_id)
     assert (call["status"], call["endedReason"]) == ("ended", "manually-canceled")
     assert simulator.get_call(other)["status"] == "in-progress"
@@ -147,20 +147,22 @@ def test_without_a_timeline_nothing_follows_a_hang_up(simulator, clock):
 
 def test_control_url_refuses_the_private_key(simulator):
     call_id = simulator.add_call()
-    _, answer = hang_up(simulator, call_id, {"type": "end-call"}, Authorization=f"Bearer {simulator.api_key}")
-    refused(answer, "A control URL must not be sent the private key")
+    _, response = hang_up(
+        simulator, call_id, {"type": "end-call"}, Authorization=f"Bearer {simulator.api_key}"
+    )
+    refused(response, "A control URL must not be sent the private key")
     assert simulator.get_call(call_id)["status"] == "queued"
 
 
 @pytest.mark.parametrize("body", [{}, {"type": "say"}, {"type": "end-call", "more": 1}])
-def test_other_controls_are_refused(simulator, body):
+def test_unknown_control_messages_are_refused(simulator, body):
     call_id = simulator.add_call()
-    _, answer = hang_up(simulator, call_id, body)
-    refused(answer, ["the simulator only understands the type end-call"])
+    _, response = hang_up(simulator, call_id, body)
+    refused(response, ["the simulator only understands the type end-call"])
     assert simulator.get_call(call_id)["status"] == "queued"
 
 
 def test_unknown_control_url_is_not_found(simulator):
     simulator.add_call()
-    answer = requests.post(f"{simulator.url}/control/guess", json={"type": "end-call"}, timeout=20)
-    assert answer.status_code == 404
+    response = requests.post(f"{simulator.url}/control/guess", json={"type": "end-call"}, timeout=20)
+    assert response.status_code == 404

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand, as a caller sees them."""
+"""Faults on demand, as a client sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 
 
 def raw_request(simulator, path="/call", method="GET", body=b""):
-    """Send a request over a bare socket, to see each byte of the answer as it comes."""
+    """Send a request over a bare socket, which shows each byte of the response as it arrives."""
     host, port = simulator.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=60)
     headers = [f"Host: {host}", "User-Agent: bare", f"Authorization: Bearer {simulator.api_key}"]
@@ -34,14 +34,18 @@ def read_to_end(connection):
 
 def test_status_has_the_shape_of_the_api_and_counts_once(simulator, api):
     simulator.faults.add(Fault(status=429, headers={"Retry-After": "7"}))
-    answer = api("GET", "/call")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
-    assert answer.json() == {"message": "Too Many Requests", "error": "Too Many Requests", "statusCode": 429}
-    assert "Date" in answer.headers
+    response = api("GET", "/call")
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "7")
+    assert response.json() == {
+        "message": "Too Many Requests",
+        "error": "Too Many Requests",
+        "statusCode": 429,
+    }
+    assert "Date" in response.headers
     assert api("GET", "/call").status_code == 200
 
 
-def test_status_without_a_name_is_sent(simulator, api):
+def test_status_without_a_phrase_is_sent(simulator, api):
     simulator.faults.add(Fault(status=520, times=2))
     simulator.faults.add(Fault(status=520, drip=0))
     for _ in range(3):
@@ -49,10 +53,10 @@ def test_status_without_a_name_is_sent(simulator, api):
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_status_that_has_no_body_gets_none(simulator, api, status):
+def test_bodiless_status_has_no_body(simulator, api, status):
     simulator.faults.add(Fault(status=status, body="ignored"))
-    answer = api("GET", "/call")
-    assert (answer.status_code, answer.content) == (status, b"")
+    response = api("GET", "/call")
+    assert (response.status_code, response.content) == (status, b"")
 
 
 @pytest.mark.parametrize(
@@ -66,21 +70,21 @@ def test_status_that_has_no_body_gets_none(simulator, api, status):
 )
 def test_any_response_can_be_given(simulator, api, fault, status, content, content_type):
     simulator.faults.add(fault)
-    answer = api("GET", "/call")
-    assert (answer.status_code, answer.content) == (status, content)
-    assert answer.headers["Content-Type"] == content_type
+    response = api("GET", "/call")
+    assert (response.status_code, response.content) == (status, content)
+    assert response.headers["Content-Type"] == content_type
 
 
 def test_redirect(simulator, api):
     simulator.faults.add(Fault(status=302, headers={"Location": "https://elsewhere.example.invalid/"}))
-    answer = api("GET", "/call")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "https://elsewhere.example.invalid/")
+    response = api("GET", "/call")
+    assert (response.status_code, response.headers["Location"]) == (302, "https://elsewhere.example.invalid/")
 
 
 def test_headers_alone_are_added_to_the_response(simulator, api):
     simulator.faults.add(Fault(headers={"Date": "Mon, 01 Jan 2024 00:00:00 GMT"}))
-    answer = api("GET", "/call")
-    assert (answer.json(), answer.headers["Date"]) == ([], "Mon, 01 Jan 2024 00:00:00 GMT")
+    response = api("GET", "/call")
+    assert (response.json(), response.headers["Date"]) == ([], "Mon, 01 Jan 2024 00:00:00 GMT")
 
 
 def test_fault_hits_only_what_it_matches(simulator, api):
@@ -193,9 +197,9 @@ def test_headers_drip_as_well(simulator, held_responses):
 def test_dripping_response_is_complete(simulator, api):
     call_id = simulator.add_call()
     simulator.faults.add(Fault(drip=0, drip_headers=True))
-    answer = api("GET", f"/call/{call_id}")
-    assert answer.json() == simulator.get_call(call_id)
-    assert simulator.requests[-1].bytes_sent == len(answer.content)
+    response = api("GET", f"/call/{call_id}")
+    assert response.json() == simulator.get_call(call_id)
+    assert simulator.requests[-1].bytes_sent == len(response.content)
 
 
 @pytest.mark.parametrize("fault", [Fault(drip=30), Fault(drip=0.5, drip_headers=True), Fault(delay=30)])
@@ -204,12 +208,12 @@ def test_stop_does_not_wait_for_responses(fault):
     simulator.start()
     simulator.faults.add(fault)
     with raw_request(simulator) as connection:
-        wait_until(lambda: simulator.requests, "the answer is under way")
+        wait_until(lambda: simulator.requests, "the response is under way")
         simulator.stop()
         assert read_to_end(connection).find(b"[]") == -1
 
 
-def test_resets_need_the_own_server():
+def test_resets_require_the_simulators_server():
     simulator = VapiSimulator()
     simulator.faults.add(Fault(reset="before"))
     scope = {"type": "http", "method": "GET", "path": "/call", "query_string": b"", "headers": []}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a call: on its timeline, or driven by hand."""
+"""The life of a call, on a timeline or by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_new_call_has_the_shape_of_the_api(simulator, clock):
         ("not-found", set()),
     ],
 )
-def test_call_is_added_with_what_belongs_to_its_status(simulator, status, has):
+def test_added_call_has_the_fields_of_its_status(simulator, status, has):
     call = simulator.get_call(simulator.add_call(status=status))
     assert {"startedAt", "endedAt", "endedReason"} & set(call) == has
 
@@ -82,7 +82,7 @@ def test_results_arrive_after_the_end(simulator, clock):
     assert call["cost"] == call["costBreakdown"]["total"] == 0.25
 
 
-def test_call_without_words_has_no_transcript(simulator, clock):
+def test_transcript_can_be_empty(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline(answered=None, transcript=None))
     clock.advance(20)
     call = simulator.get_call(call_id)
@@ -104,7 +104,7 @@ def test_timeline_goes_forward(times):
         Timeline(**times)
 
 
-def test_raw_fields_are_laid_over_the_call(simulator):
+def test_raw_fields_replace_made_up_ones(simulator):
     body = {
         "id": "0198A3F0-0000-7000-8000-00000000000A",
         "createdAt": "2024-01-01T10:00:00+02:00",
@@ -137,7 +137,7 @@ def test_unreadable_creation_counts_as_now(simulator, api):
 
 def test_ids_are_unique(simulator):
     call_id = simulator.add_call()
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         simulator.add_call(body={"id": call_id.upper()})
 
 
@@ -173,7 +173,7 @@ def test_call_is_ended_by_hand(simulator, clock):
     assert "monitor" not in call
 
 
-def test_end_by_hand_adds_only_what_it_gives(simulator, clock):
+def test_end_by_hand_adds_only_given_results(simulator, clock):
     call_id = simulator.add_call(timeline=Timeline())
     simulator.end_call(call_id)
     clock.advance(100)
@@ -193,7 +193,7 @@ def test_analysis_is_added_later(simulator, clock, moves, seconds):
     assert seconds_after_creation(call, "updatedAt") == seconds
 
 
-def test_copies_do_not_reach_into_the_simulator(simulator):
+def test_changing_a_copy_changes_no_call(simulator):
     given = {"metadata": {"a": 1}}
     call_id = simulator.add_call(body=given)
     given["metadata"]["a"] = 2
@@ -208,7 +208,7 @@ def test_unknown_call_is_a_key_error(simulator, act):
         getattr(simulator, act)("0198a3f0-0000-7000-8000-00000000000a")
 
 
-def test_without_another_clock_time_is_real(client):
+def test_time_is_real_by_default(client):
     with VapiSimulator(timeline=Timeline(ringing=0, answered=0, ended=0, analysis=0)) as simulator:
         call_id = simulator.add_call(timeline=simulator.timeline)
         assert client(simulator)("GET", f"/call/{call_id}").json()["status"] == "ended"
@@ -217,7 +217,7 @@ def test_without_another_clock_time_is_real(client):
 def test_manual_clock_stands_still_and_never_goes_back():
     clock = ManualClock()
     before = clock.now()
-    with pytest.raises(ValueError, match="not go back"):
+    with pytest.raises(ValueError, match="cannot go back"):
         clock.advance(-1)
     assert clock.now() == before
 

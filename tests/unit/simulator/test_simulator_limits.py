@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call too many in the three ways that are reported of it, and fields that no answer shows."""
+"""Calls over the concurrency limit in the three reported ways, and hidden fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def limits(blocked: bool, limit: int, left: int) -> dict[str, Any]:
     return {"concurrencyBlocked": blocked, "concurrencyLimit": limit, "remainingConcurrentCalls": left}
 
 
-def person(number: int) -> dict[str, Any]:
+def callee_field(number: int) -> dict[str, Any]:
     return {"customer": {"number": f"+120255501{number:02}"}}
 
 
@@ -33,8 +33,8 @@ def test_each_response_has_the_remaining_calls(
         reported = [api("POST", "/call", json=request_body).json()["subscriptionLimits"] for _ in range(3)]
         assert reported == [limits(False, 3, 2), limits(False, 3, 1), limits(False, 3, 0)]
         clock.advance(10)
-        answer = api("POST", "/call", json=request_body).json()
-        assert answer["subscriptionLimits"] == limits(False, 3, 2)
+        response = api("POST", "/call", json=request_body).json()
+        assert response["subscriptionLimits"] == limits(False, 3, 2)
 
 
 def test_only_the_placing_response_has_the_limits(
@@ -53,12 +53,12 @@ def test_call_over_the_limit_is_refused(
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, **options) as simulator:
         api = client(simulator)
-        assert api("POST", "/call", json={**request_body, **person(43)}).status_code == 201
-        answer = api("POST", "/call", json={**request_body, **person(44)})
-        assert answer.status_code == 400
-        assert answer.json()["message"].startswith("Over Concurrency Limit")
-        assert answer.json()["statusCode"] == 400
-        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
+        assert api("POST", "/call", json={**request_body, **callee_field(43)}).status_code == 201
+        response = api("POST", "/call", json={**request_body, **callee_field(44)})
+        assert response.status_code == 400
+        assert response.json()["message"].startswith("Over Concurrency Limit")
+        assert response.json()["statusCode"] == 400
+        assert response.json()["subscriptionLimits"] == limits(True, 1, 0)
         assert len(simulator.calls) == 1
         clock.advance(100)
         assert simulator.rings == {"+12025550143": 1}
@@ -69,12 +69,12 @@ def test_accepted_call_over_the_limit_ends_without_a_ring(
 ) -> None:
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit="end") as simulator:
         api = client(simulator)
-        assert api("POST", "/call", json={**request_body, **person(43)}).json()["status"] == "queued"
-        answer = api("POST", "/call", json={**request_body, **person(44)})
-        assert answer.status_code == 201
-        assert answer.json()["status"] == "queued"
-        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
-        call_id = answer.json()["id"]
+        assert api("POST", "/call", json={**request_body, **callee_field(43)}).json()["status"] == "queued"
+        response = api("POST", "/call", json={**request_body, **callee_field(44)})
+        assert response.status_code == 201
+        assert response.json()["status"] == "queued"
+        assert response.json()["subscriptionLimits"] == limits(True, 1, 0)
+        call_id = response.json()["id"]
         clock.advance(1)
         call = api("GET", f"/call/{call_id}").json()
         assert (call["status"], call["endedReason"]) == ("ended", REASON)
@@ -82,8 +82,8 @@ def test_accepted_call_over_the_limit_ends_without_a_ring(
         clock.advance(100)
         assert simulator.rings == {"+12025550143": 1}
         assert not {"analysis", "cost"} & simulator.get_call(call_id).keys()
-        # The first has ended, so the next one rings.
-        third = api("POST", "/call", json={**request_body, **person(44)}).json()
+        # The first call has ended, so a line is free.
+        third = api("POST", "/call", json={**request_body, **callee_field(44)}).json()
         assert third["subscriptionLimits"] == limits(False, 1, 0)
         clock.advance(100)
         assert simulator.get_call(third["id"])["endedReason"] == "customer-ended-call"
@@ -97,9 +97,9 @@ def test_accepted_call_over_the_limit_rings(
         api = client(simulator)
         reported = []
         for number in (43, 44, 45):
-            answer = api("POST", "/call", json={**request_body, **person(number)})
-            assert (answer.status_code, answer.json()["status"]) == (201, "queued")
-            reported.append(answer.json()["subscriptionLimits"])
+            response = api("POST", "/call", json={**request_body, **callee_field(number)})
+            assert (response.status_code, response.json()["status"]) == (201, "queued")
+            reported.append(response.json()["subscriptionLimits"])
         assert reported == [limits(False, 1, 0), limits(True, 1, 0), limits(True, 1, 0)]
         clock.advance(100)
         assert simulator.rings == {f"+120255501{number}": 1 for number in (43, 44, 45)}
@@ -116,9 +116,9 @@ def test_scheduled_call_is_never_over_the_limit(
     request_body["schedulePlan"] = {"earliestAt": (clock.now() + timedelta(hours=1)).isoformat()}
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit=over_limit) as simulator:
         simulator.add_call(timeline=Timeline())
-        answer = client(simulator)("POST", "/call", json=request_body)
-        assert (answer.status_code, answer.json()["status"]) == (201, "scheduled")
-        assert answer.json()["subscriptionLimits"] == limits(False, 1, 0)
+        response = client(simulator)("POST", "/call", json=request_body)
+        assert (response.status_code, response.json()["status"]) == (201, "scheduled")
+        assert response.json()["subscriptionLimits"] == limits(False, 1, 0)
         clock.advance(3700)
         assert simulator.rings == {NUMBER: 1}
 
@@ -130,15 +130,15 @@ def test_batch_over_the_limit_is_marked(
     clock: ManualClock, client: MakeClient, request_body: dict[str, Any], over_limit: Any, taken: int
 ) -> None:
     del request_body["customer"]
-    customers = [person(number)["customer"] for number in (43, 44, 45)]
+    customers = [callee_field(number)["customer"] for number in (43, 44, 45)]
     with VapiSimulator(clock=clock, concurrency_limit=1, over_limit=over_limit) as simulator:
-        answer = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
-        assert answer.status_code == 201
-        assert (len(answer.json()["results"]), len(answer.json()["errors"])) == (taken, 3 - taken)
-        assert answer.json()["subscriptionLimits"] == limits(True, 1, 0)
+        response = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
+        assert response.status_code == 201
+        assert (len(response.json()["results"]), len(response.json()["errors"])) == (taken, 3 - taken)
+        assert response.json()["subscriptionLimits"] == limits(True, 1, 0)
 
 
-# Fields that are not shown.
+# Hidden fields.
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,19 @@ def test_no_response_shows_a_hidden_field(
         api = client(simulator)
         placed = api("POST", "/call", json=request_body).json()
         path = f"/call/{placed['id']}"
-        answers = [placed, api("GET", path).json(), *api("GET", "/call").json()]
+        responses = [placed, api("GET", path).json(), *api("GET", "/call").json()]
         clock.advance(60)
-        answers += [api("GET", path).json(), *api("GET", "/call").json()]
-        answers += [api("PATCH", path, json={"name": "Another"}).json(), api("DELETE", path, json={}).json()]
+        responses += [api("GET", path).json(), *api("GET", "/call").json()]
+        responses += [
+            api("PATCH", path, json={"name": "Another"}).json(),
+            api("DELETE", path, json={}).json(),
+        ]
         assert simulator.rings == {NUMBER: 1}
-    assert len(answers) == 7
+    assert len(responses) == 7
     shown = {"name", "assistantOverrides", "customer", "id", "status"} - set(hidden)
-    for answer in answers:
-        assert not set(hidden) & answer.keys()
-        assert shown <= answer.keys()
+    for response in responses:
+        assert not set(hidden) & response.keys()
+        assert shown <= response.keys()
 
 
 def test_lagging_list_shows_no_hidden_field(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structured outputs: each arrives after a lag of its own, or is skipped, or never comes."""
+"""Structured outputs: each arrives after its own lag, is skipped, or never arrives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outputs(simulator: VapiSimulator, call_id: str) -> tuple[Any, Any]:
     return artifact.get("structuredOutputs"), artifact.get("skippedStructuredOutputs")
 
 
-def test_outputs_arrive_after_lags_of_their_own(simulator: VapiSimulator, clock: ManualClock) -> None:
+def test_each_output_has_its_own_lag(simulator: VapiSimulator, clock: ManualClock) -> None:
     timeline = Timeline(ended=10, analysis=14, structured_outputs=(MOOD, BOOKED, SKIPPED, NEVER))
     call_id = simulator.add_call(timeline=timeline)
     booked = {BOOKED.id: {"name": "Booked", "result": True}}
@@ -34,7 +34,7 @@ def test_outputs_arrive_after_lags_of_their_own(simulator: VapiSimulator, clock:
     skipped = {SKIPPED.id: {"name": "Score", "unmetCondition": {"type": "minMessages", "count": 4}}}
     assert outputs(simulator, call_id) == (booked, skipped)
     clock.advance(1)
-    # What comes with the analysis leaves them there.
+    # The artifact that arrives with the analysis keeps them.
     assert simulator.get_call(call_id)["artifact"]["transcript"]
     assert outputs(simulator, call_id) == (booked, skipped)
     clock.advance(600)
@@ -74,7 +74,7 @@ def test_outputs_are_added_by_hand(simulator: VapiSimulator, clock: ManualClock,
     assert (simulator.get_call(call_id)["updatedAt"] != before) is moves
 
 
-def test_output_has_an_id_of_its_name_and_no_negative_lag() -> None:
+def test_output_id_follows_its_name_and_lag_is_checked() -> None:
     assert StructuredOutput("Booked").id == BOOKED.id != SKIPPED.id
     with pytest.raises(ValueError, match="before the end"):
         StructuredOutput("Booked", lag=-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""POST /call: single calls, batches, scheduled calls, limits, and whose phone rings."""
+"""POST /call: single calls, batches, scheduled calls, limits and counted rings."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_call_is_placed_and_echoes_its_request(simulator, api, request_body):
         "assistantOverrides": {"metadata": {"a": 1}, "variableValues": {"b": 2}},
         "customer": {"number": NUMBER, "externalId": "x", "extension": "12", "email": "a@example.invalid"},
     }
-    answer = api("POST", "/call", json=request_body)
-    assert answer.status_code == 201
-    call = answer.json()
+    response = api("POST", "/call", json=request_body)
+    assert response.status_code == 201
+    call = response.json()
     assert call.pop("subscriptionLimits") == {
         "concurrencyBlocked": False,
         "concurrencyLimit": 10,
@@ -37,7 +37,7 @@ def test_call_is_placed_and_echoes_its_request(simulator, api, request_body):
     assert call["monitor"]["controlUrl"].startswith(simulator.url)
 
 
-def test_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, request_body):
+def test_placed_call_keeps_its_timeline(simulator, api, clock, request_body):
     first = api("POST", "/call", json=request_body).json()["id"]
     simulator.timeline = Timeline(
         ringing=None, answered=None, ended=1, ended_reason="call.start.error-get-org"
@@ -74,10 +74,10 @@ def test_placed_call_follows_the_timeline_of_its_time(simulator, api, clock, req
         {"schedulePlan": {"earliestAt": "2020-01-01T00:00:00Z", "latestAt": "2020-01-02T00:00:00+01:00"}},
     ],
 )
-def test_other_calls_are_placed(api, request_body, change):
+def test_valid_variants_are_placed(api, request_body, change):
     body = {name: value for name, value in (request_body | change).items() if value is not None}
-    answer = api("POST", "/call", json=body)
-    assert (answer.status_code, answer.json().get("status")) == (201, "queued"), answer.text
+    response = api("POST", "/call", json=body)
+    assert (response.status_code, response.json().get("status")) == (201, "queued"), response.text
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_other_calls_are_placed(api, request_body, change):
         ),
     ],
 )
-def test_wrong_requests_are_refused(simulator, api, request_body, change, message):
+def test_invalid_requests_are_refused(simulator, api, request_body, change, message):
     body = {name: value for name, value in (request_body | change).items() if value is not ...}
-    answer = api("POST", "/call", json=body)
-    assert answer.status_code == 400
-    assert answer.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
+    response = api("POST", "/call", json=body)
+    assert response.status_code == 400
+    assert response.json() == {"message": message, "error": "Bad Request", "statusCode": 400}
     assert simulator.calls == {}
 
 
@@ -201,10 +201,10 @@ def test_body_that_is_not_json_is_refused(api):
 
 def test_batch_can_fail_in_part(simulator, api, clock, request_body):
     del request_body["customer"]
-    customers = [{"number": NUMBER}, {"number": "12"}, "nobody", {"number": OTHER, "externalId": "o"}]
-    answer = api("POST", "/call", json={**request_body, "customers": customers})
-    assert answer.status_code == 201
-    batch = answer.json()
+    customers = [{"number": NUMBER}, {"number": "12"}, "not an object", {"number": OTHER, "externalId": "o"}]
+    response = api("POST", "/call", json={**request_body, "customers": customers})
+    assert response.status_code == 201
+    batch = response.json()
     assert [call["customer"] for call in batch["results"]] == [customers[0], customers[3]]
     assert batch["results"] == [simulator.get_call(call["id"]) for call in batch["results"]]
     assert [call for call in batch["results"] if "customers" in call] == []
@@ -223,9 +223,9 @@ def test_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):
     del request_body["customer"]
     customers = [{"number": NUMBER}, {"number": OTHER}, {"number": THIRD}]
     with VapiSimulator(clock=clock, concurrency_limit=2) as simulator:
-        answer = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
-    assert answer.status_code == 201
-    batch = answer.json()
+        response = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
+    assert response.status_code == 201
+    batch = response.json()
     assert [call["customer"] for call in batch["results"]] == customers[:2]
     assert [error["customer"] for error in batch["errors"]] == customers[2:]
     assert batch["subscriptionLimits"] == {
@@ -239,9 +239,9 @@ def test_call_over_the_limit_waits_for_a_free_line(clock, client, request_body):
     with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
         api = client(simulator)
         assert api("POST", "/call", json=request_body).status_code == 201
-        answer = api("POST", "/call", json=request_body)
-        assert answer.status_code == 400
-        assert answer.json()["message"].startswith("Over Concurrency Limit")
+        response = api("POST", "/call", json=request_body)
+        assert response.status_code == 400
+        assert response.json()["message"].startswith("Over Concurrency Limit")
         clock.advance(10)
         assert api("POST", "/call", json=request_body).status_code == 201
 
@@ -251,10 +251,10 @@ def test_scheduled_call_takes_no_line_before_it_is_due(clock, client, request_bo
     request_body["schedulePlan"] = {"earliestAt": earliest.isoformat()}
     with VapiSimulator(clock=clock, concurrency_limit=1) as simulator:
         simulator.add_call()
-        answer = client(simulator)("POST", "/call", json=request_body)
-        assert (answer.status_code, answer.json()["status"]) == (201, "scheduled")
-        assert "monitor" not in answer.json()
-        call_id = answer.json()["id"]
+        response = client(simulator)("POST", "/call", json=request_body)
+        assert (response.status_code, response.json()["status"]) == (201, "scheduled")
+        assert "monitor" not in response.json()
+        call_id = response.json()["id"]
         clock.advance(3599.9)
         assert simulator.get_call(call_id)["status"] == "scheduled"
         clock.advance(0.1)
@@ -278,7 +278,7 @@ def test_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, req
 
 
 @pytest.mark.parametrize(
-    ("party", "person"),
+    ("party", "callee"),
     [
         ({"customer": {"number": NUMBER}}, NUMBER),
         ({"customer": {"number": NUMBER, "extension": "12"}}, f"{NUMBER};ext=12"),
@@ -286,18 +286,18 @@ def test_scheduled_call_that_is_cancelled_never_rings(simulator, api, clock, req
         ({"customerId": "customer-1"}, "customer-1"),
     ],
 )
-def test_phone_rings_once_per_call(simulator, api, clock, request_body, party, person):
+def test_phone_rings_once_per_call(simulator, api, clock, request_body, party, callee):
     del request_body["customer"]
     for _ in range(2):
         assert api("POST", "/call", json={**request_body, **party}).status_code == 201
     assert simulator.rings == {}
     clock.advance(1)
-    assert simulator.rings == {person: 2}
+    assert simulator.rings == {callee: 2}
     clock.advance(100)
-    assert simulator.rings == {person: 2}
+    assert simulator.rings == {callee: 2}
 
 
-def test_rings_outlive_their_call(simulator, api, clock, request_body):
+def test_rings_of_erased_calls_still_count(simulator, api, clock, request_body):
     call_id = api("POST", "/call", json=request_body).json()["id"]
     clock.advance(1)
     api("DELETE", f"/call/{call_id}", json={})

@@ -11,29 +11,29 @@ from vapi_provider.simulator.timestamps import read_timestamp
 UNKNOWN = "0198a3f0-0000-7000-8000-00000000000a"
 
 
-def ids(answer):
-    assert answer.status_code == 200
-    return [call["id"] for call in answer.json()]
+def ids(response):
+    assert response.status_code == 200
+    return [call["id"] for call in response.json()]
 
 
 def test_whole_call_is_returned(simulator, api):
     call_id = simulator.add_call(status="in-progress", body={"name": "Erinnerung f\xfcr \u263a"})
-    answer = api("GET", f"/call/{call_id.upper()}")
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.json() == simulator.get_call(call_id)
+    response = api("GET", f"/call/{call_id.upper()}")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json() == simulator.get_call(call_id)
 
 
-def test_text_that_is_not_utf_8_is_escaped(simulator, api):
+def test_lone_surrogate_is_escaped(simulator, api):
     call_id = simulator.add_call(body={"name": "\ud800"})
     assert api("GET", f"/call/{call_id}").json()["name"] == "\ud800"
 
 
 def test_unknown_call_is_not_found(api):
-    answer = api("GET", f"/call/{UNKNOWN}")
-    assert answer.status_code == 404
-    assert answer.json()["error"] == "Not Found"
-    assert answer.json()["statusCode"] == 404
+    response = api("GET", f"/call/{UNKNOWN}")
+    assert response.status_code == 404
+    assert response.json()["error"] == "Not Found"
+    assert response.json()["statusCode"] == 404
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_unknown_call_is_not_found(api):
 )
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 def test_id_that_is_not_a_uuid_is_refused(api, method, call_id):
-    answer = api(method, f"/call/{call_id}", json={})
-    assert answer.status_code == 400
-    assert answer.json() == {"message": ["id must be a UUID"], "error": "Bad Request", "statusCode": 400}
+    response = api(method, f"/call/{call_id}", json={})
+    assert response.status_code == 400
+    assert response.json() == {"message": ["id must be a UUID"], "error": "Bad Request", "statusCode": 400}
 
 
 def test_live_call_has_a_control_url_on_the_simulator(simulator, api):
@@ -122,16 +122,16 @@ def test_updated_at_moves_with_every_change(simulator, api, clock):
         ("limit=ten", "limit must be a number"),
         ("limit=", "limit must be a number"),
         ("createdAtGe=yesterday", "createdAtGe must be a valid ISO 8601 date string"),
-        # An offset whose plus sign was not percent-encoded.
+        # The plus sign of the offset is not percent-encoded.
         ("updatedAtLt=2026-01-01T00:00:00+00:00", "updatedAtLt must be a valid ISO 8601 date string"),
         ("limit=1&limit=2", "a query parameter must not be repeated"),
     ],
 )
-def test_other_filters_are_refused(simulator, api, query, message):
+def test_invalid_filters_are_refused(simulator, api, query, message):
     simulator.add_call()
-    answer = api("GET", f"/call?{query}")
-    assert answer.status_code == 400
-    assert answer.json() == {"message": [message], "error": "Bad Request", "statusCode": 400}
+    response = api("GET", f"/call?{query}")
+    assert response.status_code == 400
+    assert response.json() == {"message": [message], "error": "Bad Request", "statusCode": 400}
 
 
 def test_lagging_list_shows_earlier_states(clock, client):

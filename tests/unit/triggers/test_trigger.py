@@ -171,7 +171,6 @@ def test_bad_id_is_an_error_and_no_request(triggerer: Triggerer, call_id: Any) -
     event, took = only_event(triggerer, call_id)
     assert (event["status"], event["call_id"]) == ("error", call_id)
     assert "call_id" in event["message"]
-    assert "Nothing was sent" in event["message"] or "nothing was sent" in event["message"]
     assert took == pytest.approx(SETTLE, abs=0.01)
     assert triggerer.vapi.log == []
     json.dumps(event)

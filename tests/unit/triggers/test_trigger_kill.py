@@ -19,7 +19,7 @@ from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.triggers import call as trigger_module
 from vapi_provider.triggers.call import VapiCallTrigger
 
-GOES_ON = "may go on"
+GOES_ON = "may still be live"
 AIRFLOWS_PATIENCE = 0.1
 """Airflow's own is a second or more; the test holds the responses for longer."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors that are run as Airflow's workers run them, on a clock that only their waiting moves."""
+"""Runs sensors as Airflow's workers do, on a clock that only advances while they wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_PAUSES = 50
 
 
 class Worker:
-    """Runs a sensor to its end, whichever its mode; it takes the place of ``time`` in Airflow's sensor loop."""
+    """Runs a sensor to its end in any mode, and replaces ``time`` in Airflow's sensor loop."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
@@ -33,19 +33,19 @@ class Worker:
         self._then: Iterator[Callable[[], object]] = iter(())
 
     def time(self) -> float:
-        # Without a store, what is known of the past comes from Airflow, whose clock stands still here.
+        # Without a store, the start of the wait comes from Airflow, whose clock stands still here.
         return self.utcnow().timestamp() + (self.slept if self.keeps_state else self.slept_in_process)
 
     def monotonic(self) -> float:
         return self.utcnow().timestamp() + self.slept_in_process
 
     def utcnow(self) -> datetime:
-        # As in life, a poke takes a moment.
+        # As in reality, a poke takes a moment.
         return self._began_at + timedelta(milliseconds=self.pauses)
 
     def sleep(self, seconds: float) -> None:
         self.pauses += 1
-        assert self.pauses < MOST_PAUSES, "the sensor waits without end"
+        assert self.pauses < MOST_PAUSES, "the sensor never stops waiting"
         self.slept += seconds
         self.slept_in_process += seconds
         self.clock.advance(seconds)
@@ -55,14 +55,14 @@ class Worker:
         """
         Run a sensor from its first poke to its end.
 
-        :param then: what happens between the pokes, one after another
-        :param arguments: the sensor's
+        :param then: functions to call between the pokes, one after another
+        :param arguments: the sensor's arguments
         :return: the sensor's result
         """
         self.slept, self.pauses, self._then = 0.0, 0, iter(then)
         self.task_instance, self.store = TaskInstance(task_id="wait"), TaskStateStore()
         while True:
-            # Each poke of a rescheduled sensor is another process.
+            # Each poke of a rescheduled sensor runs in a new process.
             self.slept_in_process = 0.0
             sensor = VapiCallSensor(task_id="wait", **arguments)
             if self.pauses:
@@ -76,7 +76,7 @@ class Worker:
                 self.sleep(sensor.poke_interval)
 
     def failure(self, **arguments: Any) -> Exception:
-        """Run a sensor that must not succeed, and return what it raised."""
+        """Run a sensor that must fail, and return its exception."""
         try:
             result = self.run(**arguments)
         except Exception as error:
@@ -86,14 +86,14 @@ class Worker:
 
 @pytest.fixture
 def clock(request: pytest.FixtureRequest) -> ManualClock:
-    """Vapi's clock, so many days off as the test's parameter says; on a whole second, as ``Date`` headers are."""
+    """Vapi's clock, off by the test's parameter in days, on a whole second like a ``Date`` header."""
     days_off = timedelta(days=getattr(request, "param", 0))
     return ManualClock(datetime.now(timezone.utc).replace(microsecond=0) + days_off)
 
 
 @pytest.fixture
 def connection_extra() -> dict[str, Any]:
-    """Requests are not repeated, so that one fault is one failed poke."""
+    """Disable repetition of requests, so that one fault is one failed poke."""
     return {"max_retries": 0}
 
 
@@ -102,14 +102,14 @@ def worker(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker(clock)
     use_worker_clock(worker, monkeypatch)
     monkeypatch.setattr(SENSOR_MODULE, "timezone", worker)
-    # Airflow's own logger writes past pytest.
+    # Airflow's own logger bypasses pytest.
     monkeypatch.setattr(VapiCallSensor, "log", logging.getLogger("task"))
     return worker
 
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return the warnings of this package so far; Airflow has warnings of its own."""
+    """Return this package's warnings so far, without Airflow's own."""
 
     def logged() -> list[str]:
         return [
@@ -123,7 +123,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest) -> TaskStateStore | None:
-    """Airflow's task state store, which older versions do not have."""
+    """Airflow's task state store, or None as in versions before 3.3."""
     return TaskStateStore() if getattr(request, "param", True) else None
 
 
@@ -133,7 +133,7 @@ def airflow(
 ) -> Airflow:
     airflow = Airflow(worker.task_instance, simulator, store)
     use_worker_clock(airflow, monkeypatch)
-    # For a test that runs a sensor in this process as well.
+    # For tests that also run a sensor in this process.
     monkeypatch.setattr(SENSOR_MODULE, "time", worker)
     return airflow
 

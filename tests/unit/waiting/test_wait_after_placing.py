@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wait of a task that has placed its call: Vapi may not find it at once, and placing takes time of the try."""
+"""Waiting right after placing a call: Vapi may return 404 at first, and placing counts towards the try's timeout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _ring_on(simulator: VapiSimulator) -> None:
 
 
 def hide(simulator: VapiSimulator, times: int | None = 1) -> None:
-    """Let Vapi find no call, as when a read lags behind a write."""
+    """Make Vapi return 404 for every call, like a read that lags behind a write."""
     simulator.faults.add(Fault(method="GET", status=404, body=NOT_FOUND, times=times))
 
 
@@ -65,7 +65,7 @@ def test_404_after_placing_is_waited_out_when_deferred(airflow: Airflow, simulat
     deferral = airflow.deferral()
     call_id = the_call(simulator)
     airflow.pass_time(10)
-    # The triggerer did not find it, either.
+    # The triggerer did not find it either.
     again = airflow.resume(deferral, reported("error", call_id))
     assert again.trigger == deferral.trigger
     airflow.pass_time(10)
@@ -75,7 +75,7 @@ def test_404_after_placing_is_waited_out_when_deferred(airflow: Airflow, simulat
 
 @with_and_without_store
 @pytest.mark.parametrize("passed", [READ_LAG_SECONDS - 1, READ_LAG_SECONDS], ids=["within-30-s", "at-30-s"])
-def test_404_is_permanent_from_30_s_after_placing_on(
+def test_404_is_permanent_30_s_after_placing(
     airflow: Airflow, simulator: VapiSimulator, passed: float
 ) -> None:
     deferral = airflow.deferral()
@@ -93,7 +93,7 @@ def test_404_that_lasts_fails_in_poke_mode(airflow: Airflow, simulator: VapiSimu
     failed = failure(airflow.first, deferrable=False, poll_interval=10)
     assert type(failed) is VapiCallNotFoundError
     assert the_call(simulator) in str(failed)
-    # At 0, 10 and 20 s it may be a lag; at 30 s it is not.
+    # At 0, 10 and 20 s it may be lag; at 30 s it is not.
     assert [request.status for request in simulator.requests] == [201, 404, 404, 404, 404]
 
 
@@ -102,7 +102,7 @@ def test_404_that_lasts_fails_in_poke_mode(airflow: Airflow, simulator: VapiSimu
 def test_404_is_permanent_for_a_sensor_at_once(
     simulator: VapiSimulator, worker: Any, how: str, soft_fail: bool
 ) -> None:
-    """Its call was placed by another task, which has read it since."""
+    """Its call was placed by another task, which has already read it."""
     call_id = simulator.add_call(status="ringing")
     hide(simulator)
     waits = {"deferrable": True} if how == "deferrable" else {"mode": how}
@@ -112,8 +112,8 @@ def test_404_is_permanent_for_a_sensor_at_once(
 
 
 @with_and_without_store
-def test_refusals_of_the_triggerer_count_after_30_s(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """The triggerer can read what lags behind while this worker already finds the call."""
+def test_triggerer_errors_count_after_30_s(airflow: Airflow, simulator: VapiSimulator) -> None:
+    """The triggerer's read may still lag when this worker already finds the call."""
     deferral = airflow.deferral()
     call_id = the_call(simulator)
     refusal = reported("error", call_id, "GET /call returned 404.")
@@ -140,7 +140,7 @@ def take_20_s_to_place(
     set_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[], None]:
-    """Let the next placement be repeated after 20 seconds, as Vapi asks for."""
+    """Make the next placement repeat after the 20 seconds that Vapi requests."""
     set_connection(simulator, extra={"max_retries": 1})
     monkeypatch.setattr("vapi_provider.client.transport.random.uniform", lambda low, high: low)
 
@@ -151,7 +151,7 @@ def take_20_s_to_place(
 
 
 @with_and_without_store
-def test_execution_timeout_counts_from_the_start_of_the_try(
+def test_execution_timeout_counts_from_start_of_the_try(
     airflow: Airflow, simulator: VapiSimulator, take_20_s_to_place: Callable[[], None]
 ) -> None:
     take_20_s_to_place()
@@ -191,7 +191,7 @@ def test_backstop_keeps_the_execution_timeout_of_the_try(
     assert type(failed) is AirflowTaskTimeout
 
 
-def test_execution_timeout_of_a_retry_counts_from_the_retry(
+def test_execution_timeout_restarts_with_each_retry(
     airflow: Airflow, simulator: VapiSimulator, take_20_s_to_place: Callable[[], None]
 ) -> None:
     take_20_s_to_place()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the analysis, which arrives some time after the end or never, by Vapi's clock."""
+"""Waiting for the analysis, which arrives after the end or never, by Vapi's clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_late_analysis_is_waited_for(
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=45, summary="Confirmed."))
     assert wait(call_id)["analysis"]["summary"] == "Confirmed."
-    # There at 50 s, and unchanged at the next poke.
+    # It arrives at 50 s and is unchanged at the next poke.
     assert worker.slept == 60
     assert warnings() == []
 
@@ -71,7 +71,7 @@ def test_analysis_timeout_counts_from_the_end_of_the_call(
     assert worker.pauses == 0
 
 
-def test_end_without_a_time_does_not_wait_for_the_analysis(
+def test_end_without_timestamp_does_not_wait_for_analysis(
     simulator: VapiSimulator, worker: Any, wait: Any
 ) -> None:
     body = {"endedAt": None, "updatedAt": "some day", "startedAt": None}
@@ -103,7 +103,7 @@ def test_transient_error_before_the_analysis_is_waited_out(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_timeout_before_the_analysis_is_success_with_a_warning(
+def test_timeout_before_analysis_succeeds_with_warning(
     simulator: VapiSimulator, worker: Any, wait: Any, soft_fail: bool, warnings: Callable[[], list[str]]
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
@@ -114,7 +114,7 @@ def test_timeout_before_the_analysis_is_success_with_a_warning(
 
 
 @pytest.mark.parametrize("mode", ["poke"])
-def test_timeout_in_an_outage_says_the_analysis_is_missing(simulator: VapiSimulator, wait: Any) -> None:
+def test_timeout_in_outage_reports_missing_analysis(simulator: VapiSimulator, wait: Any) -> None:
     call_id = simulator.add_call(status="ringing")
     then = [lambda: simulator.end_call(call_id), lambda: simulator.faults.add(Fault(status=502, times=None))]
     with pytest.raises(AirflowSensorTimeout) as timed_out:
@@ -133,7 +133,7 @@ def test_fail_on_does_not_wait_for_the_analysis(simulator: VapiSimulator, worker
 
 
 @pytest.mark.parametrize("analysis_timeout", [float("inf"), timedelta.max], ids=["inf", "max"])
-def test_analysis_timeout_may_be_endless(
+def test_analysis_timeout_may_be_infinite(
     simulator: VapiSimulator, worker: Any, wait: Any, analysis_timeout: Any
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=200))
@@ -141,9 +141,7 @@ def test_analysis_timeout_may_be_endless(
     assert worker.slept == 210
 
 
-def test_analysis_timeout_of_0_takes_only_what_is_there(
-    simulator: VapiSimulator, worker: Any, wait: Any
-) -> None:
+def test_analysis_timeout_of_0_does_not_wait(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=25))
     assert wait(call_id, analysis_timeout=0)["analysis"] is None
     assert worker.slept == 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of a wait's arguments are checked when the task runs, once, before any request."""
+"""Argument values of a wait are checked once, when the task runs, before any request."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vapi_provider.waiting.policy import seconds_of
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
 
-SPAN = "must be a timedelta or a number of seconds from 0; got"
+SPAN = "must be a timedelta or a non-negative number of seconds; got"
 
 
-# Each check, once
+# Each check once
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_only_some_spans_may_be_infinite() -> None:
     assert seconds_of("analysis_timeout", math.inf, may_be_infinite=True) == math.inf
 
 
-# Each route, with some of them
+# Each route with some of the checks
 
 
 SOME = [
@@ -73,7 +73,7 @@ SOME = [
 ]
 
 OF_THE_SENSOR = [
-    # Airflow itself refuses the rest when the DAG is parsed.
+    # Airflow itself refuses other values at DAG parse time.
     pytest.param({"poke_interval": 0}, "poke_interval must be more than 0 seconds", id="interval-0"),
     pytest.param({"poke_interval": timedelta(0)}, "poke_interval must be more than 0", id="interval-0-span"),
 ]
@@ -87,7 +87,7 @@ OF_THE_OPERATOR = [
 
 
 def in_turn(cases: list[Any], *modes: str) -> list[Any]:
-    """Give each case a mode, one after another."""
+    """Assign the modes to the cases in turn."""
     return [
         pytest.param(*case.values, mode, id=f"{case.id}-{mode}")
         for case, mode in zip(cases, itertools.cycle(modes), strict=False)
@@ -97,7 +97,7 @@ def in_turn(cases: list[Any], *modes: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_SENSOR], "poke", "reschedule", "deferrable")
 )
-def test_bad_value_fails_the_sensor_before_any_request(
+def test_invalid_value_fails_the_sensor_before_any_request(
     simulator: VapiSimulator, worker: Any, arguments: dict[str, Any], message: str, how: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -120,7 +120,7 @@ def test_bad_value_fails_the_sensor_before_any_request(
 @pytest.mark.parametrize(
     ("arguments", "message", "how"), in_turn([*SOME, *OF_THE_OPERATOR], "poke", "deferrable")
 )
-def test_bad_value_fails_the_operator_before_the_call(
+def test_invalid_value_fails_the_operator_before_the_call(
     airflow: Airflow, simulator: VapiSimulator, arguments: dict[str, Any], message: str, how: str
 ) -> None:
     failed = failure(airflow.first, deferrable=how == "deferrable", **arguments)
@@ -131,8 +131,10 @@ def test_bad_value_fails_the_operator_before_the_call(
     assert airflow.task_instance.xcoms == {}
 
 
-def test_value_that_turns_bad_while_deferred_is_an_error(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """The DAG file can change, and the process that resumes reads the new one."""
+def test_value_that_turns_invalid_while_deferred_is_refused(
+    airflow: Airflow, simulator: VapiSimulator
+) -> None:
+    """The DAG file may have changed by the time the task resumes."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
     sent = len(simulator.requests)
@@ -153,7 +155,7 @@ def test_value_that_turns_bad_while_deferred_is_an_error(airflow: Airflow, simul
     ],
     ids=str,
 )
-def test_good_value_may_have_any_of_its_forms(
+def test_valid_values_are_accepted_in_every_form(
     simulator: VapiSimulator, worker: Any, arguments: dict[str, Any]
 ) -> None:
     call_id = simulator.add_call(status="ended", body={"artifact": {"transcript": "User: Yes."}})

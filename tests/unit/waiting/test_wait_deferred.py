@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deferred wait, process by process: what it leaves to the triggerer, and what it makes of the event."""
+"""A deferred wait, process by process: the trigger's arguments, and the handling of its event."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with_and_without_store = pytest.mark.parametrize(
 )
 
 
-# Whether it defers
+# When it defers
 
 
 @pytest.mark.parametrize(("default", "deferrable"), [("True", True), ("False", False), (None, False)])
@@ -45,7 +45,7 @@ def test_deferrable_defaults_to_airflows_setting(
 ) -> None:
     if default is not None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
-    # A second copy: the default is read when the module is imported, and others use the first.
+    # A second copy, because the default is read at import and other tests use the first.
     spec = importlib.util.find_spec("vapi_provider.sensors.call")
     assert spec is not None
     assert spec.loader is not None
@@ -72,9 +72,7 @@ def test_transient_error_is_not_deferred(airflow: Airflow, simulator: VapiSimula
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @with_and_without_store
-def test_mode_does_not_matter_to_a_deferrable_sensor(
-    airflow: Airflow, simulator: VapiSimulator, mode: str
-) -> None:
+def test_deferrable_sensor_ignores_the_mode(airflow: Airflow, simulator: VapiSimulator, mode: str) -> None:
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, mode=mode)
     airflow.pass_time(60)
@@ -90,7 +88,7 @@ def test_link_is_published_before_the_task_defers(airflow: Airflow, simulator: V
     assert airflow.task_instance.xcoms[LINK] == f"{simulator.url}/calls/{call_id}"
 
 
-# What it leaves to the triggerer
+# What it passes to the triggerer
 
 
 def test_trigger_gets_what_it_needs(airflow: Airflow, simulator: VapiSimulator) -> None:
@@ -114,14 +112,14 @@ def test_trigger_gets_what_it_needs(airflow: Airflow, simulator: VapiSimulator) 
     assert deferral.method == "execute_complete"
 
 
-def test_backstop_comes_two_minutes_after_the_end_time(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_backstop_fires_two_minutes_after_the_end_time(airflow: Airflow, simulator: VapiSimulator) -> None:
     deferral = airflow.deferral(call_id=simulator.add_call(), timeout=600)
     assert deferral.trigger.end_time == airflow.now + 600
     assert deferral.timeout == timedelta(seconds=720)
 
 
 @with_and_without_store
-def test_no_secret_and_no_content_of_the_call_is_stored(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_no_secret_or_call_content_is_stored(airflow: Airflow, simulator: VapiSimulator) -> None:
     body = {"transcript": PERSONAL, "name": "Ada's reminder", "customer": {"number": "+12025550123"}}
     deferral = airflow.deferral(call_id=simulator.add_call(status="in-progress", body=body))
     stored = json.dumps([deferral.trigger.serialize(), deferral.kwargs, airflow.kept()])
@@ -133,7 +131,7 @@ def test_no_secret_and_no_content_of_the_call_is_stored(airflow: Airflow, simula
 @pytest.mark.parametrize(
     "endless", [math.inf, timedelta.max, 1e300], ids=["infinity", "longest-span", "huge-number"]
 )
-def test_endless_analysis_timeout_can_be_stored(
+def test_infinite_analysis_timeout_can_be_stored(
     airflow: Airflow, simulator: VapiSimulator, endless: Any
 ) -> None:
     arguments = {"wait_for_analysis": True, "analysis_timeout": endless}
@@ -160,7 +158,7 @@ def test_timeout_of_0_fails_at_the_first_poke(airflow: Airflow, simulator: VapiS
         airflow.first(call_id=call_id, timeout=0)
 
 
-# What it makes of the event: the same as without the triggerer
+# How it handles the event: the same as without a triggerer
 
 
 def end(simulator: VapiSimulator, call_id: str) -> None:
@@ -193,7 +191,7 @@ def lose(simulator: VapiSimulator, call_id: str) -> None:
         pytest.param(lose, {}, VapiCallNotFoundError, id="404"),
     ],
 )
-def test_call_decides_and_not_the_event(
+def test_call_decides_instead_of_the_event(
     airflow: Airflow,
     simulator: VapiSimulator,
     worker: Any,
@@ -203,7 +201,7 @@ def test_call_decides_and_not_the_event(
     status: str,
     soft_fail: bool,
 ) -> None:
-    """Its state, its XCom and its message are those of a sensor that pokes."""
+    """State, XCom and message are the same as in poke mode."""
     call_id = simulator.add_call(status="ringing")
     arguments = {"call_id": call_id, "soft_fail": soft_fail, **arguments}
     deferral = airflow.deferral(**arguments)
@@ -238,7 +236,7 @@ def test_call_decides_and_not_the_event(
 @pytest.mark.parametrize("status", ["done", "error"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
-def test_transient_error_on_resume_defers_again_with_the_state(
+def test_transient_error_on_resume_defers_again(
     airflow: Airflow,
     simulator: VapiSimulator,
     fault: Fault,
@@ -256,13 +254,11 @@ def test_transient_error_on_resume_defers_again_with_the_state(
     assert again.trigger == deferral.trigger
     assert airflow.kept() == kept
     assert again.timeout == timedelta(seconds=660)
-    assert [" Still waiting, after 1 min 0 s." in warning for warning in warnings()] == [True]
+    assert [" Still waiting after 1 min 0 s." in warning for warning in warnings()] == [True]
 
 
 @with_and_without_store
-def test_live_call_on_resume_is_deferred_with_its_new_state(
-    airflow: Airflow, simulator: VapiSimulator
-) -> None:
+def test_live_call_on_resume_is_deferred_again(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="ringing")
     arguments = {"call_id": call_id, "timeout": 600}
     deferral = airflow.deferral(**arguments)
@@ -274,7 +270,7 @@ def test_live_call_on_resume_is_deferred_with_its_new_state(
         assert again.trigger.since > deferral.trigger.since
         deferral = again
     assert deferral.timeout == timedelta(seconds=400 + 120)
-    # A later process that reads nothing reports what an earlier one has read.
+    # A later process that cannot read the call reports the last known status.
     airflow.pass_time(400)
     simulator.faults.add(Fault(status=503))
     with pytest.raises(AirflowSensorTimeout, match="its last status was 'forwarding'"):
@@ -295,7 +291,7 @@ def test_missing_analysis_on_resume_is_waited_for(
     assert [f"analysis of call {call_id} did not arrive" in warning for warning in warnings()] == [True]
 
 
-def test_timeout_event_before_the_analysis_is_success(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_timeout_event_before_analysis_is_success(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
     arguments = {"call_id": call_id, "wait_for_analysis": True, "analysis_timeout": 600, "timeout": 60}
     deferral = airflow.deferral(**arguments)
@@ -331,26 +327,26 @@ def test_unknown_event_fails_the_task_and_sends_nothing(
     simulator.end_call(call_id)
     failed = failure(airflow.resume, deferral, make(call_id), call_id=call_id, soft_fail=soft_fail)
     assert type(failed) is VapiConfigurationError
-    assert str(failed).startswith(f"Call {call_id}: the triggerer sent ")
+    assert str(failed).startswith(f"Call {call_id}: this worker does not understand the triggerer's event (")
     assert "airflow-provider-vapi" in str(failed)
     assert PERSONAL not in str(failed)
     assert OTHER_ID not in str(failed)
     assert len(simulator.requests) == asked
 
 
-# The trigger cannot go on
+# Errors of the trigger
 
 
 @with_and_without_store
-def test_second_refusal_of_only_the_triggerer_fails_the_task(
+def test_second_error_in_the_triggerer_only_fails_the_task(
     airflow: Airflow, simulator: VapiSimulator
 ) -> None:
-    """Once may have been a key that was just being replaced."""
+    """The first time, the key may just have been replaced."""
     call_id = simulator.add_call(status="ringing")
-    refusal = reported("error", call_id, "Airflow finds no connection 'vapi_default'.")
+    refusal = reported("error", call_id, "Airflow found no connection 'vapi_default'.")
     deferral = airflow.deferral(call_id=call_id)
     for _ in range(2):
-        # One that could wait for a while makes it a first time again.
+        # A trigger that worked in between resets the count.
         deferral = airflow.resume(deferral, reported("done", call_id), call_id=call_id)
         airflow.pass_time(10)
         deferral = airflow.resume(deferral, refusal, call_id=call_id)
@@ -359,7 +355,7 @@ def test_second_refusal_of_only_the_triggerer_fails_the_task(
     failed = failure(airflow.resume, deferral, refusal, call_id=call_id)
     assert type(failed) is VapiConfigurationError
     assert str(failed) == (
-        f"The triggerer cannot read call {call_id} but this worker can: Airflow finds no connection 'vapi_default'. "
+        f"The triggerer cannot read call {call_id} but this worker can: Airflow found no connection 'vapi_default'. "
         "Compare their environment variables, secrets backend and network."
     )
 
@@ -372,7 +368,7 @@ def test_second_refusal_of_only_the_triggerer_fails_the_task(
 def test_connection_that_is_lost_later_is_waited_out(
     airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was there at the first poke; Airflow says the same while it cannot reach its database."""
+    """Airflow raises the same error while it cannot reach its database."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
     airflow.pass_time(60)
@@ -385,7 +381,7 @@ def test_connection_that_is_lost_later_is_waited_out(
 
 
 def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """In an outage the task cannot know whether the triggerer was right."""
+    """In an outage, the task cannot verify the triggerer's error."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=60)
     airflow.pass_time(70)
@@ -396,7 +392,7 @@ def test_error_event_after_the_timeout_is_a_timeout(airflow: Airflow, simulator:
 
 
 @with_and_without_store
-def test_wait_without_its_state_begins_anew(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_wait_without_state_starts_over(airflow: Airflow, simulator: VapiSimulator) -> None:
     """A user can delete an XCom at any time."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=600)
@@ -408,8 +404,8 @@ def test_wait_without_its_state_begins_anew(airflow: Airflow, simulator: VapiSim
 
 
 @with_and_without_store
-def test_retry_begins_its_wait_anew(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """What is kept can outlive a try."""
+def test_retry_starts_a_new_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
+    """Stored state can outlive a try."""
     call_id = simulator.add_call(status="ringing")
     airflow.deferral(call_id=call_id, timeout=600)
     airflow.pass_time(500)
@@ -420,7 +416,7 @@ def test_retry_begins_its_wait_anew(airflow: Airflow, simulator: VapiSimulator) 
 def test_broken_trigger_is_airflows_own_error(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool
 ) -> None:
-    """That is a defect, and no verdict on the call; Airflow's retries apply."""
+    """It indicates a defect and says nothing about the call, so Airflow's retries apply."""
     call_id = simulator.add_call(status="ringing")
     asked = len(simulator.requests)
     failed = failure(airflow.resume_with, *TRIGGER_FAILED, call_id=call_id, soft_fail=soft_fail)
@@ -433,7 +429,7 @@ def test_broken_trigger_is_airflows_own_error(
 
 
 @with_and_without_store
-def test_bad_call_id_is_not_deferred(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_invalid_call_id_is_not_deferred(airflow: Airflow, simulator: VapiSimulator) -> None:
     failed = failure(airflow.first, call_id="None")
     assert type(failed) is VapiConfigurationError
     assert airflow.kept() == json.dumps([{}, airflow.store and {}])

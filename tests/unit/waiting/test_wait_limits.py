@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a deferred wait: its timeout, the backstop behind it, and the execution_timeout."""
+"""The limits of a deferred wait: timeout, backstop and execution_timeout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with_and_without_store = pytest.mark.parametrize(
 @pytest.mark.parametrize("by", ["trigger", "task", "backstop"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 @with_and_without_store
-def test_timeout_has_one_message_from_every_source(
+def test_timeout_message_is_the_same_from_every_source(
     airflow: Airflow, simulator: VapiSimulator, worker: Any, soft_fail: bool, by: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -76,7 +76,9 @@ def test_backstop_in_an_outage_names_the_error(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_backstop_reports_a_refusal(airflow: Airflow, simulator: VapiSimulator, soft_fail: bool) -> None:
+def test_backstop_reports_a_permanent_error(
+    airflow: Airflow, simulator: VapiSimulator, soft_fail: bool
+) -> None:
     call_id = simulator.add_call(status="ringing")
     simulator.faults.add(Fault(status=401))
     failed = failure(airflow.resume_with, *BACKSTOP, call_id=call_id, soft_fail=soft_fail)
@@ -90,7 +92,7 @@ def test_backstop_reports_a_refusal(airflow: Airflow, simulator: VapiSimulator, 
 def test_tighter_execution_timeout_ends_the_wait(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
 ) -> None:
-    """Airflow itself forgets it while a task is deferred; as in other modes it fails the task, come what may."""
+    """Airflow does not enforce it while a task is deferred; as in other modes, it always fails the task."""
     call_id = simulator.add_call(status="ringing")
     limit = timedelta(seconds=40)
     arguments = {"call_id": call_id, "timeout": 600, "execution_timeout": limit, "soft_fail": soft_fail}
@@ -116,7 +118,7 @@ def test_tighter_execution_timeout_ends_the_wait(
 def test_execution_timeout_ends_a_wait_for_the_analysis(
     airflow: Airflow, simulator: VapiSimulator, soft_fail: bool, by: str
 ) -> None:
-    """As Airflow does in the other modes; only ``timeout`` lets the task succeed without the analysis."""
+    """Unlike ``timeout``, which lets the task succeed without the analysis."""
     call_id = simulator.add_call(timeline=Timeline(ended=20, analysis=None))
     limits = {"timeout": 600, "execution_timeout": timedelta(seconds=40)}
     arguments = {"call_id": call_id, "soft_fail": soft_fail, **limits}
@@ -159,7 +161,7 @@ def test_log_shows_the_time_waited_after_the_backstop(
     assert f"Waited 2 min 40 s for call {call_id}." in caplog.text
 
 
-def test_clock_that_is_set_back_gives_no_negative_wait(
+def test_clock_set_back_never_shows_a_negative_wait(
     airflow: Airflow, simulator: VapiSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -172,10 +174,10 @@ def test_clock_that_is_set_back_gives_no_negative_wait(
 
 
 @pytest.mark.parametrize("timeout", [timedelta.max, timedelta(days=365 * 9000)], ids=["longest", "very-long"])
-def test_endless_timeout_can_be_deferred(
+def test_very_long_timeout_can_be_deferred(
     airflow: Airflow, simulator: VapiSimulator, timeout: timedelta
 ) -> None:
-    """Airflow adds the limit to the time of day; there is no year 10,000."""
+    """Airflow adds the limit to the current time, and dates end in the year 9999."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=timeout)
     assert datetime.now(timezone.utc) + deferral.timeout > datetime(3000, 1, 1, tzinfo=timezone.utc)
@@ -185,10 +187,10 @@ def test_endless_timeout_can_be_deferred(
 
 @pytest.mark.parametrize("by", ["trigger", "backstop"])
 @with_and_without_store
-def test_timeout_without_a_connection_names_no_page(
+def test_timeout_without_a_connection_names_no_url(
     airflow: Airflow, simulator: VapiSimulator, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """The page of a call is known only with the connection, which Airflow may not find at that moment."""
+    """The URL depends on the connection, which Airflow may not find at that moment."""
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id, timeout=30)
     airflow.pass_time(150 if by == "backstop" else 30)
@@ -200,6 +202,6 @@ def test_timeout_without_a_connection_names_no_page(
     assert type(failed) is AirflowSensorTimeout
     assert str(failed).startswith(
         f"Call {call_id} had not ended after 30 s (timeout=30): its last status was 'ringing'. "
-        "The last error was: Airflow finds no connection 'vapi_default'."
+        "The last error was: Airflow found no connection 'vapi_default'."
     )
     assert str(failed).endswith(" Raise the timeout.")

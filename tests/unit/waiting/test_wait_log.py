@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a waiting task logs: enough to follow the call, not a line per poke."""
+"""The log of a waiting task: enough to follow the call, without a line per poke."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_transient_errors_are_logged_with_the_time_waited(
     worker.run(
         call_id=call_id, mode=mode, poke_interval=20, then=[fail, fail, lambda: simulator.end_call(call_id)]
     )
-    error = r"GET /call/{id} returned 503: .* Still waiting, after %s s\."
+    error = r"GET /call/{id} returned 503: .* Still waiting after %s s\."
     assert_log(caplog, call_id, [r"Call {id} is ringing.*", error % 20, error % 40, *END])
 
 
@@ -114,7 +114,7 @@ def test_outcome_is_logged_at_the_end(
     assert f"Call {call_id} ended {logged}" in caplog.messages
 
 
-def test_log_does_not_take_the_analysis_for_the_end(
+def test_log_distinguishes_the_end_from_the_analysis(
     simulator: VapiSimulator, worker: Any, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id = simulator.add_call(status="ended")

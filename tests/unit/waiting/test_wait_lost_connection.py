@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker that cannot read the connection in the middle of a wait."""
+"""The connection becomes unreadable during a wait."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def delete(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def break_backend(patch: pytest.MonkeyPatch) -> None:
-    """Let Airflow's look-up of connections fail, other than by not finding any."""
+    """Make Airflow's connection look-up fail with another error than "not found"."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError(SECRET)
@@ -45,7 +45,7 @@ def break_backend(patch: pytest.MonkeyPatch) -> None:
 
 
 def pass_on() -> None:
-    """Let nothing happen."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -60,12 +60,12 @@ def test_deleted_connection_ends_a_rescheduled_wait(
         then=[pass_on, delete],
     )
     assert type(failed) is (AirflowSkipException if soft_fail else VapiConnectionNotFoundError)
-    assert "Airflow finds no connection 'vapi_default'" in str(failed)
-    # It is first missed at the poke of its deletion.
+    assert "Airflow found no connection 'vapi_default'" in str(failed)
+    # The first failure is at the poke right after the deletion.
     assert worker.slept == 200 + 300
 
 
-def test_connection_that_comes_back_ends_no_rescheduled_wait(
+def test_restored_connection_keeps_a_rescheduled_wait(
     worker: Any,
     simulator: VapiSimulator,
     call_id: str,
@@ -78,7 +78,7 @@ def test_connection_that_comes_back_ends_no_rescheduled_wait(
     assert result["status"] == "ended"
 
 
-def test_one_process_uses_the_connection_that_it_looked_up(
+def test_one_process_looks_up_its_connection_once(
     worker: Any, simulator: VapiSimulator, call_id: str, delete: Callable[[], None]
 ) -> None:
     then = [delete, *[pass_on] * 5, lambda: simulator.end_call(call_id)]
@@ -131,7 +131,7 @@ def test_broken_backend_is_waited_out_on_resume(
     assert airflow.resume(deferral, reported("done", polled), **arguments)["id"] == polled
 
 
-def test_broken_backend_at_the_first_poke_is_left_to_retries(
+def test_broken_backend_at_first_poke_fails_the_try(
     airflow: Airflow, call_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_backend(monkeypatch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a wait ends: alike in both modes of a worker, and with the same message when ``soft_fail`` skips the task."""
+"""How a wait ends: the same in both worker modes, and with the same message if ``soft_fail`` skips the task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def call(status: str, **body: Any) -> Arrange:
 
 
 def refusal(status: int) -> Arrange:
-    """Let Vapi refuse every request, in the shape of its own errors."""
+    """Make Vapi refuse every request, with an error in its own format."""
 
     def arrange(simulator: VapiSimulator, _: pytest.MonkeyPatch) -> dict[str, Any]:
         simulator.faults.add(Fault(status=status, times=None))
@@ -150,7 +150,7 @@ def connection_id(value: Any) -> Arrange:
         ),
     ],
 )
-def test_permanent_error_fails_or_skips_with_one_message(
+def test_permanent_error_fails_or_skips_with_same_message(
     simulator: VapiSimulator,
     worker: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -197,7 +197,7 @@ def test_ended_call_is_success_at_the_first_poke(
     assert worker.task_instance.xcoms == {LINK: f"{simulator.url}/calls/{call_id}"}
 
 
-def test_call_is_waited_for_through_its_life(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_call_is_waited_for_through_every_status(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(timeline=Timeline(ringing=10, answered=20, ended=100, analysis=None))
     summary = worker.run(call_id=call_id, mode=mode, poke_interval=15)
     assert summary["status"] == "ended"
@@ -220,7 +220,7 @@ def test_result_has_only_what_is_included(
     assert "customer" not in bare
 
 
-def test_unknown_status_is_waited_on_and_logged_once(
+def test_unknown_status_is_logged_once_and_waited_out(
     simulator: VapiSimulator, worker: Any, mode: str, warnings: Callable[[], list[str]]
 ) -> None:
     status = f"on-hold-{mode}"
@@ -233,7 +233,7 @@ def test_unknown_status_is_waited_on_and_logged_once(
     assert f"Call {call_id} has status {status}, which" in logged
 
 
-def test_missing_status_is_waited_on(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_missing_status_is_waited_out(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(body={"status": None, "endedAt": "2026-08-01T10:00:00.000Z"})
     summary = worker.run(call_id=call_id, mode=mode, then=[lambda: simulator.end_call(call_id)])
     assert summary["status"] == "ended"
@@ -254,7 +254,7 @@ TRANSIENT = [
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(("fault", "message"), TRANSIENT)
-def test_transient_error_at_first_poke_is_left_to_retries(
+def test_transient_error_at_first_poke_fails_the_try(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool, fault: Fault, message: str
 ) -> None:
     call_id = simulator.add_call(status="ended")
@@ -262,7 +262,7 @@ def test_transient_error_at_first_poke_is_left_to_retries(
     with pytest.raises(VapiTransientError, match=message) as failure:
         worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)
     assert not isinstance(failure.value, AirflowFailException)
-    # The next try is another task instance, and pokes for the first time again.
+    # The next try is a new process, with a first poke of its own.
     assert worker.run(call_id=call_id, mode=mode, soft_fail=soft_fail)["status"] == "ended"
 
 
@@ -287,7 +287,7 @@ def test_later_transient_error_is_waited_out_with_a_warning(
     logged = warnings()
     assert len(logged) == 3
     assert [
-        warning for warning in logged if not re.search(rf"({message}).*Still waiting, after", warning)
+        warning for warning in logged if not re.search(rf"({message}).*Still waiting after", warning)
     ] == []
 
 
@@ -365,7 +365,7 @@ def test_reschedule_before_3_3_names_only_the_last_error(simulator: VapiSimulato
     assert "no poke returned a status. The last error was: GET" in str(failed)
 
 
-def test_past_error_is_not_named_in_a_timeout(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_timeout_does_not_name_a_past_error(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(status="in-progress")
     then = [lambda: simulator.faults.add(Fault(status=502))]
     failed = worker.failure(call_id=call_id, mode=mode, poke_interval=10, timeout=30, then=then)
@@ -374,7 +374,7 @@ def test_past_error_is_not_named_in_a_timeout(simulator: VapiSimulator, worker: 
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_execution_timeout_within_a_poke_fails_the_task(
+def test_execution_timeout_during_a_poke_fails_the_task(
     worker: Any, mode: str, soft_fail: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
@@ -396,12 +396,12 @@ def test_link_is_published_while_the_task_waits(simulator: VapiSimulator, worker
     assert [xcoms[LINK] for xcoms in seen] == [f"{simulator.url}/calls/{call_id}"]
 
 
-def test_bad_id_has_no_link(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_invalid_id_publishes_no_link(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     worker.failure(call_id="../x", mode=mode)
     assert worker.task_instance.xcoms == {}
 
 
-def test_id_may_have_any_case_and_white_space(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_id_may_have_any_case_and_whitespace(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     call_id = simulator.add_call(status="ended")
     assert worker.run(call_id=f"{call_id.upper()}\n", mode=mode)["id"] == call_id
     assert [request.path for request in simulator.requests] == [f"/call/{call_id}"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the results that ``include`` names, and what an end looks like before all of it is there."""
+"""Waiting for the results that ``include`` names, and ends that are still incomplete."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def wait(worker: Any, mode: str) -> Callable[..., Any]:
         ),
     ],
 )
-def test_results_are_waited_for_as_included(
+def test_included_results_are_waited_for(
     simulator: VapiSimulator,
     worker: Any,
     wait: Any,
@@ -119,7 +119,7 @@ def test_warning_names_the_missing_results(
     call_id = simulator.add_call(timeline=ends_at_20(*outputs), body=body)
     assert wait(call_id, **arguments, analysis_timeout=30)["status"] == "ended"
     assert round(worker.slept) == 50
-    assert warnings() == [f"Vapi's {missing} of call {call_id} did not arrive in time, and may never come."]
+    assert warnings() == [f"The {missing} of call {call_id} did not arrive in time and may never come."]
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_results_are_not_awaited_without_a_conversation(
     assert len(warnings()) == (slept > 20)
 
 
-def test_reschedule_before_3_3_waits_unless_a_plan_is_met(simulator: VapiSimulator, worker: Any) -> None:
-    """It remembers nothing, so only the plan or the time shows that no more results come."""
+def test_reschedule_before_3_3_waits_unless_plan_is_met(simulator: VapiSimulator, worker: Any) -> None:
+    """Without stored state, only the plan or the timeout shows that no more results will arrive."""
     worker.keeps_state = False
     arguments = {"mode": "reschedule", "poke_interval": 5, **OUTPUTS, "analysis_timeout": 40}
     planned = simulator.add_call(timeline=ends_at_20(BOOKED, MOOD), body={"assistant": PLAN})
@@ -160,14 +160,14 @@ def test_reschedule_before_3_3_waits_unless_a_plan_is_met(simulator: VapiSimulat
     assert round(worker.slept) == 60
 
 
-# An end without a reason, and an end that the status does not show.
+# Ends without a reason, and ends with a live status.
 
 
 def change(simulator: VapiSimulator, call_id: str, **fields: Any) -> Callable[[], None]:
     return lambda: simulator._store.drive(call_id, lambda record, now: record.change(now, fields))
 
 
-def test_reason_that_follows_is_waited_for(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
+def test_late_reason_is_waited_for(simulator: VapiSimulator, worker: Any, wait: Any) -> None:
     call_id = simulator.add_call(status="ringing")
     then = [
         lambda: (simulator.end_call(call_id), change(simulator, call_id, endedReason=None)()),
@@ -193,7 +193,7 @@ def test_end_without_a_reason_is_unknown_after_15_seconds(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_timeout_before_the_reason_judges_the_end(
+def test_timeout_before_the_reason_checks_the_end(
     simulator: VapiSimulator, worker: Any, mode: str, soft_fail: bool
 ) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(ended_reason=""))
@@ -241,7 +241,7 @@ def test_trigger_gets_the_results_to_wait_for(airflow: Airflow, simulator: VapiS
 
 
 @with_and_without_store
-def test_results_that_the_trigger_saw_settle_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_results_that_the_trigger_saw_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(BOOKED))
     arguments = {"call_id": call_id, **OUTPUTS}
     deferral = airflow.deferral(**arguments)
@@ -251,10 +251,8 @@ def test_results_that_the_trigger_saw_settle_end_the_wait(airflow: Airflow, simu
 
 
 @with_and_without_store
-def test_results_that_two_processes_see_unchanged_end_the_wait(
-    airflow: Airflow, simulator: VapiSimulator
-) -> None:
-    """Such as with a triggerer of another version, whose messages mean nothing here."""
+def test_results_unchanged_between_processes_end_the_wait(airflow: Airflow, simulator: VapiSimulator) -> None:
+    """A triggerer of another version may send other messages."""
     call_id = simulator.add_call(timeline=ends_at_20(BOOKED))
     arguments = {"call_id": call_id, **OUTPUTS}
     deferral = airflow.deferral(**arguments)
@@ -265,13 +263,13 @@ def test_results_that_two_processes_see_unchanged_end_the_wait(
     assert summary["structured_outputs"] == {"Booked": True}
 
 
-def test_end_in_fail_on_comes_before_the_results(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_fail_on_is_checked_before_the_results(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(timeline=ends_at_20(ended_reason="", analysis=None))
     arguments = {"call_id": call_id, **OUTPUTS, "fail_on": ["unknown"]}
     deferral = airflow.deferral(**arguments)
     assert not deferral.trigger.wait_for_analysis
     airflow.pass_time(25)
-    # The reason may still follow, so the end is not judged.
+    # The reason may still arrive, so the end is not checked yet.
     deferral = airflow.resume(deferral, reported("done", call_id), **arguments)
     assert not deferral.trigger.wait_for_analysis
     airflow.pass_time(15)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wait goes on with the call that it began with, whatever its templates render by then."""
+"""A wait keeps its call, whatever its templates render later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ rendered_anew = pytest.mark.parametrize(
 @with_and_without_store
 @rendered_anew
 @pytest.mark.parametrize("by", ["event", "backstop"])
-def test_deferred_wait_goes_on_with_its_call(
+def test_deferred_wait_keeps_its_call(
     airflow: Airflow, simulator: VapiSimulator, rendered: dict[str, Any], by: str
 ) -> None:
     call_id = simulator.add_call(status="ringing")
@@ -42,7 +42,7 @@ def test_deferred_wait_goes_on_with_its_call(
 
 
 @with_and_without_store
-def test_deferred_wait_without_state_takes_the_events_id(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_deferred_wait_without_state_uses_the_events_id(airflow: Airflow, simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="ringing")
     deferral = airflow.deferral(call_id=call_id)
     airflow.task_instance.xcoms.clear()
@@ -52,7 +52,7 @@ def test_deferred_wait_without_state_takes_the_events_id(airflow: Airflow, simul
 
 
 @with_and_without_store
-def test_deferred_operator_goes_on_with_its_connection(airflow: Airflow, simulator: VapiSimulator) -> None:
+def test_deferred_operator_keeps_its_connection(airflow: Airflow, simulator: VapiSimulator) -> None:
     simulator.timeline = RINGS_ON
     deferral = airflow.deferral()
     call_id = deferral.trigger.call_id
@@ -62,8 +62,8 @@ def test_deferred_operator_goes_on_with_its_connection(airflow: Airflow, simulat
 
 
 @with_and_without_store
-def test_retry_waits_for_what_its_template_renders(airflow: Airflow, simulator: VapiSimulator) -> None:
-    """Airflow 3.0 resumes a deferred task's retry with the event of the try before."""
+def test_retry_waits_for_the_call_its_template_renders(airflow: Airflow, simulator: VapiSimulator) -> None:
+    """Airflow 3.0 resumes a deferred task's retry with the previous try's event."""
     first, second = (simulator.add_call(status="ringing") for _ in range(2))
     deferral = airflow.deferral(call_id=first, timeout=600)
     airflow.task_instance.try_number = 2
@@ -76,7 +76,7 @@ def test_retry_waits_for_what_its_template_renders(airflow: Airflow, simulator: 
     )
 
 
-def test_rescheduled_wait_goes_on_with_its_call(simulator: VapiSimulator, worker: Any, mode: str) -> None:
+def test_rescheduled_wait_keeps_its_call(simulator: VapiSimulator, worker: Any, mode: str) -> None:
     first, second = (simulator.add_call(status="ringing") for _ in range(2))
     rendered = {"id": first}
     then = [lambda: rendered.update(id=second), lambda: simulator.end_call(first)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a wait, which workers with another version of the package may have left."""
+"""The stored state of a wait, perhaps from another version of the package."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_state_survives_being_stored() -> None:
     assert WaitState.of(dataclasses.asdict(state)) == state
 
 
-def test_unknown_fields_of_a_state_are_ignored() -> None:
+def test_unknown_state_fields_are_ignored() -> None:
     assert WaitState.of({"started_at": 1.5, "status": "ringing", "something_new": 1}) == WaitState(
         1.5, "ringing"
     )
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_missing_field_of_a_state_has_its_default(name: str) -> None:
+def test_missing_state_field_gets_its_default(name: str) -> None:
     whole = WaitState(1.5, "ringing", True, "2026-08-01T10:00:00+00:00", 1, {"limit": 10}, 2, 1.0, 1.25)
     stored = dataclasses.asdict(whole)
     del stored[name]
@@ -64,7 +64,7 @@ def test_missing_field_of_a_state_has_its_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("stored", [None, {}, {"something_new": 1}], ids=str)
-def test_state_without_a_start_begins_now(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_without_start_time_starts_now(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vapi_provider.waiting.wait.time.time", lambda: 1234.5)
     assert WaitState.of(stored) == WaitState(1234.5)
 
@@ -78,7 +78,7 @@ def test_state_without_a_start_begins_now(stored: Any, monkeypatch: pytest.Monke
     ],
 )
 @with_and_without_store
-def test_deferred_wait_resumes_with_state_of_another_version(
+def test_deferred_wait_resumes_across_versions(
     airflow: Airflow, simulator: VapiSimulator, call_id: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     arguments = {"call_id": call_id, "timeout": 600}
@@ -93,7 +93,7 @@ def test_deferred_wait_resumes_with_state_of_another_version(
 
 
 @with_and_without_store
-def test_deferred_wait_without_its_start_begins_anew(airflow: Airflow, call_id: str) -> None:
+def test_deferred_wait_without_start_time_starts_over(airflow: Airflow, call_id: str) -> None:
     arguments = {"call_id": call_id, "timeout": 600}
     deferral = airflow.deferral(**arguments)
     airflow.change_state(drop(*FIELDS))
@@ -103,10 +103,8 @@ def test_deferred_wait_without_its_start_begins_anew(airflow: Airflow, call_id: 
 
 
 @with_and_without_store
-def test_waiting_operator_resumes_with_state_of_another_version(
-    airflow: Airflow, simulator: VapiSimulator
-) -> None:
-    """Without the field for it, execution_timeout counts from the start of the wait, as it did before."""
+def test_placing_operator_resumes_across_versions(airflow: Airflow, simulator: VapiSimulator) -> None:
+    """Without ``try_started_at``, execution_timeout counts from the start of the wait."""
     simulator.timeline = RINGS_ON
     limit = timedelta(seconds=600)
     deferral = airflow.deferral(execution_timeout=limit)
@@ -124,7 +122,7 @@ def test_waiting_operator_resumes_with_state_of_another_version(
 
 
 @pytest.mark.parametrize("change", [add_unknown, drop(*OPTIONAL)], ids=["unknown-field", "missing-fields"])
-def test_rescheduled_wait_resumes_with_state_of_another_version(
+def test_rescheduled_wait_resumes_across_versions(
     simulator: VapiSimulator, worker: Any, call_id: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     def alter() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``on_kill`` where a trigger runs in the task's own process, as in ``dag.test()``, and where none does."""
+"""``on_kill`` with a trigger in the task's own process, as in ``dag.test()``, and without one."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_stopped_task_ends_a_process_that_runs_a_trigger(make: Any) -> None:
 
     async def trigger() -> None:
         try:
-            # It would go on, but for a few rounds only.
+            # It would continue, but only for a few rounds.
             for _ in range(5):
                 await asyncio.sleep(0)
         finally:
             left.append("in order")
 
     async def main() -> None:
-        # As the handler of a signal, in the middle of the event loop.
+        # Like a signal handler in the middle of the event loop.
         asyncio.get_running_loop().call_soon(make().on_kill)
         await trigger()
 
@@ -43,6 +43,6 @@ def test_stopped_task_ends_a_process_that_runs_a_trigger(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", TASKS)
-def test_stopped_task_in_a_worker_goes_on(make: Any) -> None:
-    """Airflow ends the process itself."""
+def test_stopped_task_in_a_worker_continues(make: Any) -> None:
+    """There, Airflow itself ends the process."""
     make().on_kill()

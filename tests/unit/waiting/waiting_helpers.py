@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of a task that waits for its call in the triggerer."""
+"""Runs the processes of a task that waits for its call in the triggerer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REQUEST = {
 
 
 class Airflow:
-    """Runs each process of a deferrable task with an operator of its own, as Airflow's workers do."""
+    """Runs each process of a deferrable task with a new operator, as Airflow's workers do."""
 
     def __init__(
         self, task_instance: TaskInstance, simulator: VapiSimulator, store: TaskStateStore | None
@@ -73,12 +73,12 @@ class Airflow:
         return self._run(lambda task, context: task.resume_execution(method, kwargs, context), arguments)
 
     def kept(self) -> str:
-        """Return all that is stored of the task, but for its link."""
+        """Return everything that is stored for the task, except its link."""
         xcoms = {key: value for key, value in self.task_instance.xcoms.items() if key != LINK}
         return json.dumps([xcoms, self.store and self.store.stored], allow_nan=False)
 
     def change_state(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the state of the wait, as a process with another version of the package leaves it."""
+        """Change the stored state of the wait, as if another version of the package had written it."""
         if self.store is not None:
             state = self.store.get("wait")
             change(state)
@@ -87,7 +87,7 @@ class Airflow:
             change(self.task_instance.xcoms["wait"])
 
     def _run(self, process: Callable[[Any, Any], Any], arguments: dict[str, Any]) -> Any:
-        # Without a call, the task places one.
+        # Without a call id, the task places a call.
         kind: Any = VapiCallSensor if "call_id" in arguments else VapiCreateCallOperator
         usual = {} if "call_id" in arguments else REQUEST
         task = kind(**{"task_id": "wait", "deferrable": True, **usual, **arguments})
@@ -103,7 +103,7 @@ class Airflow:
 
 
 def failure(run: Callable[..., Any], *args: Any, **arguments: Any) -> BaseException:
-    """Return what a process raised."""
+    """Return the exception that a process raised."""
     try:
         result = run(*args, **arguments)
     except (Exception, AirflowTaskTimeout) as error:
