@@ -428,13 +428,15 @@ def run_example(
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
-    def run(name: str, appointments: list[dict[str, str]] | None = None, **arguments: Any) -> Any:
+    def run(name: str, people: str | None = None, **arguments: Any) -> Any:
         module = load_dag_file(EXAMPLES / f"example_vapi_{name}.py")
-        if appointments is not None:
-            module.appointments = lambda: appointments
+        if people is not None:
+            module.PEOPLE = people
         for task in module.dag.tasks:
             if isinstance(task, MappedOperator):
                 task.partial_kwargs.update(retry_delay=timedelta(0), poll_interval=0.01)
+                # Without a store, a triggerer would wait in earnest until a search is conclusive.
+                task.partial_kwargs["deferrable"] &= HAS_STORE
             elif hasattr(task, "poll_interval"):
                 task.poll_interval = 0.01
         return module.dag.test(**arguments)
@@ -446,63 +448,50 @@ def result(run: Any, task_id: str, key: str = "return_value") -> Any:
     return run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
 
 
-def appointment(number: str) -> dict[str, str]:
-    return {"id": f"A-{number[-1]}", "number": number, "name": f"Person {number[-1]}", "time": "Tuesday"}
+def csv_of(*numbers: str) -> str:
+    rows = (f"{number},Person {number[-1]},America/New_York" for number in numbers)
+    return "\n".join(["number,name,zone", *rows])
 
 
-def test_reminders_call_unreached_and_new_callees(
+ALL_DAY = {"opens": "00:00", "closes": "24:00"}
+
+
+def test_campaign_calls_each_person_until_reached(
     run_example: Callable[..., Any],
     simulator: VapiSimulator,
     database: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     simulator.timeline = RINGS_ON
-    book = [appointment(number) for number in (ADA, GRACE, EDSGER)]
     reasons = {
         ADA: "customer-ended-call",
         GRACE: "customer-did-not-answer",
         EDSGER: "pipeline-error-openai-llm-failed",
     }
     with answering(simulator, reasons):
-        first = run_example("appointment_reminders", book)
-    assert str(first.state) == "success"
-    assert result(first, "count_outcomes") == {"completed": 1, "no_answer": 1, "failed": 1}
-    assert simulator.rings == {ADA: 1, GRACE: 1, EDSGER: 1}
-
-    # Edsger no longer has an appointment.
-    book = [appointment(number) for number in (BARBARA, GRACE, ADA)]
-    with answering(simulator, dict.fromkeys((GRACE, BARBARA), "assistant-ended-call")):
-        second = run_example("appointment_reminders", book)
-    assert result(second, "count_outcomes") == {"completed": 2}
-    assert simulator.rings == {ADA: 1, GRACE: 2, EDSGER: 1, BARBARA: 1}
-
-    third = run_example("appointment_reminders", book)
-    assert {ti.task_id: str(ti.state) for ti in third.get_task_instances()} == {
-        "people_to_call": "success",
-        "call_person": "skipped",
-        "count_outcomes": "success",
-    }
-    assert sum(simulator.rings.values()) == 5
+        run = run_example("campaign", csv_of(ADA, GRACE, EDSGER), run_conf=ALL_DAY)
+    assert str(run.state) == "success"
+    assert simulator.rings == {ADA: 1, GRACE: 3, EDSGER: 1}
+    report = result(run, "report")
+    assert report["outcomes"] == {"completed": 1, "no_answer": 1, "failed": 1}
+    assert (report["people"], report["calls"]) == (3, 5)
     printed = capfd.readouterr()
     assert "Placed call" in printed.out
     assert GRACE not in printed.out + printed.err
-    # The numbers are only in the lists of callees, and in the example's source, which Airflow stores.
+    # The numbers are in the list of people, and nowhere else; Airflow keeps the source of the examples, too.
     assert rows_with(database, GRACE).keys() <= {"xcom", "dag_code"}
     with closing(sqlite3.connect(database)) as connection:
-        query = "SELECT DISTINCT task_id FROM xcom WHERE dag_id = 'example_vapi_appointment_reminders' AND instr(value, ?)"
-        assert connection.execute(query, (GRACE,)).fetchall() == [("people_to_call",)]
+        query = "SELECT DISTINCT task_id FROM xcom WHERE dag_id = 'example_vapi_campaign' AND instr(value, ?)"
+        assert connection.execute(query, (GRACE,)).fetchall() == [("people",)]
 
 
-def test_reminders_retry_refused_calls_next_time(
+def test_campaign_reports_people_who_were_not_called(
     run_example: Callable[..., Any], simulator: VapiSimulator
 ) -> None:
-    book = [appointment(number) for number in ("+12025550105", "+12025550106")]
     simulator.faults.add(Fault(method="POST", path="/call", status=402))
-    first = run_example("appointment_reminders", book)
-    assert result(first, "count_outcomes") == {"not_called": 1, "completed": 1}
-    second = run_example("appointment_reminders", book)
-    assert result(second, "count_outcomes") == {"completed": 1}
-    assert simulator.rings == {"+12025550105": 1, "+12025550106": 1}
+    run = run_example("campaign", csv_of("+12025550105", "+12025550106"), run_conf=ALL_DAY)
+    report = result(run, "report")
+    assert (report["people"], report["outcomes"], report["calls"]) == (2, {"completed": 1}, 1)
 
 
 def test_schedule_call_leaves_the_call_to_vapi(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that place a call, or work on one."""
+"""Operators that place and rename calls."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class VapiUpdateCallOperator(RendersFields):
     """
     Set the name of a call, which identifies it in Vapi's dashboard.
 
-    It sends ``PATCH /call/{id}`` with nothing but the name (https://docs.vapi.ai/api-reference/calls/update). Running
-    it twice has the effect of running it once.
+    It sends ``PATCH /call/{id}`` with only the name (https://docs.vapi.ai/api-reference/calls/update). Running it twice
+    has the same effect as running it once.
 
     :param call_id: the call's id, or its summary such as ``call.output``. (templated)
     :param name: the new name, 1 to 40 characters. (templated)
@@ -63,11 +63,11 @@ class VapiUpdateCallOperator(RendersFields):
         Set the name.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when id, name or connection is unusable; nothing is sent then
-        :raises VapiError: when the name could not be set
+        :raises VapiConfigurationError: if the id, name or connection is unusable; nothing is sent then
+        :raises VapiError: if the name could not be set
         :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
-        # Here, not at the top: a DAG file is parsed every few seconds and needs none of it.
+        # Imported here, because DAG files are parsed every few seconds and need none of it.
         from vapi_provider.client.arguments import check_call_id
         from vapi_provider.hooks.vapi import VapiHook
 
@@ -75,8 +75,9 @@ class VapiUpdateCallOperator(RendersFields):
         self.refuse_missing("name")
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
+        # The hook refuses a name that is not a string.
         summary = hook.update_call(call_id, name=self.name).summary()  # type: ignore[arg-type]
-        # The name can be a person's.
+        # The name may be a person's, so it is not logged.
         self.log.info("Renamed call %s.", call_id)
         return show_end(context, self.outlets, summary) if self.outlets else summary
 
@@ -86,51 +87,54 @@ _ONLY_WITH_ANOTHER = {
     "outside_hours": "wait",
     "limit_timeout": DEFAULT_LIMIT_TIMEOUT,
 }
-"""Arguments that have an effect only together with another one, and their defaults."""
+"""Arguments that only affect a task with another argument, with their defaults."""
 
 
 class VapiCreateCallOperator(PlacesCall):
     """
     Place an outbound call to one callee, and wait for its end.
 
-    It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). The phone rings once, however often the
-    task is retried, cleared or killed: the call carries a token by which every later try finds it again. A campaign is
-    ``VapiCreateCallOperator.partial(...).expand(customer=[...])``. The XCom ``call_id`` exists as soon as the call does.
+    It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). Retries, killed workers, lost responses and
+    cleared tasks never make the phone ring a second time, because the call carries a token by which every try finds it
+    again. Map the operator over your callees with ``expand`` or ``expand_kwargs``. The XCom ``call_id`` exists as soon as
+    the call does.
 
-    :param assistant_id: the assistant that talks; this, ``squad_id`` or ``assistant``. (templated)
-    :param squad_id: the squad that talks. (templated)
-    :param assistant: an assistant made for this call, as the API takes it. (templated)
-    :param phone_number_id: the phone number of yours to call from. (templated)
+    :param assistant_id: the id of the assistant that talks; pass exactly one of this, ``squad_id`` and ``assistant``.
+        (templated)
+    :param squad_id: the id of the squad that talks. (templated)
+    :param assistant: an assistant for this call only, in the API's own format. (templated)
+    :param phone_number_id: the id of your phone number to call from. (templated)
     :param customer: the callee: ``number`` in E.164 or ``sip_uri``, and more, see
         :class:`~vapi_provider.placing.request.Customer`. (templated)
-    :param name: the call's name, at most 30 characters; the token follows it. (templated)
-    :param assistant_overrides: what differs from the assistant for this call, as the API takes it, such as
+    :param name: the call's name, at most 30 characters; the token is appended to it. (templated)
+    :param assistant_overrides: changes to the assistant for this call, in the API's own format, such as
         ``{"variableValues": {"first_name": "Ada"}}`` for the assistant's script. (templated)
-    :param schedule_plan: when to call: ``earliest_at`` and ``latest_at``, with a time zone; at once by default. (templated)
-    :param extra_body: more of the request, under the API's own names; what has an argument here is refused. (templated)
+    :param schedule_plan: when to call: ``earliest_at`` and ``latest_at``, each with a time zone; at once by default.
+        (templated)
+    :param extra_body: other fields of the request in the API's own format; fields that have their own argument are
+        refused. (templated)
     :param vapi_conn_id: the connection's id. (templated)
     :param wait_for_completion: whether to wait for the call's end, as the sensor does; True by default
-    :param deferrable: wait in the triggerer; Airflow's ``[operators] default_deferrable`` by default
-    :param poll_interval: the seconds between two reads of the call; at least 5 when deferrable. 15 by default
+    :param deferrable: whether to wait in the triggerer; Airflow's ``[operators] default_deferrable`` by default
+    :param poll_interval: the seconds between two polls of the call, at least 5 when deferred; 15 by default
     :param timeout: the seconds after which the task fails, counted from the placement or, if later, from the
         ``latest_at`` (else the ``earliest_at``) of ``schedule_plan``; 12 hours by default, the longest that Vapi lets a
         call last
     :param fail_on: outcomes that fail the task without retries; none by default
-    :param wait_for_analysis: whether to go on after the end until the results that ``include`` names are there, the
-        analysis or structured outputs; if it names neither, whichever comes first
-    :param analysis_timeout: how many seconds after the call's end to wait for them; 60 by default
-    :param include: content to add to the summary, by name, see :meth:`vapi_provider.models.call.Call.summary`
-    :param hang_up_on_kill: whether to end the call when the task is killed; deferred tasks need Airflow 3.3 for it
+    :param wait_for_analysis: whether to also wait for the results that ``include`` names after the end: the analysis or
+        structured outputs or, if it names neither, whichever comes first
+    :param analysis_timeout: how many seconds after the end to wait for them; 60 by default
+    :param include: names of content to add to the summary, see :meth:`vapi_provider.models.call.Call.summary`
+    :param hang_up_on_kill: whether to end the call when the task is killed; for a deferred task this needs Airflow 3.3
     :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
-    :param redial_on: outcomes after which to call again, in one of Airflow's retries; none by default
-    :param max_attempts: how many calls there are at most for this callee; None, the default, for as many as ``retries`` allow
-    :param calling_hours: when the callee may be called, see :class:`~vapi_provider.placing.hours.CallingHours`; at any time
-        by default. (templated)
-    :param outside_hours: what to do at another time: ``"wait"`` for the hours (the default), ``"skip"`` the task, or
-        ``"fail"`` it
+    :param redial_on: outcomes after which a retry calls again; none by default
+    :param max_attempts: the most calls to this callee; only ``retries`` limits them by default
+    :param calling_hours: when the callee may be called, see :class:`~vapi_provider.placing.hours.CallingHours`; at any
+        time by default. (templated)
+    :param outside_hours: what to do outside the calling hours: ``"wait"`` (the default), ``"skip"`` or ``"fail"``
     :param on_limit: what to do over the organization's concurrency limit: ``"wait"`` for a free line (the default), or
         ``"fail"``
-    :param limit_timeout: how many seconds to wait for a free line; 12 hours by default
+    :param limit_timeout: the seconds to wait for a free line before the task fails; 12 hours by default
     :raises VapiConfigurationError: at DAG parse time, when arguments are missing, exclude each other, or have no effect
     """
 
@@ -242,17 +246,17 @@ class VapiCreateCallOperator(PlacesCall):
 
     def execute(self, context: Context) -> PlacedCallSummary:
         """
-        Place the call, or find the one that an earlier try has placed, and wait for its end unless told otherwise.
+        Place the call, or find the one that an earlier try placed, and wait for its end.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: when an argument or the connection is unusable; nothing is sent then
-        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
-        :raises VapiCallInDoubtError: when it is unknown whether a call was placed
-        :raises VapiCallFailedError: when the call ended in a way that fails the task
-        :raises VapiNotReachedError: when the callee was not reached and the next retry calls again
-        :raises VapiOutsideHoursError: when the callee may not be called at this hour; no call was placed
-        :raises VapiError: when the call could not be placed
-        :raises AirflowSensorTimeout: when the call had not ended after ``timeout`` seconds
+        :raises VapiConfigurationError: if an argument or the connection is unusable; nothing is sent then
+        :raises VapiConcurrencyLimitError: if no line was free in time; no call was placed
+        :raises VapiCallInDoubtError: if it is unknown whether a call was placed
+        :raises VapiCallFailedError: if the call ended in a way that fails the task
+        :raises VapiNotReachedError: if the callee was not reached and the next retry calls again
+        :raises VapiOutsideHoursError: outside the calling hours, if the task cannot wait for them; no call was placed
+        :raises VapiError: if the call could not be placed
+        :raises AirflowSensorTimeout: if the call had not ended after ``timeout`` seconds
         :return: the call's summary, see :class:`~vapi_provider.models.summary.PlacedCallSummary`
         """
         summary = self._execute(context)

@@ -67,7 +67,7 @@ class PlacementStore:
         """
         Return what an earlier try recorded about this call and still counts.
 
-        :raises Exception: when there is a store and it cannot be read
+        :raises Exception: if there is a store and it cannot be read
         """
         recorded = self._store.get(_KEY) if self._store is not None else None
         if not recorded or not isinstance(recorded, Mapping):
@@ -89,7 +89,7 @@ class PlacementStore:
         """
         Record a state in place of the former one; without a store, nothing happens.
 
-        :raises Exception: when Airflow does not take it, as from a try that another one has superseded
+        :raises Exception: if Airflow does not take it, as from a try that another one has superseded
         """
         if self._store is not None:
             self._store.set(_KEY, {**dataclasses.asdict(state), "state": state.state.value})
@@ -98,7 +98,7 @@ class PlacementStore:
         """
         Record what the end of a call means, unless another call has been recorded since.
 
-        :raises Exception: when Airflow does not take it
+        :raises Exception: if Airflow does not take it
         """
         recorded = self._store.get(_KEY) if self._store is not None else None
         if isinstance(recorded, Mapping) and recorded.get("call_id") == call_id:
@@ -173,7 +173,7 @@ class Attempts:
         Return what is known about the attempt that this try makes.
 
         :param resumed: what the same try has left when it waited before it had a call; None when it begins
-        :raises Exception: when there is a store and it cannot be read
+        :raises Exception: if there is a store and it cannot be read
         """
         state = self._store.read(self._blank_for(resumed))
         if state.state is Recorded.NOT_REACHED:

@@ -17,7 +17,7 @@ class Recorded(str, Enum):
     """What this task has recorded about the call, in this try or an earlier one."""
 
     NOTHING = "nothing"
-    """No record: no try came that far, or there is no store, or it was emptied."""
+    """No record: no try got that far, or there is no store, or it was emptied."""
     SENDING = "sending"
     """The request was about to be sent."""
     NOT_SENT = "not sent"

@@ -22,7 +22,7 @@ def watch_dialling(client: VapiClient, call: Call, limits: dict[str, Any] | None
     Read a queued call again until it is dialled, or some seconds are over.
 
     :param limits: the organization's limits, from the response to the placement; None when there were none
-    :raises VapiConcurrencyLimitError: when Vapi did not dial it
+    :raises VapiConcurrencyLimitError: if Vapi did not dial it
     """
     check_dialled(call, limits)
     for pause in PAUSES:

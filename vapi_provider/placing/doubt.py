@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person is told who has to find out whether a call was placed."""
+"""Messages about calls that may have been placed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hours in which a callee may be called, where the callee lives."""
+"""Calling hours: when a callee may be called, by the clock where the callee lives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _LONGEST_CLOSURE = timedelta(days=400)
 
 
 class CallingHours(TypedDict, total=False):
-    """When a callee may be called: ``opens``, ``closes`` (``HH:MM``) and ``timezone``; on which days, if not on all."""
+    """
+    When a callee may be called, in local time.
+
+    ``opens`` and ``closes`` are ``HH:MM``, and ``closes`` may be ``24:00``; ``timezone`` is a name of the IANA database.
+    ``days`` lists weekdays such as ``mon`` (all by default), and ``closed`` dates such as ``2026-12-25``.
+    """
 
     opens: str
     closes: str
@@ -35,13 +40,13 @@ class CallingHours(TypedDict, total=False):
 @dataclass(frozen=True)
 class Hours:
     """
-    Calling hours that were checked.
+    Validated calling hours.
 
-    :param opens: the first minute of the day in which one may call, by the clocks of the time zone
-    :param closes: the first minute in which one may not; None for the end of the day
+    :param opens: the first minute of the day in which calls are allowed, in local time
+    :param closes: the first minute in which they no longer are; None for the end of the day
     :param zone: the time zone
-    :param days: the weekdays, 0 for Monday
-    :param closed: dates on which one may not call
+    :param days: the allowed weekdays, 0 for Monday
+    :param closed: dates on which no call is allowed
     """
 
     opens: time
@@ -51,7 +56,7 @@ class Hours:
     closed: frozenset[date]
 
     def is_open(self, instant: datetime) -> bool:
-        """Return whether one may call at an instant."""
+        """Return whether calls are allowed at an instant."""
         local = instant.astimezone(self.zone)
         clock = local.time()
         return (
@@ -62,22 +67,22 @@ class Hours:
 
     def next_opening(self, instant: datetime) -> datetime:
         """
-        Return the first instant from the given one on at which one may call, in UTC.
+        Return the first instant at or after the given one at which calls are allowed, in UTC.
 
-        :raises VapiConfigurationError: when there is none for more than a year
+        :raises VapiConfigurationError: if there is none within 400 days
         """
         found, latest = instant.astimezone(timezone.utc), instant + _LONGEST_CLOSURE
         while not self.is_open(found):
             if found > latest:
                 raise _refuse(f"{_NAME} has no opening in the next {_LONGEST_CLOSURE.days} days")
-            # Clocks change at whole minutes, so an opening is one.
+            # Clocks change at whole minutes, so openings are whole minutes, too.
             found = found.replace(second=0, microsecond=0) + (
                 _HOUR if self._is_closed_for_an_hour(found) else _MINUTE
             )
         return found
 
     def closing(self, instant: datetime) -> datetime:
-        """Return the first instant after a given one, at which one may call, when one no longer may on that day."""
+        """Return when the window that contains an instant closes, on the same local day."""
         day = instant.astimezone(self.zone).date()
         found = instant.astimezone(timezone.utc)
         while self.is_open(found) and found.astimezone(self.zone).date() == day:
@@ -85,7 +90,7 @@ class Hours:
         return found
 
     def describe(self, instant: datetime) -> str:
-        """Return an instant by the callee's clock and in UTC, for a log."""
+        """Format an instant in the callee's time and in UTC, for messages."""
         local, universal = instant.astimezone(self.zone), instant.astimezone(timezone.utc)
         return f"{local:%a %Y-%m-%d %H:%M} {self.zone.key} ({universal:%Y-%m-%d %H:%M} UTC)"
 
@@ -99,7 +104,7 @@ class Hours:
 
 def check_open(hours: Hours, now: datetime) -> None:
     """
-    Refuse to call outside of calling hours.
+    Refuse a call outside the calling hours.
 
     :raises VapiOutsideHoursError: with the next opening
     """
@@ -154,7 +159,7 @@ def _check_zone(name: Any) -> ZoneInfo:
     if isinstance(name, str) and name:
         try:
             return ZoneInfo(name)
-        # A folder of the database is an OSError, a path that leaves it a ValueError, an unknown name a KeyError.
+        # KeyError for an unknown name, ValueError for a path out of the database, OSError for one of its folders.
         except (KeyError, ValueError, OSError):
             pass
     raise _refuse(
@@ -185,7 +190,7 @@ def _check_closed(value: Any) -> frozenset[date]:
 def _check_date(value: Any) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    # Python 3.11 and later read further forms, such as 20261225.
+    # From Python 3.11 on, fromisoformat accepts other forms, such as 20261225.
     if not isinstance(value, str) or len(value) != len("2026-12-25"):
         raise ValueError(value)
     return date.fromisoformat(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for a free line while the organization is at its concurrency limit."""
+"""Pauses while the organization is over its concurrency limit."""
 
 from __future__ import annotations
 

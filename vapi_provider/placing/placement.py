@@ -107,11 +107,11 @@ class CallPlacement:
 
         :param may_defer: whether to leave a longer wait to another process
         :return: when to go on in another process, in seconds since 1970; None when the id is known
-        :raises VapiConcurrencyLimitError: when the organization is over its concurrency limit; no call was placed
-        :raises VapiOutsideHoursError: when the callee must not be called now; no call was placed
-        :raises VapiCallInDoubtError: when it is unknown whether a call was placed
-        :raises VapiTransientError: when a later try may place the call, or find out whether it was placed
-        :raises VapiPermanentError: when Vapi refuses; no call was placed
+        :raises VapiConcurrencyLimitError: if the organization is over its concurrency limit; no call was placed
+        :raises VapiOutsideHoursError: if the callee must not be called now; no call was placed
+        :raises VapiCallInDoubtError: if it is unknown whether a call was placed
+        :raises VapiTransientError: if a later try may place the call, or find out whether it was placed
+        :raises VapiPermanentError: if Vapi refuses; no call was placed
         """
         steps = {Step.PLACE: self._place, Step.SEARCH: self._find, Step.WAIT: self._wait}
         while True:
@@ -138,7 +138,7 @@ class CallPlacement:
         """
         Return the call, which is read unless Vapi has just returned it.
 
-        :raises VapiError: when it could not be read
+        :raises VapiError: if it could not be read
         """
         if self._placed is not None:
             self._log.info("Placed call %s.", self.call_id)

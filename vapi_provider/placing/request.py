@@ -93,8 +93,8 @@ class CallRequest:
         Return the request as it may be sent now.
 
         :param now: the time, in seconds since 1970
-        :raises VapiOutsideHoursError: when the callee must not be called now
-        :raises VapiConfigurationError: when no instant of the schedule is within the calling hours
+        :raises VapiOutsideHoursError: if the callee must not be called now
+        :raises VapiConfigurationError: if no instant of the schedule is within the calling hours
         """
         if self.hours is None:
             return self

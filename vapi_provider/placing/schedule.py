@@ -44,7 +44,7 @@ def fit_schedule(plan: Mapping[str, str], hours: Hours, now: datetime) -> dict[s
     :param plan: the plan, as the API takes it
     :param hours: the hours
     :param now: the time of the request
-    :raises VapiConfigurationError: when no instant that is left of the plan is within the hours
+    :raises VapiConfigurationError: if no instant that is left of the plan is within the hours
     :return: the plan to send: from the next opening to the closing of that day
     """
     earliest = datetime.fromisoformat(plan["earliestAt"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searching Vapi's list, which has no filter for it, for the calls with a token."""
+"""Searches Vapi's list for calls with a token, for which the API has no filter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_PAGES = 200
 MAX_BYTES = 512 * 1_048_576
 
 KILL_SECONDS = 5.0
-"""How long a process goes on after Airflow has begun to stop it."""
+"""How long a process may go on after Airflow has begun to stop it."""
 
 LIST_LAG_SECONDS = 30.0
 """How long a call may be missing in Vapi's list after it was placed."""
@@ -41,11 +41,11 @@ class SearchResult:
     """
     What a search of the list found.
 
-    :param found: what that means
+    :param found: what it means
     :param call_id: the call to adopt, if there is one
     :param token: its token
     :param outcome: its outcome; None while it goes on
-    :param newest: without one, when the newest call in the list was created, whoever placed it
+    :param newest: without one, when the newest call in the list was created by anyone
     """
 
     found: Found
@@ -89,8 +89,8 @@ class CallSearch:
 
         :param tokens: the tokens to search for, and whose attempts they are
 
-        :raises VapiTransientError: when the list could not be read
-        :raises VapiPermanentError: when Vapi refuses to list calls
+        :raises VapiTransientError: if the list could not be read
+        :raises VapiPermanentError: if Vapi refuses to list calls
         """
         began_at = time.monotonic()
         oldest: datetime | None = None
@@ -106,7 +106,7 @@ class CallSearch:
             assistant_id=state.assistant_id,
             phone_number_id=state.phone_number_id,
         )
-        # Longer than a request may take: the process may have stood still, and the result be old.
+        # If it took longer than a request may, the process may have frozen, and the result may be old.
         ended_at = time.monotonic()
         is_old = ended_at - began_at > self._client.settings.timeout
         self.known_at = began_at if is_old else ended_at
@@ -123,12 +123,12 @@ def search_calls(
     phone_number_id: str | None,
 ) -> SearchResult:
     """
-    Search for the calls with one of the tokens, and choose one that made a phone ring, or still may.
+    Search for calls with one of the tokens, and choose one that made a phone ring, or still may.
 
-    That of the last attempt counts: it was only made because the ones before had ended.
+    The last attempt wins, because it began only after the ones before it had ended.
 
-    :raises VapiTransientError: when the list could not be read
-    :raises VapiPermanentError: when Vapi refuses to list calls
+    :raises VapiTransientError: if the list could not be read
+    :raises VapiPermanentError: if Vapi refuses to list calls
     """
     filters = {
         "assistantId": assistant_id,
@@ -157,9 +157,9 @@ def search_calls(
 
 def carried_token(call: PlacedCallView, tokens: Container[str]) -> str | None:
     """
-    Return which of the tokens a call has, in its name or in its variable values; None for none of them.
+    Return the token that a call carries in its name or variable values, or None.
 
-    People and tasks rename calls, and which fields Vapi shows is not certain.
+    Users and tasks rename calls, and Vapi does not document which fields the list shows.
     """
     name = (call.name or "").rstrip()
     values = (_variable(each) for each in (call.assistant_overrides, call.squad_overrides))
@@ -172,7 +172,7 @@ def read_placed(client: VapiClient, call_id: str, sent_at: float | None) -> Call
     Read a call that this task has placed.
 
     :raises VapiTransientError: also for a 404 moments after the placement, since a read may lag behind
-    :raises VapiPermanentError: when Vapi refuses
+    :raises VapiPermanentError: if Vapi refuses
     """
     try:
         return client.get_call(call_id)

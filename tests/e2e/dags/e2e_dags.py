@@ -79,3 +79,24 @@ with DAG("place_calls", schedule=None, is_paused_upon_creation=False) as placing
         # Some tests kill every running process.
         **{**DEFAULTS, "retries": 20},
     ).expand_kwargs(people())
+
+with DAG("call_campaign", schedule=None, is_paused_upon_creation=False) as campaign:
+
+    @task
+    def callees(dag_run: Any = None) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = dag_run.conf["people"]
+        return listed
+
+    VapiCreateCallOperator.partial(
+        task_id="call",
+        vapi_conn_id="vapi_campaign",
+        assistant_id="0198a3f0-0000-7000-8000-000000000002",
+        phone_number_id="0198a3f0-0000-7000-8000-000000000003",
+        deferrable=True,
+        poll_interval=5,
+        redial_on=["no_answer"],
+        max_attempts=2,
+        outside_hours="skip",
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+    ).expand_kwargs(callees())
