@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 
-from markdown_pages import DOCS, code_in, read, table
+from markdown_pages import DOCS, ROOT, code_in, read, table
 
 from vapi_provider.models.ended import EndedCall
 from vapi_provider.notifications import alert, call as notifier_module
@@ -74,6 +74,15 @@ def test_figures_of_the_notifier() -> None:
     # The last page may be requested at the end of the search, and the call follows.
     longest = alert.SEARCH_SECONDS + 2 * alert.REQUEST_SECONDS
     assert f"take at most {longest:g}" in text
+
+
+def test_messages_are_those_of_the_package() -> None:
+    sources = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "vapi_provider").rglob("*.py"))
+    # "Polling Vapi" is the subject of an outage.
+    written = sources.replace('"Polling Vapi"', "Polling Vapi failed")
+    shown = [code_in(row[0])[0] for row in table("events.md", "| message |")]
+    assert [message for message in shown if message not in written] == []
+    assert '"%s failed (connection %r' in sources
 
 
 def test_sentences_are_short() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import time
@@ -152,6 +153,12 @@ def test_notifier_and_context_stay_as_they_are(
     assert messages(simulator) == ["sales failed: no rows", "sales failed: other"]
 
 
+def test_copied_notifier_works(simulator: VapiSimulator, notifier: MakeNotifier, context: Context) -> None:
+    # Airflow copies the default_args of a DAG for each task.
+    copy.deepcopy(notifier())(context)
+    assert messages(simulator) == ["sales failed: no rows"]
+
+
 def test_notifiers_that_share_a_context_do_not_mix(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
@@ -175,15 +182,18 @@ def test_awaiting_it_places_the_call(
     assert messages(simulator) == ["sales failed: no rows"]
 
 
-def deadline_trigger(**arguments: Any) -> Any:
+def deadline_trigger(context: Context, **arguments: Any) -> Any:
     """Return Airflow's trigger for a missed deadline, as the versions from 3.1 on have it."""
-    path = f"{VapiNotifier.__module__}.{VapiNotifier.__name__}"
     try:
-        from airflow.triggers.callback import CallbackTrigger as Trigger
+        from airflow.sdk import AsyncCallback
+        from airflow.triggers.callback import CallbackTrigger
     except ImportError:
-        deadline = pytest.importorskip("airflow.triggers.deadline", reason="requires Airflow 3.1")
-        Trigger = deadline.DeadlineCallbackTrigger
-    return Trigger(callback_path=path, callback_kwargs=arguments)
+        pytest.importorskip("airflow.triggers.deadline", reason="requires Airflow 3.1")
+        from airflow.sdk.definitions.deadline import AsyncCallback  # type: ignore[no-redef,attr-defined]
+        from airflow.triggers.deadline import DeadlineCallbackTrigger as CallbackTrigger  # type: ignore
+
+    callback = AsyncCallback(VapiNotifier, kwargs=arguments)
+    return CallbackTrigger(callback.path, {**(callback.kwargs or {}), "context": context})
 
 
 def test_missed_deadline_places_the_call_in_the_triggerer(
@@ -191,7 +201,7 @@ def test_missed_deadline_places_the_call_in_the_triggerer(
 ) -> None:
     arguments = {name: getattr(notifier(), name) for name in ("customer", "assistant_id", "phone_number_id")}
     context = {"dag_run": {"dag_id": "sales", "dag_run_id": "run 1"}, "deadline": {"deadline_time": "soon"}}
-    trigger = deadline_trigger(**arguments, quiet_for=timedelta(minutes=5), context=context)
+    trigger = deadline_trigger(context, **arguments, quiet_for=timedelta(minutes=5))
 
     async def run() -> list[str]:
         return [str(event.payload["state"]) async for event in trigger.run()]
