@@ -113,6 +113,7 @@ def test_example_succeeds_and_a_failure_stops_everything(
     with window.page.expect_popup() as popup:
         pages.call_button.click()
     expect(popup.value).to_have_url(re.compile(re.escape(play.url_of("Simulator")) + "/calls/"))
+    window.page.set_viewport_size({"width": 1400, "height": 600})
     window.save_picture("campaign")
     assert window.outside == []
     window.close()
