@@ -153,7 +153,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 
 def _check_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} must be a string that is not empty; got {value!r}.")
+        raise ValueError(f"{name} must be a non-empty string; got {value!r}.")
     return value.strip()
 
 
