@@ -506,13 +506,16 @@ def test_default_args_need_not_fit_each_task(arguments: dict[str, Any]) -> None:
 
 VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "completed": ({"redial_on": ["completed"]}, "redial_on must not contain completed"),
-    "unknown outcome": ({"redial_on": ["busy"]}, "redial_on must be a list of outcomes among completed"),
-    "text": ({"redial_on": "no_answer"}, "redial_on must be a list of outcomes"),
+    "unknown outcome": ({"redial_on": ["busy"]}, r"redial_on must be a list of known outcomes \(completed"),
+    "text": ({"redial_on": "no_answer"}, "redial_on must be a list of known outcomes"),
     "zero": ({"max_attempts": 0}, "max_attempts must be an integer from 1, or None; got 0"),
     "bool": ({"max_attempts": True}, "max_attempts must be an integer from 1, or None; got True"),
     "text attempts": ({"max_attempts": "3"}, "max_attempts must be an integer from 1, or None; got '3'"),
     "on_limit": ({"on_limit": "hold"}, "on_limit must be one of wait, fail; got 'hold'"),
-    "limit_timeout": ({"limit_timeout": -1}, "limit_timeout must be a timedelta or a number of seconds"),
+    "limit_timeout": (
+        {"limit_timeout": -1},
+        "limit_timeout must be a timedelta or a non-negative number of seconds",
+    ),
 }
 
 
