@@ -110,10 +110,6 @@ def attempts_share_a_token(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def a_clear_redials(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Attempts, "_was_cleared", False)
-
-
 def hours_are_checked_before_the_record_only(patch: pytest.MonkeyPatch) -> None:
     timed = CallRequest.timed
     seen: set[int] = set()
@@ -140,8 +136,7 @@ STORE, NO_STORE = True, False
 WRONG: dict[Mutation, str] = {
     the_flag_is_ignored: "though it was stopped",
     tries_count_as_attempts: "was called",
-    attempts_share_a_token: "was called|goes on and on",
-    a_clear_redials: "was called",
+    attempts_share_a_token: "was called",
     hours_are_checked_before_the_record_only: "outside of the calling hours",
 }
 
@@ -155,7 +150,6 @@ ROUGH = {
     "variables-hidden": rough(hidden="assistantOverrides"),
     "deferred": rough(people=3, faults=0.7, waits=True, deferrable=True),
     "unanswered": rough(unanswered=0.8, max_attempts=3, harm=2),
-    "unanswered-cleared": rough(unanswered=0.8, max_attempts=4, harm=2, clears=2),
     "closing": rough(
         people=3, pauses=0.3, seconds=900, hours=("America/New_York", -120, 6, 7), deferrable=True
     ),
@@ -187,7 +181,6 @@ ROUGH = {
         (tries_count_as_attempts, STORE, "unanswered"),
         (tries_count_as_attempts, NO_STORE, "unanswered"),
         (attempts_share_a_token, STORE, "unanswered"),
-        (a_clear_redials, NO_STORE, "unanswered-cleared"),
         (hours_are_checked_before_the_record_only, STORE, "closing"),
     ],
 )
