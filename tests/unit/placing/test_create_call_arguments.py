@@ -334,6 +334,12 @@ def test_defaults() -> None:
         "include": (),
         "hang_up_on_kill": False,
         "hang_up_on_timeout": False,
+        "redial_on": (),
+        "max_attempts": None,
+        "calling_hours": None,
+        "outside_hours": "wait",
+        "on_limit": "wait",
+        "limit_timeout": 43_200,
     }
 
 

@@ -124,6 +124,7 @@ def test_arguments_of_the_request_are_templated() -> None:
         "assistant_overrides",
         "schedule_plan",
         "extra_body",
+        "calling_hours",
         "vapi_conn_id",
     }
 
