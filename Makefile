@@ -21,7 +21,7 @@ CONSTRAINTS ?= constraints/airflow-3.3.txt
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST_ARGS ?=
 E2E_TESTS ?= tests/e2e
-E2E_EXTRA ?=
+E2E_EXTRA ?= airflow-provider-inbound-webhooks
 E2E_WORKERS ?= 2
 SCREENSHOTS ?=
 
@@ -66,6 +66,7 @@ versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
 
 # Airflow 3.0 shows providers' connection forms only with this provider installed.
 airflow-3.0: E2E_EXTRA = apache-airflow-providers-fab
+airflow-3.1 airflow-3.2: E2E_EXTRA =
 airflow-%:
 	$(MAKE) test VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt
 	$(MAKE) e2e VENV=$(VENV)-$* CONSTRAINTS=constraints/airflow-$*.txt E2E_TESTS=tests/e2e/test_essentials.py E2E_EXTRA=$(E2E_EXTRA) E2E_WORKERS=0

@@ -17,9 +17,14 @@ from local_airflow import HOST, LocalAirflow, ServiceError, free_port, stopped_a
 
 from vapi_provider.simulator.server import DEFAULT_API_KEY
 
-FIRST_DAG = "example_vapi_place_and_label"
-# Calls that take a minute in the simulator's time, of which some are not answered.
-SIMULATOR_OPTIONS: tuple[str, ...] = ()
+FIRST_DAG = "example_vapi_campaign"
+# Always open, and the next attempt after seconds, so that you see something at any time of the day.
+CHANGES = {
+    'Param("09:00"': 'Param("00:00"',
+    'Param("20:00"': 'Param("24:00"',
+    "timedelta(hours=2)": "timedelta(seconds=10)",
+}
+SIMULATOR_OPTIONS = ("--outcome", "+12025550103=customer-did-not-answer")
 READY = """
 Ready. Click first:
 
@@ -35,6 +40,20 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def copy_examples(folder: Path) -> Path:
+    """Copy the example DAGs, and change the campaign's times."""
+    folder.mkdir()
+    for file in Path(__file__).resolve().parent.glob("example_*.py"):
+        text = file.read_text()
+        if file.stem == FIRST_DAG:
+            for old, new in CHANGES.items():
+                if old not in text:
+                    raise ServiceError(f"{file.name} does not contain {old!r}.")
+                text = text.replace(old, new)
+        (folder / file.name).write_text(text)
+    return folder
+
+
 def start(airflow: LocalAirflow) -> str:
     """Start everything, the API server first, and return the simulator's URL."""
     port = free_port()
@@ -46,15 +65,14 @@ def start(airflow: LocalAirflow) -> str:
     )
     connection = {"connection_id": "vapi_default", "conn_type": "vapi", "host": simulator_url}
     airflow.request("POST", "connections", {**connection, "password": DEFAULT_API_KEY})
-    airflow.request("POST", "pools", {"name": "vapi_calls", "slots": 10, "include_deferred": True})
     airflow.start_rest(FIRST_DAG)
     return simulator_url
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vapi-play-") as folder:
-        airflow = LocalAirflow(Path(folder), Path(__file__).resolve().parent)
         try:
+            airflow = LocalAirflow(Path(folder), copy_examples(Path(folder) / "dags"))
             with stopped_at_the_end(airflow):
                 say("Setting up a temporary Airflow ...")
                 simulator_url = start(airflow)

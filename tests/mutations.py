@@ -207,6 +207,18 @@ def do_nothing_in_the_loop(_original: Any) -> Any:
     return nothing
 
 
+def render_as_airflow_does(_original: Any) -> Any:
+    """Render a notifier's fields as Airflow's own notifiers do."""
+    from airflow.providers.common.compat.sdk import BaseNotifier
+
+    return BaseNotifier._render
+
+
+def raise_it(_notifier: Any, error: Exception) -> None:
+    """Raise an error that was to be logged."""
+    raise error
+
+
 def forget_what_the_wait_began_with(original: Any) -> Any:
     """Resume a wait with the values that its templates render now."""
 
@@ -619,7 +631,7 @@ BREAKS.update(
             "placing.masking:mask_values", first_argument, ("unit/placing/test_create_call_masking.py",)
         ),
         "useless_arguments_are_accepted": Break(
-            "waiting.mixin:useless_without_wait",
+            "waiting.given:useless_without_wait",
             always([]),
             ("unit/placing/test_create_call_useless_arguments.py",),
         ),
@@ -918,6 +930,61 @@ BREAKS.update(
         "cut_body_is_a_file": Break(
             "client.artifact:ArtifactDownload._check", always(None), ("unit/client/test_artifact.py",)
         ),
+        "alert_is_dialled_by_every_task": Break(
+            "notifications.alert:_claim", always(True), ("unit/notifications/test_ring_once.py",)
+        ),
+        "alert_searches_no_earlier_call": Break(
+            "notifications.alert:_age_of_last_call",
+            always(None),
+            ("unit/notifications/test_ring_once.py",),
+        ),
+        "alert_has_the_limits_of_the_connection": Break(
+            "notifications.alert:REQUEST_SECONDS",
+            constant(math.inf),
+            ("unit/notifications/test_ring_once.py",),
+        ),
+        "alert_renders_natively": Break(
+            "notifications.call:VapiNotifier._render",
+            render_as_airflow_does,
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_raises": Break(
+            "notifications.call:VapiNotifier._log_failure",
+            lambda _original: raise_it,
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "reported_ends_are_forgotten": Break(
+            "triggers.memory:EndMemory.add", always(None), ("unit/triggers/test_ended.py",)
+        ),
+        "ends_are_judged_by_updated_at": Break(
+            "triggers.memory:_ended_at",
+            lambda _original: lambda call: call.updated_at.timestamp(),
+            ("unit/triggers/test_ended.py",),
+        ),
+        "state_is_saved_at_once": Break(
+            "triggers.ended:STORING_SECONDS", constant(0.0), ("unit/triggers/test_ended_state.py",)
+        ),
+        "state_is_not_saved": Break(
+            "triggers.state:AssetState.save", do_nothing_in_the_loop, ("unit/triggers/test_ended_state.py",)
+        ),
+        "state_grows_without_bounds": Break(
+            "triggers.memory:MAX_STATE_BYTES", constant(10**9), ("unit/triggers/test_ended_state.py",)
+        ),
+        "live_calls_have_no_turn": Break(
+            "polling.listeners:EndListeners.next_in_turn", always([]), ("unit/triggers/test_ended.py",)
+        ),
+        "long_absence_is_reported_whole": Break(
+            "polling.listeners:LONGEST_ABSENCE",
+            constant(timedelta(days=30)),
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "backlog_is_not_read": Break(
+            "polling.changes:ChangeFeed.read_from", always(None), ("unit/triggers/test_ended_state.py",)
+        ),
+        "listeners_poll_a_dead_vapi_as_often": Break(
+            "polling.poller:MAX_BACK_OFF_SECONDS", constant(0.0), ("unit/triggers/test_ended.py",)
+        ),
+        "asset_events_show_no_end": Break("waiting.outlets:show_end", always(None), ("dag/test_outlets.py",)),
         "link_is_not_registered": Break(
             "get_provider_info:get_provider_info",
             lambda original: lambda: {**original(), "extra-links": []},

@@ -145,7 +145,10 @@ def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
         "polling.connection",
         "polling.changes",
         "polling.calls",
+        "polling.listeners",
+        "polling.outage",
         "polling.poller",
+        "triggers.ended",
     ):
         patch.setattr(f"vapi_provider.{module}.time", clock)
 
@@ -334,6 +337,29 @@ def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a poller or its thread behind."""
     yield
     assert_no_poller_left()
+
+
+@pytest.fixture
+def make_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    """Make the one world of a test: ``make_world(off=timedelta(minutes=7), list_lag=30)``."""
+    import requests_mock
+
+    with requests_mock.Mocker() as mocker:
+
+        def make(off: timedelta = timedelta(), **simulator: Any) -> World:
+            clock = VirtualClock(time.time())
+            use_clock(clock, monkeypatch)
+            vapi = InProcessSimulator(clock=VapiClock(clock, off), **simulator)
+            monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", vapi.connection)
+            return World(vapi, clock, mocker)
+
+        yield make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A world whose Vapi has the right time."""
+    return make_world()
 
 
 @pytest.fixture

@@ -117,6 +117,8 @@ class FakeVapi:
         self.faults: list[dict[str, Any]] = []
         self.said_over: dict[str, list[dict[str, Any]]] = {}
         """All responses about ended calls, by id, each with its time by Vapi's ``Date`` header and by our clock."""
+        self.said_live: set[str] = set()
+        """The ids of the calls that the list has shown live."""
         self.refused_calls: dict[str, list[float]] = {}
         self.refusals: list[tuple[float, str]] = []
         """When the key was refused, with the paths."""
@@ -216,6 +218,8 @@ class FakeVapi:
             self.said_over.setdefault(call.id, []).append(
                 {**state, "date": self.date(), "told": self.clock.now}
             )
+        elif in_list:
+            self.said_live.add(call.id)
         shown = {"id": call.id, "createdAt": instant(call.created_at), **state, "transcript": "x" * call.bulk}
         hidden = ("at", "createdAt", "updatedAt") if in_list and self.list_mode == "timeless" else ("at",)
         return {name: value for name, value in shown.items() if name not in hidden}

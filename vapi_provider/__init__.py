@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from vapi_provider.hooks.vapi import VapiHook as VapiHook
     from vapi_provider.models.outcome import CallOutcome as CallOutcome
+    from vapi_provider.notifications.call import VapiNotifier as VapiNotifier
     from vapi_provider.operators.call import (
         VapiCreateCallOperator as VapiCreateCallOperator,
         VapiUpdateCallOperator as VapiUpdateCallOperator,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         VapiRecordingToObjectStorageOperator as VapiRecordingToObjectStorageOperator,
     )
     from vapi_provider.triggers.call import VapiCallTrigger as VapiCallTrigger
+    from vapi_provider.triggers.ended import VapiCallEndedTrigger as VapiCallEndedTrigger
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,7 @@ _EXPORTS = {
     "VapiArtifactNotFoundError": "exceptions",
     "VapiArtifactRefusedError": "exceptions",
     "VapiAuthenticationError": "exceptions",
+    "VapiCallEndedTrigger": "triggers.ended",
     "VapiCallFailedError": "exceptions",
     "VapiCallInDoubtError": "exceptions",
     "VapiCallNotFoundError": "exceptions",
@@ -61,6 +64,7 @@ _EXPORTS = {
     "VapiError": "exceptions",
     "VapiHook": "hooks.vapi",
     "VapiNotReachedError": "exceptions",
+    "VapiNotifier": "notifications.call",
     "VapiOutsideHoursError": "exceptions",
     "VapiPermanentError": "exceptions",
     "VapiRateLimitError": "exceptions",

@@ -31,7 +31,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [{"integration-name": integration, "python-modules": ["vapi_provider.operators.call"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["vapi_provider.sensors.call"]}],
-        "triggers": [{"integration-name": integration, "python-modules": ["vapi_provider.triggers.call"]}],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": ["vapi_provider.triggers.call", "vapi_provider.triggers.ended"],
+            }
+        ],
         "hooks": [{"integration-name": integration, "python-modules": ["vapi_provider.hooks.vapi"]}],
         "transfers": [
             {
@@ -43,6 +48,7 @@ def get_provider_info() -> dict[str, Any]:
             for module in ("calls_to_object_storage", "recording_to_object_storage")
         ],
         "extra-links": ["vapi_provider.links.call.VapiCallLink"],
+        "notifications": ["vapi_provider.notifications.call.VapiNotifier"],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,6 +245,48 @@ def test_wait_for_batch_defers_and_counts(
     assert state == "success"
     assert states["wait_for_call"] == ["success"] * 3
     assert result(run, "count_outcomes") == {"completed": 2, "no_answer": 1}
+
+
+def test_on_call_ended_labels_each_call_once(
+    run_example: Runner, simulator: VapiSimulator, load_dag_file: Callable[[Path], ModuleType]
+) -> None:
+    calls = [simulator.add_call(status="ended") for _ in range(2)]
+    simulator.end_call(missed := simulator.add_call(), "customer-busy")
+    path = ROOT / "example_dags" / "example_vapi_on_call_ended.py"
+    labels = load_dag_file(path).dag.get_task("labels").python_callable
+    asset = load_dag_file(path).ended_calls
+    payloads = [{"call_id": call_id, "outcome": "completed"} for call_id in (*calls, calls[0])]
+    payloads.append({"call_id": missed, "outcome": "no_answer"})
+    # As Airflow passes them, one of them made by hand.
+    events = [SimpleNamespace(extra={"payload": payload}) for payload in payloads]
+    events.append(SimpleNamespace(extra={}))
+    assert labels({asset: events}) == [
+        *({"call_id": call_id, "name": "Ended: completed"} for call_id in calls),
+        {"call_id": missed, "name": "Ended: no_answer"},
+    ]
+
+
+def test_phone_on_call_places_one_call_for_a_failed_run(
+    simulator: VapiSimulator, load_dag_file: Callable[[Path], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = load_dag_file(ROOT / "example_dags" / "example_vapi_phone_on_call.py").dag
+    values = {
+        "on_call_number": "+12025550143",
+        "vapi_alert_assistant": "0198a3f0-0000-7000-8000-000000000002",
+        "vapi_phone_number": "0198a3f0-0000-7000-8000-000000000003",
+    }
+    context = {
+        "dag": dag,
+        "run_id": "run 1",
+        "reason": "task_failure",
+        "var": {"value": SimpleNamespace(**values)},
+    }
+    for _ in range(2):
+        dag.on_failure_callback(context)
+    (call,) = simulator.calls.values()
+    assert call["customer"]["number"] == "+12025550143"
+    message = call["assistantOverrides"]["variableValues"]["message"]
+    assert message == "example_vapi_phone_on_call failed: task_failure"
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ class AirflowServices:
             "core.dags_folder": E2E_DAGS,
             "core.fernet_key": self.fernet_key,
             "core.test_connection": "Enabled",
+            "inbound_webhooks.webhook_names": "vapi",
             "core.execution_api_server_url": f"{self.url}/execution/",
             "core.simple_auth_manager_all_admins": True,
             "database.sql_alchemy_conn": self.postgres.url,

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 LINES_SHOWN = 40
-TAKE_LONGEST = ("test_many_sensors", "test_placing", "test_lost_vapi", "test_lost_triggerer", "test_browser")
+TAKE_LONGEST = (
+    *("test_many_sensors", "test_placing", "test_lost_vapi", "test_events", "test_lost_triggerer"),
+    "test_browser",
+)
 TOOK = "took"
 TROUBLE = ("[error", "[warning", "[critical", "Traceback", "Error: ", "Exception: ")
 

@@ -22,7 +22,7 @@ from processes import wait_until
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-DAG_ID = "example_vapi_place_and_label"
+DAG_ID = "example_vapi_campaign"
 START_SECONDS = 180
 STOP_SECONDS = 60
 # The time limit of a run with calls that take half a minute, on a busy machine.
@@ -109,10 +109,11 @@ def test_example_succeeds_and_a_failure_stops_everything(
     pages.trigger()
     expect(pages.task_row("report")).to_contain_text("Success", timeout=RUN_MS)
     run_id = window.page.url.rpartition("/")[2]
-    pages.open_task(run_id, "call_person", "Details", map_index=None)
+    pages.open_task(run_id, "call", "Details", map_index=0)
     with window.page.expect_popup() as popup:
         pages.call_button.click()
     expect(popup.value).to_have_url(re.compile(re.escape(play.url_of("Simulator")) + "/calls/"))
+    window.page.set_viewport_size({"width": 1400, "height": 600})
     window.save_picture("campaign")
     assert window.outside == []
     window.close()

@@ -18,6 +18,7 @@ LONGEST_FILE = 330
 ALLOWED: dict[str, str] = {
     "get_provider_info": "connection __init__",
     "__main__": "placing client connection models exceptions",
+    "notifications": "placing hooks client connection models exceptions",
     "operators": "placing waiting rendering links hooks client models exceptions",
     "transfers": "rendering links hooks client models exceptions",
     "sensors": "waiting rendering links models exceptions",

@@ -17,13 +17,14 @@ from vapi_provider import exceptions
 # Modules that Airflow's own base classes load do not count.
 DAG_FILE = """
 import json, sys
-from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.sdk import BaseNotifier, BaseOperator, BaseSensorOperator
 before = set(sys.modules)
 from vapi_provider.operators.call import *
 from vapi_provider.sensors.call import *
 from vapi_provider.transfers.calls_to_object_storage import *
 from vapi_provider.transfers.recording_to_object_storage import *
 from vapi_provider.links.call import *
+from vapi_provider.notifications.call import *
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 HEAVY = (
@@ -36,12 +37,14 @@ VapiUpdateCallOperator(task_id="rename", call_id="x", name="y")
 VapiCallSensor(task_id="wait", call_id="x")
 VapiCallsToObjectStorageOperator(task_id="export", path="s3://x/y")
 VapiRecordingToObjectStorageOperator(task_id="copy", call_id="x", path="s3://x/")
+VapiNotifier(assistant_id="x", phone_number_id="y", customer={"number": "+12025550143"})
 """
 # Modules that only a running task needs.
 AT_RUN_TIME = {
     *("vapi_provider.models.call", "vapi_provider.placing.decision", "vapi_provider.placing.placement"),
     *("vapi_provider.waiting.policy", "vapi_provider.waiting.wait"),
     *("vapi_provider.transfers.export", "vapi_provider.transfers.target"),
+    "vapi_provider.notifications.alert",
 }
 ROOT = """
 import json, sys
@@ -88,6 +91,20 @@ def test_making_tasks_loads_only_argument_checks() -> None:
     assert ours == {"vapi_provider.client", "vapi_provider.client.arguments"}
 
 
+def test_asset_trigger_loads_no_poller() -> None:
+    loaded = loaded_by(
+        DAG_FILE.replace("before =", "import airflow.triggers.base\nbefore =").replace(
+            "print(", "from vapi_provider.triggers.ended import *\nVapiCallEndedTrigger().serialize()\nprint("
+        )
+    )
+    assert "vapi_provider.triggers.ended" in loaded
+    ours = {name for name in loaded if name.startswith(("pydantic", "requests", "vapi_provider.triggers."))}
+    assert ours == {"vapi_provider.triggers.ended"}
+    assert [
+        name for name in loaded if name.startswith(("vapi_provider.client", "vapi_provider.polling"))
+    ] == []
+
+
 def test_root_loads_neither_its_modules_nor_airflow() -> None:
     assert loaded_by(ROOT) == ["vapi_provider"]
 
@@ -126,6 +143,8 @@ def test_exports_are_the_public_names_of_the_design() -> None:
         "VapiCallTrigger",
         "VapiCallsToObjectStorageOperator",
         "VapiRecordingToObjectStorageOperator",
+        "VapiCallEndedTrigger",
+        "VapiNotifier",
     }
     assert set(vapi_provider._EXPORTS) == errors | classes | {"CallOutcome"}
 

@@ -208,7 +208,7 @@ class ArtifactDownload:
         except VapiError as error:
             failure = error.with_traceback(None)
         except (OSError, ValueError) as error:
-            settings = dataclasses.replace(self._settings, base_url=link.origin)
+            settings = dataclasses.replace(self._settings, base_url=link.origin, label="the redirect")
             request = ApiRequest("GET", self._path)
             failure = no_response(error, settings, request, limit=limit, surrounding=surrounding)
         finally:

@@ -53,7 +53,7 @@ _LIMITS = ("concurrencyLimit", "remainingConcurrentCalls", "concurrencyBlocked")
 
 class CallStatusView(BaseModel):
     """
-    The part of a call that shows whether it is over and which results have arrived.
+    The part of a call that shows whether it is over, how it ended, and which results have arrived.
 
     Cheap to parse, because everything else is skipped; see :class:`Call` for the whole.
     """
@@ -67,6 +67,10 @@ class CallStatusView(BaseModel):
 
     id: str
     status: Text = None
+    type: Text = None
+    assistant_id: Text = None
+    phone_number_id: Text = None
+    cost: Number = None
     ended_reason: Text = None
     created_at: Instant = None
     updated_at: Instant = None
@@ -238,14 +242,10 @@ class Call(CallStatusView):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Text = None
     name: Text = None
-    cost: Number = None
     cost_breakdown: Object = None
-    assistant_id: Text = None
     assistant: Object = None
     assistant_overrides: Object = None
-    phone_number_id: Text = None
     customer: Object = None
     artifact: Object = None
     messages: List = None

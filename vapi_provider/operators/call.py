@@ -12,12 +12,13 @@ from vapi_provider.links.call import VapiCallLink
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
-from vapi_provider.waiting.mixin import (
+from vapi_provider.waiting.given import (
     DEFAULT_TIMEOUT,
     as_given,
     in_seconds,
     useless_without_wait,
 )
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -77,8 +78,8 @@ class VapiUpdateCallOperator(RendersFields):
         # The hook refuses a name that is not a string.
         summary = hook.update_call(call_id, name=self.name).summary()  # type: ignore[arg-type]
         # The name may be a person's, so it is not logged.
-        self.log.info("Call %s has its new name.", call_id)
-        return summary
+        self.log.info("Renamed call %s.", call_id)
+        return show_end(context, self.outlets, summary) if self.outlets else summary
 
 
 _ONLY_WITH_ANOTHER = {
@@ -258,4 +259,5 @@ class VapiCreateCallOperator(PlacesCall):
         :raises AirflowSensorTimeout: if the call had not ended after ``timeout`` seconds
         :return: the call's summary, see :class:`~vapi_provider.models.summary.PlacedCallSummary`
         """
-        return self._execute(context)
+        summary = self._execute(context)
+        return show_end(context, self.outlets, summary) if self.outlets else summary

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls that a poller polls: who waits for each, whose turn it is, and which waits a response ends."""
+"""The calls that a poller polls: their waiters, their turns, and the waits that a response ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -34,8 +34,8 @@ class Waiter:
 
     :param call_id: the call's id, checked
     :param poll_interval: the most seconds between two polls
-    :param since: the call's ``updatedAt`` when the task last read it; None when that is not known
-    :param wait_for_analysis: whether to wait for results of the call as well
+    :param since: the call's ``updatedAt`` when the task last read it; None if unknown
+    :param wait_for_analysis: whether to wait for results of the call, too
     :param analysis_timeout: how many seconds after the call's end to wait for them
     :param results: which of them; none for whichever comes first
     :param results_before: how many parts of them were there at the poll before; at first, when the task last read it
@@ -57,18 +57,18 @@ class Waiter:
         self._results_now = self.results_before
 
     def begin_poll(self) -> None:
-        """Compare with what the last poll has shown, since one poll may show a call twice."""
+        """Compare with the results of the last poll; one poll may read a call twice."""
         self.results_before = self._results_now
 
     def due_in(self, view: CallStatusView) -> float:
-        """Return for how many more seconds to wait for what follows the end of a call."""
+        """Return how many more seconds to wait for what follows the end of a call."""
         if not self.wait_for_analysis:
             return view.reason_due_in
         results_due_in = view.results_due_in(self.results, self.analysis_timeout, self.results_before)
         return max(view.reason_due_in, results_due_in)
 
     def judge(self, view: CallStatusView) -> None:
-        """End the wait if there is nothing more to wait for; the call is over."""
+        """End the wait for a call that is over, if there is nothing more to wait for."""
         results = view.results(self.results)
         if self.due_in(view) == 0:
             is_complete = self.wait_for_analysis and results.have_arrived(self.results_before)
@@ -83,7 +83,7 @@ class Waiter:
 
 @dataclass(eq=False)
 class PolledCall:
-    """A call, and all who wait for it."""
+    """A call and its waiters."""
 
     call_id: str
     waiters: list[Waiter] = field(default_factory=list)
@@ -103,7 +103,7 @@ class PolledCall:
         self.was_read, self.turn_at = True, time.monotonic()
 
     def judge(self, view: CallStatusView, waiters: Iterable[Waiter] | None = None) -> None:
-        """End the waits that the call's state ends, and see when the others are due."""
+        """End the waits that the call's state ends, and note when the others are due."""
         if not view.is_terminal:
             if view.over_in is not None:
                 self.due_at = time.monotonic() + view.over_in
@@ -135,6 +135,11 @@ class PolledCalls:
         return self._calls.get(call.call_id) is call
 
     @property
+    def ids(self) -> Container[str]:
+        """The ids of the calls."""
+        return self._calls.keys()
+
+    @property
     def shortest_interval(self) -> float:
         """The shortest interval that a waiter asks for."""
         waiters = (waiter for call in self._calls.values() for waiter in call.waiters)
@@ -159,7 +164,7 @@ class PolledCalls:
         """
         End the waits that joined after the end of their call was listed.
 
-        To be done after a poll that succeeded: a task that cannot reach Vapi would defer again at once.
+        Only after a poll that succeeded: a task that cannot reach Vapi would defer again at once.
         """
         for waiter in self._late:
             waiter.end(may_have_ended(waiter.call_id))
@@ -171,7 +176,7 @@ class PolledCalls:
             call.end(verdict)
 
     def begin_poll(self) -> None:
-        """Start a poll: end the waits for what is overdue."""
+        """Start a poll and end the waits that are overdue."""
         now = time.monotonic()
         for call in self._calls.values():
             if call.due_at is None:
@@ -182,7 +187,7 @@ class PolledCalls:
                 call.end(may_have_ended(call.call_id))
 
     def take_row(self, row: CallStatusView) -> None:
-        """Process a row of the list, which counts for waiters that know an older state of the call."""
+        """Process a row of the list, for waiters that know an older state of the call."""
         if not row.is_terminal and row.over_in is None:
             return
         call_id = row.id.strip().lower()
@@ -195,22 +200,22 @@ class PolledCalls:
             call.judge(row, [waiter for waiter in call.waiters if _is_news(row, waiter)])
 
     def forget_ended(self) -> None:
-        """Forget what the list has shown."""
+        """Forget the ends that the list has shown."""
         self._ended.clear()
 
     def next_in_turn(self, number: int) -> list[PolledCall]:
         """
         Return the calls to read one by one.
 
-        Up to half of them are new, or have ended and wait for what follows. The rest are those whose last turn came
-        longest ago, so that every call has its turn, whatever the list hides.
+        Up to half of them are new, or have ended and miss what follows. The rest are those that were not read for the
+        longest time, so that every call gets a turn, whatever the list hides.
         """
         calls = self._calls.values()
         urgent = (call for call in calls if not call.was_read or call.due_at is not None)
         chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_by_urgency))
         others = (call for call in calls if call not in chosen)
         chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
-        # A call that fails every time, and so ends the poll, comes last.
+        # Last comes a call that fails every time, which ends the poll.
         return sorted(chosen, key=_by_turn)
 
 
@@ -220,7 +225,7 @@ def may_have_ended(call_id: str) -> Verdict:
 
 
 def results_arrived(call_id: str) -> Verdict:
-    """Return the verdict that sends the task to read its call, and shows it that no more results come."""
+    """Return the verdict that sends the task to read its call, and says that its results are there."""
     return Verdict("done", ARRIVED.format(call_id))
 
 

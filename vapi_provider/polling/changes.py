@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What changed in Vapi's list of calls, page by page.
+The changes in Vapi's list of calls, page by page.
 
-Vapi filters the list by ``updatedAt``, but it has neither a cursor nor a promised order, and its clock is not ours. The
-feed keeps one mark in Vapi's time, chooses the next page, and moves the mark over what was read. It sends nothing.
+Vapi filters the list by ``updatedAt``, but has neither a cursor nor a documented order, and its clock is not ours. The
+feed keeps one mark in Vapi's time, chooses the next page, and moves the mark past what was read. It sends nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 PAGE_BYTES = 1_500_000
 _FIRST_PAGE_ROWS = 20
 _FEWEST_ROWS = 2
-"""The first row repeats the call that the page before ended with."""
+"""The first row repeats the last call of the page before."""
 _MOST_ROWS = 100
 """Vapi's own default, so a page with fewer rows than requested is the last one."""
 
 CLOCK_SLACK = timedelta(minutes=2)
-"""How far the clock of Vapi's Date header may be ahead of that of its ``updatedAt``."""
+"""How far the clock of Vapi's Date header may be ahead of the clock of its ``updatedAt``."""
 CATCH_UP_SECONDS = 900.0
-"""How far before its start a feed catches up, and the silence after which it is stale."""
+"""How far before its start a feed catches up, and after how long without a walk it is stale."""
+_BACKLOG_STEP = timedelta(hours=1)
+"""How much of the backlog one walk covers, so that what was read counts before all of it is read."""
 _OVERLAP = timedelta(seconds=5)
-"""What is read twice, because the list may show a change a little late."""
+"""How much is read twice, because the list may show a change a little late."""
 _MOST_LAG = timedelta(minutes=2)
-"""How late the list may show a change when no newer row proves that it has come further."""
+"""How late the list may show a change when no newer row proves that it is up to date."""
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +41,22 @@ class ChangeFeed:
     """
     Chooses which page of the list to read next.
 
-    Each poll walks through what changed since the mark. The pages it leaves over go to one walk through the time before
-    the feed began.
+    Each poll walks through what changed since the mark. Pages that are left over go to one walk through the time before
+    the feed started, and then to the backlog, from the oldest change on.
 
     :param poll_interval: the seconds from one poll to the next
     """
 
     def __init__(self, poll_interval: float) -> None:
         self.mark: datetime | None = None
-        """What changed before this instant of Vapi's is not read again; None before the first page."""
-        # Of long intervals at least three: one, and the longest back-off, which takes two.
+        """Changes before this instant, in Vapi's time, are not read again; None before the first page."""
+        # With long intervals at least three of them: one, and the longest back-off, which takes two.
         self._span = max(CATCH_UP_SECONDS, 3 * poll_interval)
         self._walk: _Walk | None = None
         self._catch_up: _Walk | None = None
+        self._backlog: _Walk | None = None
+        self._backlog_until: datetime | None = None
+        self._has_rows = False
         self._rows = _FIRST_PAGE_ROWS
         self._most_rows = _MOST_ROWS
         self._clock = _ListClock()
@@ -59,11 +64,35 @@ class ChangeFeed:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last walk began so long ago that catching up would delay what is new."""
+        """Whether the last walk started so long ago that catching up would delay what is new."""
         return self.mark is not None and time.monotonic() - self._clock.began_at > self._span
 
+    @property
+    def read_until(self) -> datetime | None:
+        """The instant, in Vapi's time, before which no change is left to be read; None before the first page."""
+        lowest = [walk.lower for walk in (self._catch_up, self._backlog) if walk is not None]
+        return min([*lowest, self.mark]) if self.mark is not None else None
+
+    def now(self) -> datetime:
+        """Return Vapi's time, extrapolated from its last response."""
+        return self._clock.now()
+
+    def read_from(self, since: datetime) -> None:
+        """Read what changed from an instant on, although it was read before; the first page must have been read."""
+        if self.mark is None or since >= self.mark:
+            return
+        until = self.mark
+        if self._catch_up is not None and not self._has_rows:
+            # All that the feed has still to read needs no second walk.
+            until = self._catch_up.lower
+        if self._backlog is not None:
+            since, until = min(since, self._backlog.lower), max(until, self._backlog_until or until)
+        if since < until:
+            self._backlog_until = until
+            self._backlog = self._next_step(since)
+
     def begin_poll(self) -> None:
-        """Start a walk through what changed since the last one, or go on with one that did not fit into its poll."""
+        """Start a walk through what changed since the last one, or continue one that did not fit into its poll."""
         if self.mark is not None and self._walk is None:
             self._walk = _Walk(self.mark)
             self._clock.begin()
@@ -73,18 +102,19 @@ class ChangeFeed:
         if self.mark is None:
             # Only the time of the response matters, so ask for a page without calls.
             return {"limit": 1, "updatedAtGe": (datetime.now(timezone.utc) + timedelta(days=1)).isoformat()}
-        walk = self._walk or self._catch_up
+        walk = self._current
         return walk.query(self._rows) if walk else None
 
     def take(self, page: CallPage[CallStatusView]) -> None:
-        """Process the page that was requested."""
+        """Process the requested page."""
         self._clock.learn(page)
         if self.mark is None:
             self.mark = page.responded_at - CLOCK_SLACK
             self._catch_up = _Walk(self.mark - timedelta(seconds=self._span), self.mark)
             self.begin_poll()
             return
-        walk = self._walk or self._catch_up
+        self._has_rows = True
+        walk = self._current
         if walk is not None:
             walk.take(page, is_full=page.length >= self._rows)
         if page.length:
@@ -95,7 +125,7 @@ class ChangeFeed:
 
     def take_oversized(self) -> None:
         """Process a page that was too large to be read."""
-        walk = self._walk or self._catch_up
+        walk = self._current
         if self._rows == _FEWEST_ROWS and walk is not None:
             walk.give_up()
         self._rows = max(_FEWEST_ROWS, self._rows // 4)
@@ -105,9 +135,18 @@ class ChangeFeed:
         """Process a missing response: the page may have been too large to be sent in time."""
         self._rows = self._most_rows = max(_FEWEST_ROWS, self._rows // 4)
 
+    @property
+    def _current(self) -> _Walk | None:
+        return self._walk or self._catch_up or self._backlog
+
+    def _next_step(self, lower: datetime) -> _Walk | None:
+        """Return the walk through the next part of the backlog; None at its end."""
+        until = self._backlog_until
+        return _Walk(lower, min(lower + _BACKLOG_STEP, until)) if until and lower < until else None
+
     def _finish_walk(self) -> None:
-        """Move the mark over a walk that is done; where it has a gap, calls are found as each is read by turn."""
-        walk = self._walk or self._catch_up
+        """Move the mark past a walk that is done; calls in a gap are found when each is read by turn."""
+        walk = self._current
         if walk is None or not walk.is_done:
             return
         if walk.has_gap and not self._has_warned:
@@ -116,22 +155,24 @@ class ChangeFeed:
                 "Vapi's list of calls cannot be read without a gap. Ends that it does not show are found later, when "
                 "each call is read by turn."
             )
-        if self._walk is None:
+        if walk is self._backlog:
+            self._backlog = self._next_step(walk.upper or walk.lower)
+        elif walk is self._catch_up:
             self._catch_up = None
-            return
-        self.mark = self._clock.everything_until(at_least=walk.lower)
-        if walk.has_gap:
-            self.mark = max(self.mark, self._clock.now() - CLOCK_SLACK)
-        self._walk = None
-        self._most_rows = min(2 * self._most_rows, _MOST_ROWS)
+        else:
+            self.mark = self._clock.everything_until(at_least=walk.lower)
+            if walk.has_gap:
+                self.mark = max(self.mark, self._clock.now() - CLOCK_SLACK)
+            self._walk = None
+            self._most_rows = min(2 * self._most_rows, _MOST_ROWS)
 
 
 class _ListClock:
     """
-    Knows up to which of Vapi's instants the list has certainly shown everything.
+    Knows the instant, in Vapi's time, up to which the list has certainly shown everything.
 
-    A row proves that the list had come as far as the row's ``updatedAt`` when it was read; our own clock proves nothing.
-    Without newer rows time goes on all the same, less what a list that lags may be behind.
+    A row proves that the list was up to date to the row's ``updatedAt`` when it was read; our own clock proves nothing.
+    Without newer rows time still passes, less the lag that the list may have.
     """
 
     def __init__(self) -> None:
@@ -148,7 +189,7 @@ class _ListClock:
         self._shown = self._newest and self._newest - max(timedelta(0), _OVERLAP - self._since_newest())
 
     def learn(self, page: CallPage[CallStatusView]) -> None:
-        """Take what the rows prove; one from the future proves nothing."""
+        """Learn from the rows of a page; one from the future proves nothing."""
         now = time.monotonic()
         # The Date header has no fractions.
         self._latest, self._latest_at = page.responded_at + timedelta(seconds=1), now
@@ -168,13 +209,13 @@ class _ListClock:
         return self._latest + timedelta(seconds=time.monotonic() - self._latest_at)
 
     def everything_until(self, at_least: datetime) -> datetime:
-        """Return the instant up to which the walk that ends now has seen everything."""
+        """Return the instant up to which the walk that ends now has read everything."""
         if self._newest is None or self._shown is None:
             return at_least
         return max(at_least, self._shown, self._newest + self._since_newest() - _MOST_LAG)
 
     def _since_newest(self) -> timedelta:
-        """Return for how long the list had shown its newest row when the walk began."""
+        """Return how long the list had shown its newest row when the walk started."""
         return timedelta(seconds=self.began_at - self._newest_at)
 
 
@@ -182,23 +223,23 @@ class _Walk:
     """
     A walk through all calls whose ``updatedAt`` lies in a range, by ``createdAt``, newest first.
 
-    It gives up where that does not get on: the list has another order, or too many calls share an instant.
+    It gives up where it cannot proceed: the list is not sorted, or too many calls share an instant.
     """
 
     def __init__(self, lower: datetime, upper: datetime | None = None) -> None:
         self.lower = lower
+        self.upper = upper
         self.is_done = False
         self.has_gap = False
-        self._upper = upper
         self._created_until: datetime | None = None
 
     def query(self, rows: int) -> dict[str, Any]:
         """Return the query for the next page."""
         query: dict[str, Any] = {"limit": rows, "updatedAtGe": self.lower.isoformat()}
-        if self._upper is not None:
-            query["updatedAtLt"] = self._upper.isoformat()
+        if self.upper is not None:
+            query["updatedAtLt"] = self.upper.isoformat()
         if self._created_until is not None:
-            # Vapi shows milliseconds; if it keeps more digits, a bound without one more would miss calls.
+            # Vapi shows milliseconds; if it stores more digits, a bound without one more would miss calls.
             query["createdAtLe"] = (self._created_until + timedelta(milliseconds=1)).isoformat()
         return query
 
@@ -214,5 +255,5 @@ class _Walk:
             self.give_up()
 
     def give_up(self) -> None:
-        """End the walk before its end."""
+        """End the walk early."""
         self.is_done = self.has_gap = True

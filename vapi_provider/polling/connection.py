@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection of a poller: read now and then, and used in one thread."""
+"""The connection of a poller: read once a minute, and used in one thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_client(conn: Connection) -> VapiClient:
     """
     Make the client of a triggerer.
 
-    :raises VapiConfigurationError: when it cannot be used
+    :raises VapiConfigurationError: when the connection is unusable
     """
     settings = read_settings(conn)
     limited = settings.limited(timeout=TIMEOUT_SECONDS, max_retries=0, max_response_bytes=MAX_RESPONSE_BYTES)
@@ -60,7 +60,7 @@ def says_missing(message: str, conn_id: str) -> bool:
 
 
 class RefusedError(Exception):
-    """Vapi, or Airflow, refuses the connection itself."""
+    """Raised when Vapi or Airflow refuses the connection itself."""
 
     def __init__(self, error: VapiError) -> None:
         super().__init__(str(error))
@@ -69,14 +69,14 @@ class RefusedError(Exception):
 
 class PolledConnection:
     """
-    The requests of a poller, over a connection that is kept for a minute and in the one thread that it is used in.
+    Sends the requests of a poller, all in one thread, over a connection that is read once a minute.
 
     :param conn_id: the connection's id
     """
 
     def __init__(self, conn_id: str) -> None:
         self.is_in_doubt = False
-        """Whether it was refused the last time, so that it is read afresh before it is used again."""
+        """Whether it was refused, so that it is read afresh before it is used again."""
         self._has_worked = False
         """Whether a request has succeeded since it was last in doubt."""
         self._conn_id = conn_id
@@ -103,7 +103,7 @@ class PolledConnection:
             unread = self._unread(error)
             if isinstance(unread, RefusedError) or self._fields is None or self.is_in_doubt:
                 raise unread from None
-            # Airflow may only be out of reach, and it worked a minute ago.
+            # Airflow may be unreachable for a moment, and the connection worked a minute ago.
             return
         self._missing_since = None
         self._renew(conn)
@@ -121,7 +121,7 @@ class PolledConnection:
         self.is_in_doubt, self._has_worked = True, False
 
     def close(self) -> None:
-        """Have the thread end after the request in flight, and close the connections to Vapi."""
+        """End the thread after the request in flight, and close the connections to Vapi."""
         self._drop_client()
         self._executor.shutdown(wait=False)
 
@@ -138,7 +138,7 @@ class PolledConnection:
         else:
             self.is_in_doubt, self._has_worked = False, True
             return response
-        # Outside the handler, so that the original is not logged as the cause of whatever follows.
+        # Outside the handler, so that the original is not logged as the cause of what follows.
         raise RefusedError(refused)
 
     async def _read(self) -> Connection:
@@ -148,7 +148,7 @@ class PolledConnection:
         try:
             return await asyncio.shield(self._reading)
         except AirflowNotFoundException:
-            # In dag.test(), where a trigger runs in the task's own process, Airflow finds no stored connection for it.
+            # In dag.test() a trigger runs in the task's process, where Airflow finds no stored connection.
             if (conn := remembered_connection(self._conn_id)) is None:
                 raise
             return conn
@@ -159,7 +159,7 @@ class PolledConnection:
             return VapiTransientError(
                 f"Airflow could not read connection {self._conn_id!r} ({type(error).__name__})."
             )
-        # Airflow also raises this while it cannot reach the place where it keeps connections.
+        # Airflow also raises this while its secrets backend is unreachable.
         now = time.monotonic()
         self._missing_since = self._missing_since or now
         problem = variable_problem(self._conn_id)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One poll for all triggers that wait for calls of one connection in one event loop.
+One poll for all triggers of one connection in one event loop.
 
-Everything here runs in the event loop, except the requests: they go, one after another, through a worker thread.
+Everything here runs in the event loop, except the requests: a worker thread sends them, one after another.
 """
 
 from __future__ import annotations
@@ -21,18 +21,26 @@ from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransien
 from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter, may_have_ended
 from vapi_provider.polling.changes import ChangeFeed
 from vapi_provider.polling.connection import PolledConnection, RefusedError
+from vapi_provider.polling.listeners import EndListener, EndListeners
+from vapi_provider.polling.outage import Outage
 
 MIN_INTERVAL_SECONDS = 5.0
 """No connection is polled more often than this."""
 
 REQUESTS_PER_POLL = 20
-"""The most requests per poll, however many calls are pending. Up to this many calls are read one by one."""
+"""The most requests per poll, however many calls are pending. Without listeners, up to this many calls are read one by one."""
 
 PAGES_PER_POLL = 14
-"""The most pages of the list among them, where more calls than that are pending."""
+"""The most pages of the list among them."""
+
+LIVE_SHARE = 3
+"""One in so many of the requests that the list leaves reads a live call for the listeners, where calls are pending."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 """The longest pause that a server is granted."""
+
+MAX_BACK_OFF_SECONDS = 600.0
+"""The longest pause after a failure while no call is pending."""
 
 log = logging.getLogger(__name__)
 
@@ -41,50 +49,80 @@ class CallPoller:
     """
     Polls Vapi for all triggers of one connection in one event loop.
 
-    Each poll makes a bounded number of requests, however many calls there are; the page on waiting in the docs says how.
+    Each poll makes a bounded number of requests, however many calls are pending; docs/waiting.md explains how.
 
     :param conn_id: the connection's id
     """
 
     def __init__(self, conn_id: str) -> None:
         self._calls = PolledCalls()
+        self._listeners = EndListeners()
         self._feed: ChangeFeed | None = None
         self._list_is_down = False
         self._connection = PolledConnection(conn_id)
-        self._outage = _Outage("Polling Vapi", conn_id)
-        self._list_outage = _Outage("Listing calls", conn_id)
+        self._outage = Outage("Polling Vapi", conn_id)
+        self._list_outage = Outage("Listing calls", conn_id)
         self._shortest_interval = math.inf
-        # When the last poll began; at first, when the first trigger joined, whose task has just read its call.
+        # When the last poll started; at first, when the first trigger joined, whose task has just read its call.
         self._polled_at = time.monotonic()
         self._rest_until = 0.0
         self._not_before = 0.0
+        self._asked_until = 0.0
+        self._failures = 0
         self._hurry = asyncio.Event()
         self._is_stopped = False
-        # In a context of its own: its log lines do not belong in the log of the task that happened to join first.
+        # In a context of its own: its log lines do not belong in the log of the task that joined first.
         self._loop_task = contextvars.Context().run(asyncio.create_task, self._run())
 
     @classmethod
     @asynccontextmanager
     async def join(cls, conn_id: str, waiter: Waiter) -> AsyncIterator[None]:
-        """Have a call polled by the one poller of this connection and event loop."""
+        """Poll a call for the length of a block, with the one poller of this connection and event loop."""
+        async with cls._of(conn_id) as poller:
+            poller._join(waiter)
+            try:
+                yield
+            finally:
+                poller._calls.leave(waiter)
+
+    @classmethod
+    @asynccontextmanager
+    async def listen(cls, conn_id: str, listener: EndListener) -> AsyncIterator[None]:
+        """Collect the calls that end for the length of a block, with the one poller of this connection and event loop."""
+        async with cls._of(conn_id) as poller:
+            poller._listeners.join(listener)
+            poller._shorten(listener.poll_interval)
+            try:
+                yield
+            finally:
+                poller._listeners.leave(listener)
+
+    @classmethod
+    @asynccontextmanager
+    async def _of(cls, conn_id: str) -> AsyncIterator[CallPoller]:
         key = asyncio.get_running_loop(), conn_id
         poller = _pollers.get(key)
         if poller is None:
             poller = _pollers[key] = cls(conn_id)
         try:
-            poller._join(waiter)
-            yield
+            yield poller
         finally:
-            poller._calls.leave(waiter)
-            if not poller._calls:
+            if not poller._calls and not poller._listeners:
                 del _pollers[key]
                 poller._stop()
 
     def _join(self, waiter: Waiter) -> None:
-        if waiter.poll_interval < self._shortest_interval:
-            self._shortest_interval = waiter.poll_interval
+        if not self._calls:
+            # A pause that has grown while no task was waiting is too long for one.
+            self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
             self._hurry.set()
+        self._shorten(waiter.poll_interval)
         self._calls.join(waiter)
+
+    def _shorten(self, interval: float) -> None:
+        if interval < self._shortest_interval:
+            self._shortest_interval = interval
+            self._hurry.set()
 
     def _stop(self) -> None:
         self._is_stopped = True
@@ -95,7 +133,7 @@ class CallPoller:
         while True:
             await self._sleep_until_due()
             self._polled_at = time.monotonic()
-            self._shortest_interval = self._calls.shortest_interval
+            self._shortest_interval = min(self._calls.shortest_interval, self._listeners.shortest_interval)
             try:
                 await self._poll()
             except RefusedError as refusal:
@@ -111,9 +149,11 @@ class CallPoller:
                 # A defect of the provider must not end a wait.
                 self._back_off(f"{type(error).__name__} in the provider itself.", None, traceback=True)
             else:
+                self._failures = 0
                 self._outage.log_end()
                 self._calls.notify_late()
-            # Where a poll takes longer than the interval, the next one does not follow at once.
+            self._listeners.publish()
+            # After a poll that took longer than the interval, the next one does not follow at once.
             self._rest_until = time.monotonic() + MIN_INTERVAL_SECONDS / 5
 
     @property
@@ -122,7 +162,9 @@ class CallPoller:
 
     async def _sleep_until_due(self) -> None:
         while True:
-            due_at = max(self._polled_at + self._interval, self._rest_until, self._not_before)
+            due_at = max(
+                self._polled_at + self._interval, self._rest_until, self._not_before, self._asked_until
+            )
             pause = due_at - time.monotonic()
             if pause <= 0:
                 return
@@ -135,26 +177,45 @@ class CallPoller:
                 alarm.cancel()
 
     def _back_off(self, reason: str, retry_after: float | None, *, traceback: bool = False) -> None:
-        pause = random.uniform(self._interval, 2 * self._interval)
+        now = time.monotonic()
+        self._not_before = now + self._back_off_pause(0 if self._calls else self._failures)
         if retry_after is not None:
-            pause = max(pause, min(retry_after, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, 1))
-        self._not_before = time.monotonic() + pause
-        self._outage.log_begin(reason, len(self._calls), traceback=traceback)
+            self._asked_until = now + min(retry_after, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, 1)
+        self._failures += 1
+        self._outage.log_begin(reason, self._pending, traceback=traceback)
+
+    def _back_off_pause(self, failures: int) -> float:
+        """Return the pause after a failure, by the number of failures before it."""
+        pause = random.uniform(self._interval, 2 * self._interval)
+        return min(math.ldexp(pause, min(failures, 10)), max(MAX_BACK_OFF_SECONDS, pause))
 
     def _process_refusal(self, error: VapiError) -> None:
-        """End all waits if the connection was read afresh and is refused again; a key may just have been replaced."""
+        """End all waits if the connection is refused again after it was read afresh; a key may just have been replaced."""
         if self._connection.is_in_doubt:
             self._calls.end_all(Verdict("error", str(error)))
+            if self._listeners:
+                self._back_off(str(error), None)
         else:
-            self._outage.log_begin(str(error), len(self._calls))
+            self._outage.log_begin(str(error), self._pending)
             self._connection.doubt()
+
+    @property
+    def _pending(self) -> str:
+        """What is pending, for the log."""
+        calls, listeners = len(self._calls), len(self._listeners)
+        parts = []
+        if calls or not listeners:
+            parts.append(f"{calls} {'call' if calls == 1 else 'calls'} pending")
+        if listeners:
+            parts.append(f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}")
+        return ", ".join(parts)
 
     async def _poll(self) -> None:
         await self._connection.refresh()
-        # Reading the connection can take a while; the next poll keeps its distance from this one's requests.
+        # Reading the connection can take a while, and the next poll keeps its distance from this one's requests.
         self._polled_at = time.monotonic()
         self._calls.begin_poll()
-        if len(self._calls) <= REQUESTS_PER_POLL:
+        if len(self._calls) <= REQUESTS_PER_POLL and not self._listeners:
             self._feed = None
             self._calls.forget_ended()
             await self._read_calls(REQUESTS_PER_POLL)
@@ -167,13 +228,15 @@ class CallPoller:
             await self._read_calls(REQUESTS_PER_POLL - pages)
 
     async def _read_changes(self, most_pages: int) -> int:
-        """Read what changed, as far as the budget goes; return how many pages that took."""
+        """Read what changed, within a number of pages; return how many that took."""
         if self._feed is None or self._feed.is_stale:
             self._feed = ChangeFeed(self._interval)
         feed = self._feed
+        if feed.mark is not None:
+            self._listeners.begin(feed)
         feed.begin_poll()
         pages = 0
-        # Until it has proved that it is not.
+        # Until a walk shows that it is not.
         self._list_is_down = True
         while pages < most_pages:
             query = feed.next_query()
@@ -191,70 +254,60 @@ class CallPoller:
                 feed.take_timeout()
                 raise
             except VapiPermanentError as error:
+                if not self._calls:
+                    raise VapiTransientError(str(error)) from None
                 # Each call can still be read.
-                self._list_outage.log_begin(str(error), len(self._calls))
+                self._list_outage.log_begin(str(error), self._pending)
                 return pages
             self._list_outage.log_end()
             for row in page.rows:
                 self._calls.take_row(row)
+                self._listeners.take(row)
             feed.take(page)
+            self._listeners.begin(feed)
         self._list_is_down = False
         return pages
 
     async def _read_calls(self, number: int) -> None:
-        for position, call in enumerate(self._calls.next_in_turn(number)):
-            # A slow Vapi must not delay the next request for the list, which covers all calls at once.
-            if self._feed is not None and position and time.monotonic() - self._polled_at > self._interval:
-                break
+        """Read calls by turn: those that tasks wait for, and the live ones of listeners."""
+        most_live = number // LIVE_SHARE if self._calls else number
+        live = self._listeners.next_in_turn(most_live, self._calls.ids)
+        for position, call in enumerate(self._calls.next_in_turn(number - len(live))):
+            if position and self._is_late:
+                return
             if call in self._calls:
                 call.take_turn()
                 await self._read_call(call)
+        for call_id in live:
+            if self._is_late:
+                return
+            await self._read_live(call_id)
+
+    @property
+    def _is_late(self) -> bool:
+        # A slow Vapi must not delay the next request for the list, which covers all calls at once.
+        return self._feed is not None and time.monotonic() - self._polled_at > self._interval
 
     async def _read_call(self, call: PolledCall) -> None:
         try:
             view = await self._connection.get_status(call.call_id)
         except OversizedResponseError:
-            # A worker has the time to read it.
+            # The task's worker can take its time to read it.
             call.end(may_have_ended(call.call_id))
         except VapiPermanentError as error:
             call.end(Verdict("error", str(error)))
         else:
             call.judge(view)
+            self._listeners.take(view)
+
+    async def _read_live(self, call_id: str) -> None:
+        self._listeners.take_turn(call_id)
+        try:
+            view = await self._connection.get_status(call_id)
+        except (OversizedResponseError, VapiPermanentError) as error:
+            self._listeners.drop(call_id, str(error))
+        else:
+            self._listeners.take(view)
 
 
 _pollers: dict[tuple[asyncio.AbstractEventLoop, str], CallPoller] = {}
-
-
-class _Outage:
-    """
-    Logs that something fails, and that it works again, once each.
-
-    :param what: what it is
-    :param conn_id: the connection's id
-    """
-
-    def __init__(self, what: str, conn_id: str) -> None:
-        self._what = what
-        self._conn_id = conn_id
-        self._since: float | None = None
-
-    def log_begin(self, reason: str, pending: int, *, traceback: bool = False) -> None:
-        """Log the reason, unless the outage is known; it may last for hours, poll after poll."""
-        if self._since is None:
-            self._since = time.monotonic()
-            log.warning(
-                "%s failed (connection %r, %d %s pending); will keep retrying. %s",
-                self._what,
-                self._conn_id,
-                pending,
-                "call" if pending == 1 else "calls",
-                reason,
-                exc_info=traceback,
-            )
-
-    def log_end(self) -> None:
-        """Log that it works again, if it did not."""
-        if self._since is not None:
-            seconds = time.monotonic() - self._since
-            log.info("%s works again (connection %r, after %.0f s).", self._what, self._conn_id, seconds)
-            self._since = None

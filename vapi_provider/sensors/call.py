@@ -18,7 +18,9 @@ from airflow.providers.common.compat.sdk import (
 )
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import show_call_id
-from vapi_provider.waiting.mixin import WaitsForCall, as_given
+from vapi_provider.waiting.given import as_given
+from vapi_provider.waiting.mixin import WaitsForCall
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -100,8 +102,10 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         :raises AirflowSkipException: with ``soft_fail``, instead of the above, except for transient errors
         :return: the call's summary, see :class:`~vapi_provider.models.summary.CallSummary`
         """
-        if self.deferrable:
-            return self._begin_anew(context)
+        summary = self._begin_anew(context) if self.deferrable else self._wait_in_the_worker(context)
+        return show_end(context, self.outlets, summary) if self.outlets else summary
+
+    def _wait_in_the_worker(self, context: Context) -> CallSummary:
         wait = self._begin(context)
         try:
             return cast("CallSummary", super().execute(context))

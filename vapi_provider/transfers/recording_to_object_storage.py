@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.summary import CallSummary
-    from vapi_provider.transfers.target import Location
+    from vapi_provider.transfers.target import Location, Target
 
 _MISSING = ("skip", "fail")
 _IF_EXISTS = ("overwrite", "skip", "fail")
@@ -130,11 +130,14 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         self.refuse_missing("path", "storage_conn_id")
         location = read_location(self.path, self.storage_conn_id, may_be_folder=True)
         self._refuse_shared_path(context, location, call_id)
-        for extension in self._extensions(location):
-            Target(self._name(location, call_id, extension)).refuse_existing(self.if_exists)
+        place = Target(location)
+        extensions = dict.fromkeys(_EXTENSIONS[self.kind].values())
+        # Unless the place is a folder, it is the target for all extensions.
+        for target in dict.fromkeys(self._target(place, call_id, extension) for extension in extensions):
+            target.refuse_existing(self.if_exists)
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
-        return self._copy(hook, location, call_id)
+        return self._copy(hook, place, call_id)
 
     def _refuse_shared_path(self, context: Context, location: Location, call_id: str) -> None:
         from vapi_provider.exceptions import VapiConfigurationError
@@ -147,22 +150,17 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
                 "or add the call id."
             )
 
-    def _extensions(self, location: Location) -> list[str]:
-        """Return the extensions to look for in a folder."""
-        kinds = list(dict.fromkeys(_EXTENSIONS[self.kind].values()))
-        # Only skip and fail look for the object.
-        return kinds if location.is_folder and self.if_exists != "overwrite" else kinds[:1]
+    def _target(self, place: Target, call_id: str, extension: str) -> Target:
+        """Return the object: the place itself, or a file in it if it is a folder."""
+        return place.child(f"{call_id}-{self.kind}.{extension}") if place.location.is_folder else place
 
-    def _name(self, location: Location, call_id: str, extension: str) -> Location:
-        return location.child(f"{call_id}-{self.kind}.{extension}") if location.is_folder else location
-
-    def _copy(self, hook: VapiHook, location: Location, call_id: str) -> RecordingExport:
+    def _copy(self, hook: VapiHook, place: Target, call_id: str) -> RecordingExport:
         from vapi_provider.exceptions import VapiArtifactNotFoundError
-        from vapi_provider.transfers.target import Target, spool
+        from vapi_provider.transfers.target import spool
 
         extensions = _EXTENSIONS[self.kind]
         usual = next(iter(extensions.values()))
-        with spool(self._name(location, call_id, usual)) as file:
+        with spool(self._target(place, call_id, usual).location) as file:
             try:
                 info = hook.download_artifact(call_id, self.kind, file, max_bytes=self.max_bytes)
             except VapiArtifactNotFoundError as error:
@@ -170,7 +168,7 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
                     raise
                 raise AirflowSkipException(str(error)) from None
             sent = (info.content_type or "").partition(";")[0].strip().lower()
-            target = Target(self._name(location, call_id, extensions.get(sent, usual)))
+            target = self._target(place, call_id, extensions.get(sent, usual))
             target.put(file, content_type=info.content_type)
         self.log.info(
             "Copied the %s artifact of call %s (%d bytes) to %s.", self.kind, call_id, info.size, target.url

@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -53,10 +54,6 @@ class Location:
     @property
     def is_compressed(self) -> bool:
         return self.url.endswith(".gz")
-
-    def child(self, name: str) -> Location:
-        """Return the location of an object in this folder."""
-        return replace(self, url=f"{self.url}{name}")
 
 
 def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = False) -> Location:
@@ -117,7 +114,7 @@ def compressing(file: IO[bytes], location: Location) -> Iterator[IO[bytes]]:
 
 class Target:
     """
-    An object in its storage.
+    An object in its storage, or a folder.
 
     :param location: the location of the object
     :raises VapiConfigurationError: if the connection does not exist, or no filesystem for the scheme is installed
@@ -142,6 +139,14 @@ class Target:
             f"Airflow cannot open {scheme}:// ({problem}). Install the provider with its filesystem, such as "
             "apache-airflow-providers-amazon[s3fs] for s3://."
         )
+
+    def child(self, name: str) -> Target:
+        """Return an object in this folder."""
+        child = copy(self)
+        child.location = replace(self.location, url=f"{self.url}{name}")
+        child.url = child.location.url
+        child._path = ObjectStoragePath(child.url, conn_id=child.location.conn_id)
+        return child
 
     def refuse_existing(self, if_exists: str) -> None:
         """

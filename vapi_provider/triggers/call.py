@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triggers that wait for one call."""
+"""The trigger that waits for one call."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 SETTLE_SECONDS = 5.0
-"""No event comes earlier: the scheduler fails a task whose trigger is faster than its own record of the deferral."""
+"""The earliest event: the scheduler fails a task whose trigger fires before it has stored the deferral."""
 
 _CLOCK_CHECK_SECONDS = 30.0
-"""How often to check the wall clock, which can be set while a trigger waits."""
+"""How often to check the wall clock, which can be changed while a trigger waits."""
 
 _endings: set[asyncio.Future[None]] = set()
 """Hang-ups in progress, for tasks that were stopped."""
@@ -36,24 +36,24 @@ class VapiCallTrigger(BaseTrigger):
     """
     Wait in the triggerer until a task should read its call again.
 
-    All triggers of a connection share one poll. The trigger judges nothing and passes on no part of the call: its one
-    event is ``{"status": ..., "call_id": ..., "message": ...}``, where ``done`` means that the call may have ended,
-    ``timeout`` that ``end_time`` has come, and ``error`` that waiting longer is pointless.
+    All triggers of a connection share one poll. The trigger passes on no part of the call. It fires one event,
+    ``{"status": ..., "call_id": ..., "message": ...}``, where ``done`` means that the call may have ended, ``timeout``
+    that ``end_time`` has passed, and ``error`` that waiting longer is pointless.
 
     :param vapi_conn_id: the connection's id
-    :param call_id: the call's id; None by default, to wait for nothing but the ``end_time``
+    :param call_id: the call's id; None by default, to wait for the ``end_time`` only
     :param poll_interval: the seconds between two polls; all triggers of a connection share the shortest one, and no
         connection is polled more often than every 5 seconds. 15 by default
     :param end_time: when to give up, in seconds since 1970; None by default, for a wait that only the call ends
-    :param since: the call's ``updatedAt`` when the task read it, ISO 8601; without it an end before the trigger's start
+    :param since: the call's ``updatedAt`` when the task read it, ISO 8601; without it, an end before the trigger's start
         may be noticed later
-    :param wait_for_analysis: whether to wait for the results that Vapi computes after the end as well
+    :param wait_for_analysis: whether to wait for the results that Vapi computes after the end, too
     :param analysis_timeout: how many seconds after the call's end to wait for them
     :param hang_up_on_kill: whether to end the call when a user stops, clears or marks the task; requires Airflow 3.3,
         the first that informs the trigger
     :param results: which results to wait for: ``analysis``, ``structured_outputs``; whichever comes first by default
     :param results_before: how many parts of them were there when the task last read the call
-    :param newer: arguments of a newer version of this package, which are ignored
+    :param newer: arguments of newer versions of this package, which are ignored
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class VapiCallTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """
-        Wait.
+        Wait for the call.
 
         :return: an iterator over one event
         """
@@ -129,7 +129,7 @@ class VapiCallTrigger(BaseTrigger):
         """End the call when the task is stopped, if ``hang_up_on_kill`` is set."""
         if not self.hang_up_on_kill or self.call_id is None:
             return
-        # Airflow waits for about a second, so it goes on in a task of its own, which needs a reference.
+        # Airflow waits for about a second, so the hang-up runs in a task of its own, which needs a reference.
         ending = asyncio.ensure_future(self._hang_up())
         _endings.add(ending)
         ending.add_done_callback(_endings.discard)

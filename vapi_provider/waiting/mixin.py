@@ -8,13 +8,14 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -29,21 +30,6 @@ BACKSTOP_SECONDS = 120.0
 
 _LONGEST_DEFERRAL = timedelta(days=365_000)
 """Airflow adds the deferral to the current time, and Python's dates end in the year 9999."""
-
-DEFAULT_TIMEOUT = 12 * 60 * 60
-"""The longest call that Vapi allows, in seconds."""
-
-_ONLY_WHILE_WAITING = {
-    "poll_interval": 15,
-    "timeout": DEFAULT_TIMEOUT,
-    "fail_on": (),
-    "wait_for_analysis": False,
-    "analysis_timeout": 60,
-    "hang_up_on_timeout": False,
-    "redial_on": (),
-    "max_attempts": None,
-}
-"""Arguments that only affect a task that waits, with their defaults."""
 
 _STATE = "wait"
 """The key of the state that the processes of a waiting task share."""
@@ -82,6 +68,10 @@ class WaitsForCall(RendersFields):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`."""
+        summary = self._resume(next_method, next_kwargs, context)
+        return show_end(context, self.outlets, summary) if self.outlets else summary
+
+    def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> CallSummary:
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
         begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
         # A sensor's state from version 0.1.0 has no try number.
@@ -95,7 +85,7 @@ class WaitsForCall(RendersFields):
 
         try:
             # Not BaseSensorOperator's own: with soft_fail, its message does not name the call.
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            return cast("CallSummary", BaseOperator.resume_execution(self, next_method, next_kwargs, context))
         except TaskDeferralTimeout:
             pass
         return self._end_unreported(context)
@@ -303,26 +293,3 @@ class WaitsForCall(RendersFields):
             first = ti.get_first_reschedule_date(context)
             stored = {"started_at": first.timestamp()} if first else None
         return WaitState.of(stored)
-
-
-def as_given(values: Iterable[Any]) -> Iterable[Any]:
-    """Return an argument unchanged, except an iterator, which can be read only once."""
-    return tuple(values) if isinstance(values, Iterator) else values
-
-
-def useless_without_wait(task: WaitsForCall, default_args: Mapping[str, Any]) -> list[str]:
-    """Return the given arguments that have no effect because the task does not wait."""
-    return [
-        name
-        for name, default in _ONLY_WHILE_WAITING.items()
-        if _is_given(value := in_seconds(getattr(task, name)))
-        and value not in (default, in_seconds(default_args.get(name)))
-    ]
-
-
-def in_seconds(value: Any) -> Any:
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def _is_given(value: Any) -> bool:
-    return bool(value) or (value == 0 and value is not False)

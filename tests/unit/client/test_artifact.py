@@ -249,8 +249,11 @@ def test_stalled_body_is_transient(raw_server: Start, monkeypatch: pytest.Monkey
         connection.sendall(body(b"abc", length=1000))
         server.rest()
 
-    error = transient(Store(raw_server, stall).download)
-    assert "no complete response within" in str(error)
+    store = Store(raw_server, stall)
+    error = transient(store.download)
+    host = store.files.url.rpartition(":")[0]
+    assert f"got no response from {host}: no complete response within 0.2 s." in str(error)
+    assert "the host of the redirect" in str(error)
 
 
 def test_dripping_body_is_transient(raw_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:

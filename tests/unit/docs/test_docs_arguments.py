@@ -24,7 +24,7 @@ from vapi_provider.transfers.recording_to_object_storage import (
     RecordingExport,
     VapiRecordingToObjectStorageOperator,
 )
-from vapi_provider.waiting import mixin
+from vapi_provider.waiting import given
 
 CALL_ID = "0198a3f0-0000-7000-8000-000000000001"
 
@@ -111,7 +111,7 @@ def test_bounds_of_the_page_size() -> None:
 
 def test_arguments_without_effect() -> None:
     listed = sentence("placing.md", r"the arguments without effect are (.*?), unless they have their default")
-    assert {name.partition("=")[0] for name in code_in(listed)} == mixin._ONLY_WHILE_WAITING.keys()
+    assert {name.partition("=")[0] for name in code_in(listed)} == given.ONLY_WHILE_WAITING.keys()
 
 
 def test_keys_of_calling_hours() -> None:

@@ -18,7 +18,7 @@ from vapi_provider.polling import changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.transfers import export
 from vapi_provider.triggers import call as trigger
-from vapi_provider.waiting import mixin, wait
+from vapi_provider.waiting import given, mixin, wait
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ from vapi_provider.waiting import mixin, wait
         ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS, 3),
         ("placing", "In the first 30 seconds after its placement", wait.READ_LAG_SECONDS, 30),
         ("placing", "until it is dialled, for up to 14 seconds", sum(dialling.PAUSES), 14),
-        ("placing", "The default of 12 hours", mixin.DEFAULT_TIMEOUT, 12 * 3600),
-        ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", mixin.DEFAULT_TIMEOUT, 12 * 3600),
+        ("placing", "The default of 12 hours", given.DEFAULT_TIMEOUT, 12 * 3600),
+        ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", given.DEFAULT_TIMEOUT, 12 * 3600),
         ("simulator", "for at least 5 seconds", trigger.SETTLE_SECONDS, 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout, 604_800),
         ("troubleshooting", "[core] max_map_length`, 1,024 by default", conf.getint("core", "max_map_length"), 1024),

@@ -339,7 +339,7 @@ def test_defaults() -> None:
         "calling_hours": None,
         "outside_hours": "wait",
         "on_limit": "wait",
-        "limit_timeout": 43_200,
+        "limit_timeout": 12 * 60 * 60,
     }
 
 

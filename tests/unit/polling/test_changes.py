@@ -304,7 +304,7 @@ def test_every_change_is_read_in_the_end(clock: VirtualClock, seed: int) -> None
 def test_feed_catches_up_with_quarter_of_an_hour(
     vapi: Vapi, off: timedelta, interval: int, reach: int
 ) -> None:
-    """By Vapi's time, which the first page tells; of long intervals it takes three."""
+    """By Vapi's time, which the first page shows; with long intervals it takes three of them."""
     vapi.off = off
     call_ids = vapi.add(40)
     lost, early, late = call_ids[:10], call_ids[10:25], call_ids[25:]
@@ -371,7 +371,7 @@ def test_oversized_call_hides_no_later_changes(vapi: Vapi, caplog: pytest.LogCap
 
 
 def test_oversized_newest_call_hides_changes_for_two_minutes(vapi: Vapi) -> None:
-    """No page can be read, so no row tells how far the list has come."""
+    """No page can be read, so no row shows how up to date the list is."""
     vapi.largest_answer = 1_000_000
     call_ids = vapi.add(60)
     vapi.rows[call_ids[-1]].size = 2_000_000
@@ -396,7 +396,7 @@ def test_changes_of_minutes_ago_are_not_read_again(vapi: Vapi, quiet: float) -> 
     vapi.clock.now += quiet
     vapi.poll(feed)
     vapi.clock.now += 15
-    # The one page that says that there is nothing.
+    # One page, which is empty.
     assert vapi.poll(feed) == 1
     since = datetime.fromisoformat(vapi.queries[-1]["updatedAtGe"])
     assert since > vapi.now - timedelta(minutes=2, seconds=15 + quiet / 1_000 + 1)
@@ -404,7 +404,7 @@ def test_changes_of_minutes_ago_are_not_read_again(vapi: Vapi, quiet: float) -> 
 
 @pytest.mark.parametrize("place", [0, 300, -1])
 def test_overlap_after_burst_delays_no_news(vapi: Vapi, place: int) -> None:
-    """A burst is more than a poll can read; once read twice, it is in nobody's way."""
+    """A burst is more than a poll can read; once it was read twice, it delays nothing."""
     call_ids = vapi.add(600, size=50_000)
     news = [call_ids.pop(place)]
     feed = ChangeFeed(INTERVAL)

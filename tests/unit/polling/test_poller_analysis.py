@@ -57,7 +57,7 @@ def test_missing_analysis_times_out_by_vapis_clock(
             await asyncio.sleep(7)
             world.end(call_ids[0])
             took = await world.seconds_until(tasks[call_ids[0]])
-            # A Date header has whole seconds, and only a poll looks at the time.
+            # A Date header has whole seconds, and only a poll checks the time.
             assert 59 <= took <= 60 + 5 + 1
             assert tasks[call_ids[0]].result().status == "done"
 

@@ -28,7 +28,7 @@ MINUTE = 60
 
 class Organization:
     """
-    A world whose Vapi takes other keys than the simulator does, and has new ones when told so.
+    A world whose Vapi accepts other keys than the simulator, which a test can change.
 
     :param world: the world
     """
@@ -121,7 +121,7 @@ def test_refused_key_ends_waits_of_its_connection_only(
             others = await stack.enter_async_context(watching([other_id], conn_id="other"))
             await asyncio.sleep(worked_for)
             world.simulator.faults.add(Fault(status=status, times=None))
-            # The poll that it is refused in, and one with the connection as it is by then.
+            # The poll in which it is refused, and one with the connection read afresh.
             assert await world.seconds_until(*tasks.values()) <= 2 * 5 + 0.1
             for task in tasks.values():
                 assert task.result().status == "error"
@@ -200,7 +200,7 @@ def test_missing_connection_ends_its_waits(world: World) -> None:
     async def main() -> None:
         async with watching([call_id], conn_id="nowhere") as tasks:
             took = await world.seconds_until(tasks[call_id])
-            # Not sooner: Airflow says so as well while it cannot reach where it keeps its connections.
+            # Not sooner: Airflow also reports this while its secrets backend is unreachable.
             assert MISSING_SECONDS <= took <= MISSING_SECONDS + 3 * 5
             assert tasks[call_id].result().status == "error"
             assert "'nowhere'" in tasks[call_id].result().message

@@ -272,7 +272,7 @@ def test_end_without_updated_at_is_found_by_turn(world: World, number: int) -> N
 def test_hidden_end_is_found_within_n_thirds_polls(
     world: World,
 ) -> None:
-    """The worst case of all: every page is full, and all the time there is somebody new to look at."""
+    """The worst case: every page is full, and new calls join all the time."""
     number = 30
     call_ids = world.add_calls(number)
     others = world.add_calls(1_250)
@@ -305,7 +305,7 @@ def test_hidden_end_is_found_within_n_thirds_polls(
 def test_end_is_noticed_when_calls_become_too_many(
     world: World,
 ) -> None:
-    """Nobody's ``since`` reaches back to the last time that these calls were read."""
+    """No ``since`` reaches back to the last time that these calls were read."""
     few = world.add_calls(20)
 
     async def main() -> None:

@@ -79,7 +79,7 @@ def start_vapi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[A
 
 
 async def beat(late: list[float]) -> None:
-    """Note how late each beat of a heart is that should beat a hundred times a second; waiting for a CPU does not count."""
+    """Record how late each of a hundred beats per second is; waiting for a CPU does not count."""
     while True:
         due, used = time.monotonic() + 0.01, time.process_time()
         await asyncio.sleep(0.01)

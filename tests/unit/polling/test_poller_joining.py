@@ -108,7 +108,7 @@ def test_last_waiter_stops_polling_and_next_one_restarts_it(gate: Gate) -> None:
             assert gate.left < gate.arrived, "they waited for the request"
             assert not poller._pollers
             assert [call_id for call_id, task in tasks.items() if not task.cancelled()] == []
-            # Nobody but the test is left in the loop, though the request is still in flight.
+            # Only the test is left in the loop, although the request is still in flight.
             await come_true(lambda: asyncio.all_tasks() == own_tasks, "the loop of the poller ends")
             assert poller_threads()
             before = len(simulator.requests)
@@ -223,17 +223,17 @@ def test_many_joins_and_leaves_lose_nothing(world: World) -> None:
     """Calls are placed, waited for, given up and waited for again, and end, at random and at once."""
     dice = random.Random(7)
     call_ids = world.add_calls(150)
-    told: dict[str, int] = dict.fromkeys(call_ids, 0)
+    events: dict[str, int] = dict.fromkeys(call_ids, 0)
 
     async def wait_for(call_id: str) -> None:
-        while not told[call_id]:
+        while not events[call_id]:
             await asyncio.sleep(dice.uniform(0, 20))
             waiter = Waiter(call_id, dice.choice((5.0, 7.0, 15.0)), dice.choice((None, *known[call_id])))
             with suppress(asyncio.TimeoutError):
                 verdict = await asyncio.wait_for(watch(waiter), dice.choice((0.0, 3.0, 20.0, 200.0)))
                 assert verdict.status == "done"
                 assert world.simulator.get_call(call_id)["status"] == "ended"
-                told[call_id] += 1
+                events[call_id] += 1
 
     known = {call_id: [instant] for call_id, instant in world.since(*call_ids).items()}
 
@@ -245,18 +245,18 @@ def test_many_joins_and_leaves_lose_nothing(world: World) -> None:
         await asyncio.gather(*waits)
 
     world.run(main())
-    assert set(told.values()) == {1}
+    assert set(events.values()) == {1}
     assert max(map(len, world.polls())) <= 20
 
 
 def test_poller_logs_outside_any_task_context(world: World, caplog: pytest.LogCaptureFixture) -> None:
     import contextvars
 
-    task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="nobody")
+    task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="none")
     seen: list[str] = []
     handler: Any = logging.Handler()
     handler.emit = lambda record: seen.append(task_of_log.get())
-    logger = logging.getLogger("vapi_provider.polling.poller")
+    logger = logging.getLogger("vapi_provider.polling.outage")
     logger.addHandler(handler)
     (call_id,) = world.add_calls(1)
     world.simulator.faults.add(Fault(status=500))
@@ -271,7 +271,7 @@ def test_poller_logs_outside_any_task_context(world: World, caplog: pytest.LogCa
     finally:
         logger.removeHandler(handler)
     assert seen
-    assert set(seen) == {"nobody"}
+    assert set(seen) == {"none"}
 
 
 def test_nothing_is_left_after_event_loop_ends(

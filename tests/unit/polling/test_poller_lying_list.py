@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of calls that do not keep to what the poller reads into them: what they hide is found all the same."""
+"""Lists of calls that are not as the poller expects: ends that they hide are found anyway."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_odd_but_complete_list_shows_end_in_next_poll(world: World, honest_enoug
 
 
 def test_broken_rows_hide_no_others(world: World) -> None:
-    """A page with one of them is full all the same, and what comes after it is read."""
+    """A page with one of them still counts as full, and the pages after it are read."""
     call_ids = world.add_calls(NUMBER)
     others = world.add_calls(120, age=590)
     world.lie(rows_that_are_no_calls)
@@ -231,7 +231,7 @@ def test_oversized_call_is_left_to_a_worker(world: World, monkeypatch: pytest.Mo
             world.end(*call_ids[::9])
             waiting = [tasks[call_id] for call_id in call_ids[::9]]
             assert await world.seconds_until(*waiting) <= 5 * IN_TURN
-            # Nobody but a worker can read this one.
+            # Only a worker can read this one.
             await world.seconds_until(tasks[huge])
             assert tasks[huge].result().status == "done"
 
@@ -242,7 +242,7 @@ def test_oversized_call_is_left_to_a_worker(world: World, monkeypatch: pytest.Mo
 def test_oversized_call_does_not_blind_the_poller(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first look at the list asks for one call, to learn Vapi's time."""
+    """The first request for the list asks for one call, to learn Vapi's time."""
     monkeypatch.setattr("vapi_provider.polling.connection.MAX_RESPONSE_BYTES", 100_000)
     caplog.set_level(logging.WARNING)
     call_ids = world.add_calls(200)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whatever happens, in whatever order: what the triggers promise, against a model of what is true at Vapi.
+The promises of the triggers, in any order of events, against a model of what is true at Vapi.
 
-The triggers run in an event loop whose time jumps, and ask a fake Vapi that knows of each call what it ever was and what
-was ever said of it. The runs that hypothesis draws are the same in every run of the tests.
+The triggers run in an event loop on a virtual clock, against a fake Vapi that keeps every state of a call and every response
+about it. The runs that hypothesis draws are the same in every run of the tests.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ steps = st.one_of(
 )
 runs = st.fixed_dictionaries(
     {
-        # Who waits for each of the calls when it begins; more than a poll has requests, as a rule.
+        # The waits for each of the calls at first; usually more than a poll has requests.
         "first": st.tuples(
             *[mostly(True, False, False).flatmap(lambda is_there: joins if is_there else st.none())] * CALLS
         ),
@@ -135,7 +135,7 @@ runs = st.fixed_dictionaries(
 
 
 class Model:
-    """Plays a run, and compares what the triggers say with what is so."""
+    """Plays a run, and compares the events with the truth."""
 
     def __init__(self, triggerer: Triggerer) -> None:
         self.triggerer = triggerer
@@ -228,11 +228,11 @@ class Model:
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    # What must be so
+    # What must hold
 
     async def calm_down(self, list_fault: str | None) -> None:
         """
-        Errors stop, but for those of the list, which stays as odd as it is.
+        Errors stop, except those of the list, which stays as it is.
 
         Each wait that can end does so, in a bounded number of polls.
         """
@@ -248,10 +248,10 @@ class Model:
         patience = began + LONGEST_PAUSE + bound * (2 * LONGEST_INTERVAL + 1)
         while self.waiting(ready) and len(self.vapi.polls(began)) <= bound:
             await asyncio.sleep(1)
-            assert self.triggerer.clock.now < patience, "nobody polls any more"
+            assert self.triggerer.clock.now < patience, "no poll follows"
         await asyncio.sleep(SETTLE + 1)
         late = [wait.trigger.serialize()[1] for wait in self.waiting(ready)]
-        assert not late, f"not told within {bound} polls: {late}"
+        assert not late, f"no event within {bound} polls: {late}"
         await asyncio.sleep(CLOCK_CHECK + SETTLE + 1)
         now = self.triggerer.clock.time()
         assert not [wait for wait in self.waiting() if wait.trigger.end_time < now - 1], (
@@ -285,7 +285,7 @@ class Model:
             getattr(self, f"check_{events[0]}")(wait)
 
     def check_done(self, wait: Wait) -> None:
-        """Vapi said that the call is over, and for who waits for it the analysis was there or due."""
+        """Vapi had shown that the call is over, and the analysis was there or due if the wait is for it."""
         said = [
             state
             for state in self.vapi.said_over.get(wait.call_id, [])
@@ -293,7 +293,7 @@ class Model:
         ]
         if self.vapi.calls[wait.call_id].bulk > SMALL_RESPONSE:
             return
-        assert [state for state in said if self.was_enough(state, wait)], "done, though Vapi never said so"
+        assert [state for state in said if self.was_enough(state, wait)], "done, but Vapi never showed it"
 
     def was_enough(self, state: dict[str, Any], wait: Wait) -> bool:
         trigger = wait.trigger
@@ -362,7 +362,7 @@ def campaigns(draw: st.DrawFn) -> dict[str, Any]:
     late = draw(st.sampled_from([st.integers(0, 60), st.sampled_from([8, 29, 33, 47])]))
     end = st.one_of(st.integers(-CAUGHT_UP, -1), st.integers(-100, -1), late)
     return {
-        # Below 0: before somebody waits, but after the task had looked.
+        # Below 0: before the wait, but after the task had read the call.
         "ends": draw(st.lists(end, min_size=number, max_size=number)),
         "together": draw(st.booleans()),
         # How late the list shows a change, in the first half and in the second.
@@ -412,7 +412,7 @@ async def wait_for_campaign(
             vapi.end(call)
             ended_at[call.id] = triggerer.clock.now
             for number in range(others):
-                # Calls that nobody here waits for.
+                # Calls that no trigger waits for.
                 vapi.end(vapi.add(1_000 * (number + 1) + call.number))
 
     # Calls that go on, so many that the turn of one whose end the list hides comes too late.
@@ -431,7 +431,7 @@ async def wait_for_campaign(
         if wait.call_id not in ended_at:
             assert not wait.events
             continue
-        assert wait.events, f"not told within {triggerer.clock.now - ended_at[wait.call_id]} s"
+        assert wait.events, f"no event within {triggerer.clock.now - ended_at[wait.call_id]} s"
         assert wait.events[0]["status"] == "done"
         assert wait.told_at is not None
         latency = wait.told_at - max(ended_at[wait.call_id], wait.joined)

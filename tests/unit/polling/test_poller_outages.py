@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rate limits, outages and proxies: what slows a poller down, what ends a wait, and what the log says of it."""
+"""Rate limits, outages and proxies: what slows a poller down, what ends a wait, and what is logged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HTML = "<html><head><title>Not for you</title></head></html>"
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
-    """Return what the package has said so far."""
+    """Return what the package has logged so far."""
     caplog.set_level(logging.INFO, logger="vapi_provider")
 
     def lines() -> list[tuple[str, str]]:
@@ -124,7 +124,7 @@ def test_recovery_is_noticed_within_two_intervals(
         Fault(status=502, body=HTML, content_type="text/html", times=None),
         Fault(reset="before", times=None),
     ],
-    ids=["nobody listens", "429", "a page in place of JSON", "resets"],
+    ids=["connection refused", "429", "a page in place of JSON", "resets"],
 )
 def test_ends_during_outage_are_found_right_after_it(world: World, trouble: Fault | None) -> None:
     """It fits into the pages of one poll."""
@@ -156,10 +156,10 @@ def rows_asked_for(requests: list[Any]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "trouble", [None, Fault(reset="before", times=None)], ids=["nobody listens", "resets"]
+    "trouble", [None, Fault(reset="before", times=None)], ids=["connection refused", "resets"]
 )
 def test_outage_does_not_shrink_pages(world: World, trouble: Fault | None) -> None:
-    """A connection that is refused says nothing of how much was asked for."""
+    """A refused connection does not mean that a page was too large."""
     call_ids = world.add_calls(60, spacing=0)
 
     async def main() -> None:
@@ -318,7 +318,7 @@ def test_unknown_call_ends_only_its_own_wait(world: World) -> None:
             assert {tasks[call_id].result().status for call_id in call_ids} == {"done"}
 
     world.run(main())
-    # It slowed nobody down.
+    # It delayed no other call.
     assert max(gaps(world)) <= 5.1
 
 
@@ -351,7 +351,7 @@ def test_proxy_page_ends_no_wait(world: World, page: dict[str, Any], number: int
             assert verdicts(tasks) == {}
             world.simulator.faults.clear()
             world.end(*call_ids)
-            # Two intervals to the next poll, and one more for whom that does not get to.
+            # Two intervals to the next poll, and one more for calls that it does not reach.
             assert await world.seconds_until(*tasks.values()) <= 3 * 5 + 0.1
             assert {task.result().status for task in tasks.values()} == {"done"}
 

@@ -128,7 +128,7 @@ def test_missing_reason_is_waited_for_15_seconds(world: World, number: int) -> N
             await asyncio.sleep(7)
             world.end(call_id)
             world.change(call_id, endedReason=None)
-            # A Date header has whole seconds, and only a poll looks at the time.
+            # A Date header has whole seconds, and only a poll checks the time.
             assert 14 <= await world.seconds_until(tasks[call_id]) <= 15 + 5 + 1
 
     world.run(main())

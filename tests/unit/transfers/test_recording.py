@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -110,6 +111,17 @@ def test_folder_may_be_a_whole_bucket(call_id: str, copy: Copy, monkeypatch: pyt
     attach("memory", fs=MemoryFileSystem())
     assert copy(path="memory://bucket/")["path"] == f"memory://bucket/{call_id}-mono.wav"
     assert MemoryFileSystem().cat_file(f"/bucket/{call_id}-mono.wav") == RECORDING
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "skip"])
+def test_storage_connection_is_looked_up_once(
+    call_id: str, copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, if_exists: str
+) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr("vapi_provider.transfers.target._check_connection", looked_up.append)
+    monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", json.dumps({"conn_type": "fs"}))
+    copy(path=f"file://my_store@{tmp_path}/", if_exists=if_exists)
+    assert looked_up == ["my_store"]
 
 
 # Existing objects

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VapiCallTrigger: what Airflow stores of it, its one event, its deadline by the wall clock, and its end by force."""
+"""VapiCallTrigger: what Airflow stores of it, its one event, its deadline by the wall clock, and its cancellation."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_missing_connection_is_an_error(triggerer: Triggerer, monkeypatch: pytes
     event, took = only_event(triggerer, CALL_ID)
     assert event["status"] == "error"
     assert f"cannot find connection {CONN_ID!r}" in event["message"]
-    # Airflow says so, too, while it cannot reach its database.
+    # Airflow also reports this while it cannot reach its database.
     assert took >= MISSING
     assert triggerer.vapi.log == []
 
@@ -222,7 +222,7 @@ def test_malformed_variable_of_the_triggerer_is_explained(
 
 
 def test_no_event_before_the_deferral_is_stored(triggerer: Triggerer) -> None:
-    """Who joins those that wait already can know at once; the event waits all the same."""
+    """A late joiner has its verdict at once, and its event still waits."""
     vapi = triggerer.vapi
 
     async def main(triggerer: Triggerer) -> None:
@@ -454,7 +454,7 @@ def test_cancelling_right_after_a_join_stops_polling(triggerer: Triggerer, round
         await asyncio.wait({first.task, second.task})  # type: ignore[type-var]
         await asyncio.sleep(1)
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left, f"the poll's task goes on though nobody waits: {left}"
+        assert not left, f"the poll goes on without a wait: {left}"
 
     drive(triggerer, main)
 
@@ -522,34 +522,34 @@ def test_request_in_flight_ends_with_its_thread_and_socket(
 def test_poll_logs_outside_the_first_tasks_context(
     triggerer: Triggerer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Airflow sends what is logged in a trigger's context to its task's log; that of all is nobody's."""
-    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody")
-    told: list[str] = []
+    """Airflow sends what is logged in a trigger's context to its task's log; the poll belongs to no task."""
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="none")
+    lines: list[str] = []
 
-    class PlacementState(logging.Handler):
+    class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(f"{whose.get()}: {record.getMessage()}")
+            lines.append(f"{whose.get()}: {record.getMessage()}")
 
     triggerer.vapi.add(1)
     triggerer.vapi.faults = [{"status": 503, "times": 1}]
-    logger, note = logging.getLogger("vapi_provider.polling.poller"), PlacementState()
+    logger, handler = logging.getLogger("vapi_provider.polling.outage"), Handler()
 
     async def main(triggerer: Triggerer) -> None:
         whose.set("the first task")
         triggerer.start(CALL_ID)
         await asyncio.sleep(30)
 
-    logger.addHandler(note)
+    logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)
     try:
         drive(triggerer, main)
     finally:
-        logger.removeHandler(note)
+        logger.removeHandler(handler)
         logger.setLevel(level)
-    assert [line.split(":")[0] for line in told] == ["nobody", "nobody"]
-    assert f"Polling Vapi failed (connection {CONN_ID!r}, 1 call pending)" in told[0]
-    assert "works again" in told[1]
+    assert [line.split(":")[0] for line in lines] == ["none", "none"]
+    assert f"Polling Vapi failed (connection {CONN_ID!r}, 1 call pending)" in lines[0]
+    assert "works again" in lines[1]
 
 
 def test_event_loops_share_nothing(triggerer: Triggerer) -> None:

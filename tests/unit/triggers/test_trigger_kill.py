@@ -209,7 +209,7 @@ def test_hang_up_survives_garbage_collection(
     assert simulator.get_call(call_id)["status"] == "ended"
 
 
-# Trouble
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_other_calls_of_the_connection_go_on(
     async def main() -> None:
         stopped, staying = trigger(mine), trigger(other)
         tasks = [asyncio.ensure_future(wait(each)) for each in (stopped, staying)]
-        await come_true(lambda: len(simulator.requests) >= 2, "both are looked at")
+        await come_true(lambda: len(simulator.requests) >= 2, "both are read")
         tasks[0].cancel()
         await kill(stopped)
         assert simulator.get_call(other)["status"] == "in-progress"

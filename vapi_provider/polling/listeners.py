@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listeners of a poller, which collect the calls that end and remember the live ones."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from vapi_provider.models.call import CallStatusView
+    from vapi_provider.models.outcome import CallOutcome
+    from vapi_provider.polling.changes import ChangeFeed
+
+MOST_LIVE_CALLS = 300
+"""How many live calls a listener remembers."""
+
+LONGEST_ABSENCE = timedelta(hours=24)
+"""How far back a listener reads what changed while nothing polled."""
+
+log = logging.getLogger(__name__)
+
+
+class ListenedPoll(NamedTuple):
+    """
+    What a poll found for a listener.
+
+    :param ended: the calls that have ended; the same ones may come again
+    :param read_until: the instant, in Vapi's time, before which the listener has read everything
+    :param live: the ids of the calls that are live
+    """
+
+    ended: list[CallStatusView]
+    read_until: datetime
+    live: list[str]
+
+
+@dataclass(eq=False)
+class EndListener:
+    """
+    Collects the calls that end.
+
+    :param poll_interval: the most seconds between two polls
+    :param lookback: how many seconds before it was made it starts to read
+    :param assistant_id: only calls of this assistant; None for all
+    :param phone_number_id: only calls over this phone number; None for all
+    :param outcomes: only calls with these outcomes; none for all
+    :param read_until: the instant, in Vapi's time, before which it has read everything; None at first
+    :param live: the ids of live calls, in the order in which they were found
+    """
+
+    poll_interval: float
+    lookback: float
+    assistant_id: str | None = None
+    phone_number_id: str | None = None
+    outcomes: frozenset[CallOutcome] = frozenset()
+    read_until: datetime | None = None
+    live: Iterable[str] = ()
+
+    feed: ChangeFeed | None = field(init=False, default=None)
+    """The feed that it reads; a new one has to start where the last one ended."""
+    live_calls: dict[str, float] = field(init=False)
+    """The live calls, and when each was last read, by the monotonic clock."""
+    _made_at: float = field(init=False)
+    _since: asyncio.Future[datetime] = field(init=False)
+    _ended: list[CallStatusView] = field(init=False, default_factory=list)
+    _polled: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._made_at = time.monotonic()
+        self.live_calls = dict.fromkeys(self.live, -math.inf)
+        self._since = asyncio.get_running_loop().create_future()
+
+    def begin(self, feed: ChangeFeed) -> None:
+        """Read a feed, starting where this listener has read everything."""
+        now = feed.now()
+        if self.read_until is not None:
+            self.read_until = min(max(self.read_until, now - LONGEST_ABSENCE), now)
+        else:
+            # Vapi may have been unreachable since it was made.
+            waited = time.monotonic() - self._made_at
+            self.read_until = now - timedelta(seconds=self.lookback + waited)
+        if not self._since.done():
+            self._since.set_result(self.read_until)
+        self.feed = feed
+        feed.read_from(self.read_until)
+
+    def take(self, view: CallStatusView) -> None:
+        """Process a call, from the list or read by turn."""
+        if not self._is_wanted(view):
+            return
+        call_id = view.id.strip().lower()
+        if view.is_terminal and view.reason_due_in == 0:
+            self.live_calls.pop(call_id, None)
+            # The others were erased, or never took place.
+            if view.has_ended and (not self.outcomes or view.outcome in self.outcomes):
+                self._ended.append(view)
+        elif not view.is_scheduled:
+            self.live_calls[call_id] = time.monotonic()
+            if len(self.live_calls) > MOST_LIVE_CALLS:
+                del self.live_calls[next(iter(self.live_calls))]
+
+    def publish(self) -> None:
+        """Hand over what was read; after each poll, also one that failed."""
+        if self.feed is not None and self.read_until is not None:
+            self.read_until = max(self.read_until, self.feed.read_until or self.read_until)
+        self._polled.set()
+
+    async def started(self) -> datetime:
+        """Wait for Vapi's first response, and return the instant, in Vapi's time, from which this listener reads."""
+        return await self._since
+
+    async def next_poll(self) -> ListenedPoll:
+        """Wait for the end of a poll, and return what was found since the last time."""
+        await self._polled.wait()
+        self._polled.clear()
+        ended, self._ended = self._ended, []
+        return ListenedPoll(ended, self.read_until or self._since.result(), list(self.live_calls))
+
+    def _is_wanted(self, view: CallStatusView) -> bool:
+        return self.assistant_id in (None, view.assistant_id) and self.phone_number_id in (
+            None,
+            view.phone_number_id,
+        )
+
+
+class EndListeners:
+    """All listeners of one poller."""
+
+    def __init__(self) -> None:
+        self._listeners: list[EndListener] = []
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    @property
+    def shortest_interval(self) -> float:
+        """The shortest interval that a listener asks for."""
+        return min((listener.poll_interval for listener in self._listeners), default=math.inf)
+
+    def join(self, listener: EndListener) -> None:
+        """Add a listener."""
+        self._listeners.append(listener)
+
+    def leave(self, listener: EndListener) -> None:
+        """Remove a listener."""
+        self._listeners.remove(listener)
+
+    def begin(self, feed: ChangeFeed) -> None:
+        """Connect listeners that do not read the feed yet, and read again what they missed."""
+        for listener in self._listeners:
+            if listener.feed is not feed:
+                listener.begin(feed)
+
+    def take(self, view: CallStatusView) -> None:
+        """Process a call, from the list or read by turn."""
+        for listener in self._listeners:
+            listener.take(view)
+
+    def drop(self, call_id: str, reason: str) -> None:
+        """Forget a live call that cannot be read."""
+        log.warning("Call %s cannot be read, so its end is not reported by turn. %s", call_id, reason)
+        for listener in self._listeners:
+            listener.live_calls.pop(call_id, None)
+
+    def publish(self) -> None:
+        """Hand over what was read."""
+        for listener in self._listeners:
+            listener.publish()
+
+    def next_in_turn(self, number: int, others: Container[str]) -> list[str]:
+        """
+        Return the live calls to read one by one, because ``updatedAt`` may not move at an end.
+
+        :param number: the most to return
+        :param others: calls that have turns of their own
+        """
+        read_at: dict[str, float] = {}
+        for listener in self._listeners:
+            for call_id, at in listener.live_calls.items():
+                if call_id not in others:
+                    read_at[call_id] = min(at, read_at.get(call_id, at))
+        return heapq.nsmallest(number, read_at, key=read_at.__getitem__)
+
+    def take_turn(self, call_id: str) -> None:
+        """Record that a live call is being read now."""
+        for listener in self._listeners:
+            if call_id in listener.live_calls:
+                listener.live_calls[call_id] = time.monotonic()
