@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from schedules import Schedule, rough
 
-from vapi_provider.placing.attempts import PlacementState, PlacementStore
+from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore, make_token
 from vapi_provider.placing.decision import Found, Recorded
 from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.placing.placement import CallPlacement
@@ -94,6 +94,35 @@ def a_deferral_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def tries_count_as_attempts(patch: pytest.MonkeyPatch) -> None:
+    begin = Attempts.begin
+    patch.setattr(
+        Attempts,
+        "begin",
+        lambda attempts, resumed: dataclasses.replace(begin(attempts, resumed), attempt=attempts._try_number),
+    )
+
+
+def attempts_share_a_token(patch: pytest.MonkeyPatch) -> None:
+    make = make_token
+    patch.setattr(
+        "vapi_provider.placing.attempts.make_token", lambda context, request, _attempt: make(context, request)
+    )
+
+
+def hours_are_checked_before_the_record_only(patch: pytest.MonkeyPatch) -> None:
+    timed = CallRequest.timed
+    seen: set[int] = set()
+
+    def once(request: CallRequest, now: float) -> CallRequest:
+        if id(request) in seen:
+            return request
+        seen.add(id(request))
+        return timed(request, now)
+
+    patch.setattr(CallRequest, "timed", once)
+
+
 def _carry_less(
     patch: pytest.MonkeyPatch, change: Callable[[CallRequest, dict[str, Any]], dict[str, Any]]
 ) -> None:
@@ -102,6 +131,14 @@ def _carry_less(
 
 
 STORE, NO_STORE = True, False
+
+# What a schedule says of a mutation, if it is not that a phone rang twice.
+WRONG: dict[Mutation, str] = {
+    the_flag_is_ignored: "though it was stopped",
+    tries_count_as_attempts: "was called",
+    attempts_share_a_token: "was called",
+    hours_are_checked_before_the_record_only: "outside of the calling hours",
+}
 
 ROUGH = {
     "any": rough(),
@@ -112,6 +149,10 @@ ROUGH = {
     "names-hidden": rough(hidden="name"),
     "variables-hidden": rough(hidden="assistantOverrides"),
     "deferred": rough(people=3, faults=0.7, waits=True, deferrable=True),
+    "unanswered": rough(unanswered=0.8, max_attempts=3, harm=2),
+    "closing": rough(
+        people=3, pauses=0.3, seconds=900, hours=("America/New_York", -120, 6, 7), deferrable=True
+    ),
 }
 
 
@@ -137,10 +178,14 @@ ROUGH = {
         (an_empty_store_is_trusted, STORE, "cleared"),
         (old_searches_count, STORE, "interrupted"),
         (a_repetition_is_not_recorded, STORE, "faulty"),
+        (tries_count_as_attempts, STORE, "unanswered"),
+        (tries_count_as_attempts, NO_STORE, "unanswered"),
+        (attempts_share_a_token, STORE, "unanswered"),
+        (hours_are_checked_before_the_record_only, STORE, "closing"),
     ],
 )
 def test_schedules_notice_a_broken_protocol(mutate: Mutation, has_store: bool, which: str) -> None:
-    wrong = "though it was stopped" if mutate is the_flag_is_ignored else r"was called [2-9] times"
+    wrong = WRONG.get(mutate, r"was called [2-9] times")
     for seed in range(MOST_SCHEDULES):
         chaos = dataclasses.replace(ROUGH[which], seed=seed)
         with pytest.MonkeyPatch.context() as patch:
