@@ -111,7 +111,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
             except Exception as error:
                 # A defect of the provider must not end it, since Airflow would not start it again.
                 self.log.exception(
-                    "%s in the provider itself; listening again in %.0f s.",
+                    "Bug in airflow-provider-vapi (%s); listening again in %.0f s.",
                     type(error).__name__,
                     _DEFECT_PAUSE_SECONDS,
                 )

@@ -400,7 +400,7 @@ def test_defect_does_not_end_it(
 
     monkeypatch.setattr(EndMemory, "is_new", break_once)
     assert [event["call_id"] for event in hear(world, 90)] == [call_id]
-    assert "KeyError in the provider itself" in caplog.text
+    assert "Bug in airflow-provider-vapi (KeyError)" in caplog.text
 
 
 # One poll for all
