@@ -320,6 +320,6 @@ def over_limit_message(limits: Any) -> str:
     ]
     details = ", ".join(part for part in known if part) or "Vapi does not report the limit (10 by default)"
     return (
-        f"The organization is over its concurrency limit, so no call was placed: {details}. A later try may succeed; "
-        "run fewer tasks at once (pool, max_active_tis_per_dag)."
+        f"The organization is over its concurrency limit, so the phone did not ring: {details}. A later try may "
+        "succeed."
     )

@@ -3,7 +3,7 @@
 Whether a call may be placed: one pure function of what is known.
 
 Vapi has no idempotency key, so a request may only be sent again when the first certainly had no effect. The table in
-docs/placing.md lists the rules of this module.
+docs/how-it-works.md lists the rules of this module.
 """
 
 from __future__ import annotations

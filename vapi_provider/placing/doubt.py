@@ -46,7 +46,7 @@ def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTrans
     if found is not Found.UNREADABLE:
         lost = failure or "The response to the request was lost."
         return VapiTransientError(
-            f"{lost} No dialled call was found, so no phone rang; a retry may place it."
+            f"{lost} Vapi lists no call that was dialled, so no phone rang. A retry may place the call."
         )
     return VapiTransientError(
         f"A call may have been placed, and the list of calls cannot be read: {failure} A retry searches again. {advice}"
@@ -56,6 +56,6 @@ def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTrans
 def undecided(problem: str, advice: str) -> VapiCallInDoubtError:
     """Build the error for a doubt that no retry can resolve."""
     return VapiCallInDoubtError(
-        f"A call may have been placed, and it cannot be verified: {problem} Look for it before you clear this task. "
+        f"A call may have been placed, and this could not be verified: {problem} Check before you clear this task. "
         f"{advice}"
     )

@@ -148,7 +148,7 @@ class VapiCallTrigger(BaseTrigger):
     async def _wait(self) -> Verdict:
         if self.call_id is None:
             await self._until_end_time(asyncio.get_running_loop().create_future())
-            return Verdict("timeout", "The time has come.")
+            return Verdict("timeout", "The end time has passed.")
         try:
             call_id = check_call_id(self.call_id)
         except VapiConfigurationError as error:

@@ -325,7 +325,7 @@ def test_deadline_ends_the_wait(triggerer: Triggerer, end_after: float) -> None:
 @pytest.mark.parametrize("end_after", [-60, 2, 65])
 def test_trigger_without_a_call_waits_for_its_deadline(triggerer: Triggerer, end_after: float) -> None:
     event, took = only_event(triggerer, None, end_after=end_after, hang_up_on_kill=True)
-    assert event == {"status": "timeout", "call_id": None, "message": "The time has come."}
+    assert event == {"status": "timeout", "call_id": None, "message": "The end time has passed."}
     assert took == pytest.approx(max(SETTLE, end_after), abs=0.01)
     assert triggerer.vapi.log == []
 
