@@ -200,21 +200,27 @@ class Attempts:
         self.number = self.tokens(state)[token]
         return dataclasses.replace(state, token=token, attempt=self.number)
 
-    def may_have_gone_on(self, state: PlacementState, outcome: CallOutcome | None) -> bool:
-        """Return whether an attempt may have followed one that ended so, and not be listed yet."""
-        is_open = state.state is Recorded.NOTHING and self._redial.allows_after(state.attempt)
-        return is_open and outcome in self._redial.outcomes
+    def may_go_on(self, state: PlacementState) -> bool:
+        """Return whether another attempt may have followed this one, of which nothing is recorded."""
+        return state.state is Recorded.NOTHING and self._redial.allows_after(state.attempt)
 
     def record_of_placed(self, state: PlacementState, *, has_sent: bool) -> Recorded:
         """Return what to record of a call that exists: after a clear, one that only a search has found is over."""
         is_over = self._redial.outcomes and self._was_cleared and not has_sent
         return Recorded.OVER if is_over and state.state is Recorded.NOTHING else Recorded.PLACED
 
-    def after(self, state: PlacementState, call: Call) -> PlacementState | None:
-        """Return the attempt after one that a search has found over, where no record can say so."""
-        if self._store.exists or self._was_cleared or call.outcome not in self._redial.outcomes:
+    def after(self, state: PlacementState, call: Call, is_settled: bool) -> PlacementState | None:
+        """
+        Return the attempt to go on with after a search has found one that ended without reaching the callee.
+
+        :param is_settled: whether the search was late enough to show the call of a later attempt
+        :return: the same attempt until then, the next one where no record can open it, or None to stay with the call
+        """
+        if call.outcome not in self._redial.outcomes or not self._redial.allows_after(state.attempt):
             return None
-        if not self._redial.allows_after(state.attempt):
+        if self.may_go_on(state) and not is_settled:
+            return state
+        if self._store.exists or self._was_cleared:
             return None
         self.number = state.attempt + 1
         return self._blank(self.number)

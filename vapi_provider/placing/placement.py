@@ -120,7 +120,8 @@ class CallPlacement:
             if step is Step.ADOPT:
                 # From here a read may lag behind the list, whenever the request was sent.
                 self.placed_at = self.placed_at or time.time()
-                self._record_placed(recorded)
+                if self._known.is_settled or not self.attempts.may_go_on(recorded):
+                    self._record_placed(recorded)
                 return None
             if step is Step.READ:
                 self.call_id = recorded.call_id
@@ -148,13 +149,15 @@ class CallPlacement:
                 )
             return self._placed
         call = read_placed(self._client, str(self.call_id), self.placed_at or self.state.at)
-        following = None if self.has_sent else self.attempts.after(self.state, call)
+        following = None if self.has_sent else self.attempts.after(self.state, call, self._known.is_settled)
         if following is not None:
-            self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
+            if following != self.state:
+                self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
             self.call_id, self._state = None, following
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None
         if self.state.state is Recorded.OVER or self._known.found is Found.CALL or not never_rang(call):
+            self._record_placed(self.state)
             self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call
         self.call_id = None
@@ -250,10 +253,7 @@ class CallPlacement:
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
             raise undecided(str(error), self._advice) from None
-        is_settled = began_at >= self._search.settles_at(self.sent_at)
-        if not is_settled and self.attempts.may_have_gone_on(self.state, result.outcome):
-            result = SearchResult(Found.NOTHING)
-        self._learn(result, is_settled=is_settled)
+        self._learn(result, is_settled=began_at >= self._search.settles_at(self.sent_at))
 
     @cached_property
     def _search(self) -> CallSearch:
@@ -282,7 +282,7 @@ class CallPlacement:
         self._learn(SearchResult(Found.NOT_SEARCHED))
 
     def _record_placed(self, recorded: PlacementState) -> None:
-        if recorded.state is Recorded.PLACED and recorded.call_id == self.call_id:
+        if recorded.state in (Recorded.PLACED, Recorded.OVER) and recorded.call_id == self.call_id:
             return
         state = self.attempts.record_of_placed(recorded, has_sent=self.has_sent)
         try:

@@ -19,7 +19,6 @@ from vapi_provider.waiting.wait import is_read_too_soon
 if TYPE_CHECKING:
     from vapi_provider.client.client import VapiClient
     from vapi_provider.models.call import Call, PlacedCallView
-    from vapi_provider.models.outcome import CallOutcome
     from vapi_provider.placing.attempts import PlacementState
 
 PAGE_SIZE = 100
@@ -44,14 +43,12 @@ class SearchResult:
     :param found: what it means
     :param call_id: the call to adopt, if there is one
     :param token: its token
-    :param outcome: its outcome; None while it goes on
     :param newest: without one, when the newest call in the list was created by anyone
     """
 
     found: Found
     call_id: str | None = None
     token: str | None = None
-    outcome: CallOutcome | None = None
     newest: datetime | None = None
 
 
@@ -149,7 +146,7 @@ def search_calls(
     ringing = [(call, token) for call, token in matches if not never_rang(call)]
     if ringing:
         call, token = max(ringing, key=lambda match: (tokens[match[1]], _certainty(match[0])))
-        return SearchResult(Found.CALL, call.id, token, call.outcome)
+        return SearchResult(Found.CALL, call.id, token)
     if not is_whole:
         return SearchResult(Found.TOO_MUCH, newest=newest)
     return SearchResult(Found.NEVER_RANG if matches else Found.NOTHING, newest=newest)
