@@ -98,12 +98,12 @@ class DefersPlacing(WaitsForCall):
         if not can_wait or opening > self._execution_ends_at:
             reason = "execution_timeout ends before that" if self.deferrable else "the task is not deferrable"
             raise VapiOutsideHoursError(
-                f"{error} This try cannot wait, because {reason}; a retry within the hours places the call, so retries "
-                "times retry_delay must reach them.",
+                f"{error} This try cannot wait, because {reason}. A retry within the hours places the call; set "
+                "retries and retry_delay so that one starts within them.",
                 opening=error.opening,
             ) from None
         self._limit_since, self._limit_waits = None, 0
-        self.log.info("%s Waiting for it.", error)
+        self.log.info("%s Waiting for the calling hours to open.", error)
         return opening
 
     def _next_try_for_a_line(self, error: VapiConcurrencyLimitError) -> float:

@@ -154,7 +154,9 @@ def _check_clock(hours: Mapping[str, Any], name: str) -> str:
             name == "closes" and value == _MIDNIGHT
         ):
             return value
-    raise _refuse(f"{_NAME}.{name} must be a time such as '09:00', 'HH:MM' on 24 hours; got {_shown(value)}")
+    raise _refuse(
+        f"{_NAME}.{name} must be a 24-hour time in the form HH:MM, such as '09:00'; got {_shown(value)}"
+    )
 
 
 def _check_zone(name: Any) -> ZoneInfo:

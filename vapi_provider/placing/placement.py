@@ -227,7 +227,7 @@ class CallPlacement:
         try:
             self._write(Recorded.NOT_SENT)
         except Exception as error:
-            self._log.warning("Could not record that nothing was sent (%s).", type(error).__name__)
+            self._log.warning("Could not record that no call was placed (%s).", type(error).__name__)
             self._state = dataclasses.replace(self.state, state=Recorded.NOT_SENT)
         self._known = dataclasses.replace(self._known, recorded=Recorded.NOT_SENT)
 

@@ -281,7 +281,7 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     if customer.get("numberE164CheckEnabled") is False:
         if not re.fullmatch(_ANY_NUMBER, number):
             raise _refuse(
-                f"customer's number {mask_ending(number)} must be 3 to 40 letters and digits, or a plus and those"
+                f"customer's number {mask_ending(number)} must be 3 to 40 letters and digits, with or without a leading plus"
             )
     elif not re.fullmatch(_E164, number):
         raise _refuse(

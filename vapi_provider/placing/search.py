@@ -176,7 +176,7 @@ def read_placed(client: VapiClient, call_id: str, sent_at: float | None) -> Call
     except VapiCallNotFoundError as error:
         if not is_read_too_soon(sent_at):
             raise
-        soon = f"{error} It was placed moments ago; a retry reads it again."
+        soon = f"{error} The call was placed moments ago; a retry reads it again."
     raise VapiTransientError(soon)
 
 

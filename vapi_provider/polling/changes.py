@@ -154,8 +154,8 @@ class ChangeFeed:
         if walk.has_gap and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "Vapi's list of calls cannot be read without a gap. Ends that it does not show are found later, when "
-                "each call is read by turn."
+                "Vapi's list of calls cannot be read without a gap. Ends that the list does not show are found later, when "
+                "each call is read individually."
             )
         if walk is self._backlog:
             self._backlog = self._next_step(walk.upper or walk.lower)

@@ -165,7 +165,11 @@ class EndListeners:
 
     def drop(self, call_id: str, reason: str) -> None:
         """Forget a live call that cannot be read."""
-        log.warning("Call %s cannot be read, so its end is not reported by turn. %s", call_id, reason)
+        log.warning(
+            "Call %s cannot be read individually, so its end is reported only if Vapi's list shows it. %s",
+            call_id,
+            reason,
+        )
         for listener in self._listeners:
             listener.live_calls.pop(call_id, None)
 

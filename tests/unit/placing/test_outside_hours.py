@@ -106,8 +106,8 @@ def test_task_that_is_not_deferrable_names_the_opening(model: AirflowModel) -> N
     assert error.value.opening == datetime(2026, 11, 26, 14, tzinfo=timezone.utc)
     assert str(error.value) == (
         "Outside calling_hours, which open at Thu 2026-11-26 09:00 America/New_York (2026-11-26 14:00 UTC). Nothing was "
-        "sent. This try cannot wait, because the task is not deferrable; a retry within the hours places the call, so "
-        "retries times retry_delay must reach them."
+        "sent. This try cannot wait, because the task is not deferrable. A retry within the hours places the call; set "
+        "retries and retry_delay so that one starts within them."
     )
     assert model.simulator.requests == []
     go_to(model, OPENING)
@@ -145,7 +145,7 @@ def test_open_hours_do_not_matter(model: AirflowModel, deferrable: bool) -> None
 
 def test_execution_timeout_before_the_opening_fails_at_once(model: AirflowModel) -> None:
     slot = night_slot(model, deferrable=True, execution_timeout=timedelta(hours=1))
-    with pytest.raises(VapiOutsideHoursError, match="because execution_timeout ends before that; a retry"):
+    with pytest.raises(VapiOutsideHoursError, match="because execution_timeout ends before that. A retry"):
         slot.attempt()
     assert model.now == NIGHT
 
@@ -163,7 +163,7 @@ def test_wait_logs_the_opening_once(model: AirflowModel, caplog: pytest.LogCaptu
     lines = [line for line in caplog.messages if "calling_hours" in line]
     assert lines == [
         "Outside calling_hours, which open at Thu 2026-11-26 09:00 America/New_York (2026-11-26 14:00 UTC). Nothing was "
-        "sent. Waiting for it."
+        "sent. Waiting for the calling hours to open."
     ]
     tokens = [line for line in caplog.messages if line.startswith("The call's token")]
     assert len(tokens) == 1
