@@ -271,6 +271,9 @@ def test_calling_hours_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
     how: dict[str, Any],
 ) -> None:
+    if not how.get("deferrable"):
+        # Only a short wait is slept.
+        monkeypatch.setattr("vapi_provider.placing.deferral.SHORT_SECONDS", 10.0)
     opens_at = time.time() + 0.5
     monkeypatch.setattr(
         "vapi_provider.placing.hours.Hours.is_open", lambda _, instant: instant.timestamp() >= opens_at

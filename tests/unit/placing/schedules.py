@@ -720,7 +720,8 @@ class Schedule(AirflowModel):
         attempts = self._summaries.get(person, {}).get("attempts")
         if is_listed and not 0 < count == attempts:
             self.problems.append(f"{person} was called {count} times, not {attempts}.")
-        if is_listed and not self._chaos.clears and not self._chaos.emptied:
+        # A user may also have cleared a task that failed.
+        if is_listed and not self._run.clear_number and not self._chaos.emptied:
             self._judge_last(person, count, rang)
 
     def _judge_last(self, person: str, count: int, rang: list[dict[str, Any]]) -> None:
