@@ -380,7 +380,7 @@ BREAKS.update(
             ("unit/client/test_retries.py", "unit/client/test_time_limit.py"),
         ),
         "pages_do_not_overlap": Break(
-            "client.pagination:_later", a_millisecond_earlier, ("unit/client/test_pagination.py",)
+            "client.pagination:later", a_millisecond_earlier, ("unit/client/test_pagination.py",)
         ),
         "unsorted_list_is_accepted": Break(
             "client.pagination:_Pager._check_order", always(None), ("unit/client/test_pagination.py",)
