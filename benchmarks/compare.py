@@ -138,7 +138,7 @@ def main() -> int:
                     airflow.request(
                         "POST", "connections", {**connection, "password": simulator.api_key, "extra": extra}
                     )
-                airflow.start_rest(next(iter(WAYS)))
+                airflow.start_rest(len(WAYS))
                 print_table(run_all(airflow, simulator))
         except ServiceError as error:
             print(error, file=sys.stderr)

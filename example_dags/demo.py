@@ -52,6 +52,9 @@ def output_in(log: Path) -> Iterator[None]:
 
 
 def prepare_airflow(home: Path, simulator: VapiSimulator) -> None:
+    # The settings of another Airflow on this machine do not count.
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+        del os.environ[name]
     os.environ.update(
         {
             "AIRFLOW_HOME": str(home),
@@ -61,6 +64,7 @@ def prepare_airflow(home: Path, simulator: VapiSimulator) -> None:
             "AIRFLOW_CONN_VAPI_DEFAULT": simulator.connection,
             # The simulator runs on this machine, so bypass any proxy.
             "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
         }
     )
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)

@@ -76,7 +76,9 @@ with DAG(
     @task(trigger_rule="all_done")
     def report(ti: Any = None) -> dict[str, Any]:
         # Pulled, because Airflow shows a task's arguments. None for a task that failed.
-        summaries = ti.xcom_pull(task_ids="call", map_indexes=range(len(ti.xcom_pull(task_ids="people"))))
+        summaries = ti.xcom_pull(
+            task_ids="call", map_indexes=range(len(ti.xcom_pull(task_ids="people") or []))
+        )
         ended = [summary for summary in summaries if summary]
         return {
             "people": len(summaries),

@@ -45,11 +45,12 @@ class LocalAirflow:
     """
 
     def __init__(self, home: Path, dags_folder: Path, options: dict[str, Any] | None = None) -> None:
+        self.dags_folder = dags_folder
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.database = home / "airflow.db"
         self._home = home
-        self._settings = self._environment(dags_folder, options or {})
+        self._settings = self._environment(options or {})
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._session = requests.Session()
         self._session.trust_env = False
@@ -65,20 +66,25 @@ class LocalAirflow:
         token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def start_rest(self, dag_id: str) -> None:
+    def start_rest(self, dags: int) -> None:
         """
         Start scheduler, triggerer and dag-processor, and wait until they are healthy.
 
-        :param dag_id: a DAG that Airflow must have parsed by then
+        :param dags: how many DAGs Airflow must have parsed by then
         """
-        for name in ("dag-processor", "scheduler", "triggerer"):
-            self.start(name, "airflow", name)
+        self.start("dag-processor", "airflow", "dag-processor")
+        for name in ("scheduler", "triggerer"):
+            # The servers of their logs would listen on all addresses.
+            self.start(name, "airflow", name, "--skip-serve-logs")
         self.wait_until(self._is_healthy, "Airflow is not healthy")
-        self.wait_until(lambda: self._responds(f"/api/v2/dags/{dag_id}"), f"Airflow has not read {dag_id}")
+        self.wait_until(
+            lambda: self.request("GET", "dags?limit=1")["total_entries"] >= dags,
+            "Airflow has not read all DAGs",
+        )
 
     def start(self, name: str, *command: str) -> None:
         """Start a Python module with arguments, in its own process group."""
-        with self._log(name).open("w") as log:
+        with self._log(name).open("w") as log, interrupts_deferred():
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 env=self._settings,
@@ -154,9 +160,9 @@ class LocalAirflow:
         parts = self.request("GET", "monitor/health")
         return all(parts[part]["status"] == "healthy" for part in ("scheduler", "triggerer", "dag_processor"))
 
-    def _environment(self, dags_folder: Path, more: dict[str, Any]) -> dict[str, str]:
+    def _environment(self, more: dict[str, Any]) -> dict[str, str]:
         options = {
-            "core.dags_folder": dags_folder,
+            "core.dags_folder": self.dags_folder,
             "core.executor": "LocalExecutor",
             "core.parallelism": 4,
             "core.load_examples": False,
@@ -177,8 +183,23 @@ class LocalAirflow:
             f"AIRFLOW__{name.upper().replace('.', '__')}": str(value) for name, value in options.items()
         }
         # Ignore the settings of any other Airflow on this machine.
+        proxies = {"NO_PROXY": HOST, "no_proxy": HOST}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-        return {**inherited, **settings, "AIRFLOW_HOME": str(self._home), "NO_PROXY": HOST}
+        return {**inherited, **settings, **proxies, "AIRFLOW_HOME": str(self._home)}
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Raise KeyboardInterrupt for a signal only after the block, which starts a process and keeps its id."""
+    arrived: list[int] = []
+    former = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -191,4 +212,5 @@ def stopped_at_the_end(airflow: LocalAirflow) -> Iterator[None]:
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        print("\nStopping ...", flush=True)
         airflow.stop()

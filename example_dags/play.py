@@ -24,6 +24,7 @@ CHANGES = {
     'Param("20:00"': 'Param("24:00"',
     "timedelta(hours=2)": "timedelta(seconds=10)",
 }
+ARCHIVE = "file:///tmp/vapi-archive"
 SIMULATOR_OPTIONS = ("--outcome", "+12025550103=customer-did-not-answer")
 READY = """
 Ready. Click first:
@@ -41,15 +42,14 @@ def say(line: str) -> None:
 
 
 def copy_examples(folder: Path) -> Path:
-    """Copy the example DAGs, and change the campaign's times."""
+    """Copy the example DAGs, and change the campaign's times and the folder of the export."""
     folder.mkdir()
     for file in Path(__file__).resolve().parent.glob("example_*.py"):
-        text = file.read_text()
-        if file.stem == FIRST_DAG:
-            for old, new in CHANGES.items():
-                if old not in text:
-                    raise ServiceError(f"{file.name} does not contain {old!r}.")
-                text = text.replace(old, new)
+        text = file.read_text().replace(ARCHIVE, f"file://{folder.parent}/archive")
+        for old, new in CHANGES.items() if file.stem == FIRST_DAG else ():
+            if old not in text:
+                raise ServiceError(f"{file.name} does not contain {old!r}.")
+            text = text.replace(old, new)
         (folder / file.name).write_text(text)
     return folder
 
@@ -65,7 +65,7 @@ def start(airflow: LocalAirflow) -> str:
     )
     connection = {"connection_id": "vapi_default", "conn_type": "vapi", "host": simulator_url}
     airflow.request("POST", "connections", {**connection, "password": DEFAULT_API_KEY})
-    airflow.start_rest(FIRST_DAG)
+    airflow.start_rest(len(list(airflow.dags_folder.glob("*.py"))))
     return simulator_url
 
 
@@ -84,7 +84,7 @@ def main() -> int:
             say(str(error))
             return 1
         except KeyboardInterrupt:
-            say("\nStopped everything.")
+            say("Stopped everything.")
             return 0
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from airflow_services import AirflowServices
     from planted import Planted
 
+# Minutes, so .ci/run leaves it out.
+pytestmark = pytest.mark.slow
+
 DAG_ID = "call_campaign"
 LINES = 3
 ANSWERED = [f"+120255501{number}" for number in range(40, 48)]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from vapi_provider.simulator import VapiSimulator
 
+# Minutes, so .ci/run leaves it out.
+pytestmark = pytest.mark.slow
+
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-0000000000e1"
 DAG_NUMBER, TASK_NUMBER = "+12025550181", "+12025550182"
 PARALLEL = 6

@@ -135,6 +135,7 @@ def test_object_is_never_smaller(run_task: RunTask, s3: S3Server, vapi: VapiSimu
     assert run_task("calls", path=path, if_exists="replace", **fewer)["calls"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dies_at", "has_former"),
     [
@@ -163,6 +164,7 @@ def test_kill_within_an_upload_leaves_the_former_object(
     assert s3.read("calls.jsonl").count(b"\n") == 12
 
 
+@pytest.mark.slow
 def test_kill_before_a_put_leaves_nothing(run_task: RunTask, s3: S3Server, vapi: VapiSimulator) -> None:
     add(vapi)
     assert run_task("calls", path=f"s3://{BUCKET}/calls.jsonl", dies_at=("put_object", 1)) == -signal.SIGKILL

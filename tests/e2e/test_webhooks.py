@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 pytest.importorskip("airflow_inbound_webhooks", reason="requires Airflow 3.1.1")
 
+# Needs a package that CI installs only for it, so .ci/run leaves it out.
+pytestmark = pytest.mark.slow
+
 CALL_ID = "0198a3f0-0000-7000-8000-0000000000f1"
 SECRET = "secret-of-the-webhook"
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"

@@ -50,7 +50,7 @@ class _Pager(Generic[ViewT]):
         """Return the query for the next page."""
         query: dict[str, Any] = {"limit": self._limit}
         if self._oldest is not None:
-            query["createdAtLe"] = _later(self._oldest).isoformat()
+            query["createdAtLe"] = later(self._oldest).isoformat()
         return query
 
     def take(self, page: list[ViewT]) -> list[ViewT]:
@@ -90,9 +90,7 @@ class _Pager(Generic[ViewT]):
     def _is_above_bound(self, call: CallStatusView) -> bool:
         """Return True if a call is newer than the bound, which the server has ignored then."""
         return (
-            self._oldest is not None
-            and call.created_at is not None
-            and call.created_at > _later(self._oldest)
+            self._oldest is not None and call.created_at is not None and call.created_at > later(self._oldest)
         )
 
     def _check_order(self, page: list[ViewT], query: dict[str, Any]) -> None:
@@ -112,7 +110,7 @@ class _Pager(Generic[ViewT]):
         self._seen.update({call.id: call.created_at for call in new})
         if self._oldest is not None:
             # Only calls up to the bound, and calls without a time, can appear again.
-            bound = _later(self._oldest)
+            bound = later(self._oldest)
             self._seen = {call_id: at for call_id, at in self._seen.items() if at is None or at <= bound}
 
     def _widen(self) -> None:
@@ -139,9 +137,10 @@ def _error(what: str) -> VapiTransientError:
     return VapiTransientError(f"GET /call {what}", method="GET", path="/call")
 
 
-def _later(instant: datetime) -> datetime:
+def later(instant: datetime, span: timedelta = OVERLAP) -> datetime:
+    """Return a later time, or the same one at the end of the calendar."""
     try:
-        return instant + OVERLAP
+        return instant + span
     except OverflowError:
         return instant
 

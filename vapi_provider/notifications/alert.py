@@ -110,8 +110,10 @@ def _age_of_last_call(
                 return None
             if carried_token(call, [token]) and not never_rang(call):
                 return age
-    except VapiError as error:
-        log.warning("Could not check whether this alert has already called, so it calls now. %s", error)
+    except Exception as error:
+        # The message of any other error may contain secrets.
+        problem = error if isinstance(error, VapiError) else f"{type(error).__name__}."
+        log.warning("Could not check whether this alert has already called, so it calls now. %s", problem)
     return None
 
 

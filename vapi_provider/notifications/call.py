@@ -188,7 +188,12 @@ class VapiNotifier(BaseNotifier):
         from airflow.providers.common.compat.sdk import redact
 
         known = _complete(context)
-        environment = self._environment(context.get("dag"))
+        try:
+            environment = self._environment(context.get("dag"))
+        except Exception as error:
+            # The DAG's own environment is broken, and with it all its tasks.
+            self.log.warning("The DAG's template environment fails (%s).", type(error).__name__)
+            environment = self._environment(None)
         values = {name: self._render_field(name, known, environment) for name in self.template_fields}
         values["message"] = str(redact(values["message"]))[:MAX_MESSAGE_LENGTH]
         return values

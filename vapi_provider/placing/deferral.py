@@ -125,7 +125,7 @@ class DefersPlacing(WaitsForCall):
         from vapi_provider.exceptions import VapiTransientError
 
         if self._stop.is_set:
-            raise VapiTransientError("The task was stopped and sends nothing more.")
+            raise VapiTransientError("The task was stopped, so it sends nothing more.")
         state = self._try_state(context, is_unsent=True, has_sent=False)
         if self.deferrable and until - time.time() > SHORT_SECONDS:
             self._defer_until(context, state, until)

@@ -25,7 +25,7 @@ def how_to_find(token: str, conn_id: str, since: float | None) -> str:
     if since is not None:
         oldest = datetime.fromtimestamp(since, timezone.utc) - CLOCK_DIFFERENCE
         options += f" --since {oldest:%Y-%m-%dT%H:%MZ}"
-    return f"To find it: python -m vapi_provider find {token}{options}"
+    return f"To check whether the call exists, run: python -m vapi_provider find {token}{options}"
 
 
 def how_found(call: Call, *, has_sent: bool) -> str:
@@ -35,7 +35,7 @@ def how_found(call: Call, *, has_sent: bool) -> str:
     :param has_sent: whether this try has sent the request
     """
     if has_sent:
-        return f"Placed call {call.id}, although the response was lost."
+        return f"The response was lost, but call {call.id} was placed."
     if call.is_terminal:
         return f"Call {call.id} had already ended; an earlier try placed it."
     return f"Adopted call {call.id}, placed by an earlier try."
@@ -46,7 +46,7 @@ def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTrans
     if found is not Found.UNREADABLE:
         lost = failure or "The response to the request was lost."
         return VapiTransientError(
-            f"{lost} No call was found afterwards, so no phone rang; a retry may place it."
+            f"{lost} No dialled call was found, so no phone rang; a retry may place it."
         )
     return VapiTransientError(
         f"A call may have been placed, and the list of calls cannot be read: {failure} A retry searches again. {advice}"

@@ -220,7 +220,7 @@ class CallPlacement:
             problem = type(error).__name__
         else:
             return
-        raise VapiTransientError(f"Could not write the task's state ({problem}), so no call was placed.")
+        raise VapiTransientError(f"Could not write the task's state ({problem}), so this try placed no call.")
 
     def _record_unsent(self) -> None:
         """Record that the request had no effect; where that fails, the next try searches for the call."""
@@ -323,7 +323,7 @@ class CallPlacement:
                 decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
             )
             doubt = f" A call may have been placed before. {self._advice}" * is_in_doubt
-            raise VapiTransientError(f"The task was stopped and sends nothing more.{doubt}")
+            raise VapiTransientError(f"The task was stopped, so it sends nothing more.{doubt}")
 
     @property
     def _advice(self) -> str:

@@ -128,7 +128,7 @@ def find_misuse(arguments: Mapping[str, Any]) -> str | None:
         return f"assistant_overrides requires an assistant; with {given[0]}, use squadOverrides in extra_body"
     for argument, field in (("customer", "customerId"), ("phone_number_id", "phoneNumber")):
         if (arguments[argument] is None) == (extra.get(field) is None):
-            return f"either {argument} or {field} in extra_body is required, and not both"
+            return f"either {argument} or {field} in extra_body is required, but not both"
     return None
 
 
@@ -193,7 +193,7 @@ def _person(customer: Mapping[str, Any], customer_id: Any) -> str:
 def _check_text(parameter: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         shown = repr(value[:50]) if isinstance(value, str) else type(value).__name__
-        raise _refuse(f"{parameter} must be a string that is not empty; got {shown}")
+        raise _refuse(f"{parameter} must be a non-empty string; got {shown}")
     return value.strip()
 
 
@@ -201,8 +201,8 @@ def _check_name(parameter: str, value: Any) -> str:
     name = _check_text(parameter, value)
     if len(name) > MAX_NAME_LENGTH:
         raise _refuse(
-            f"{parameter} has {len(name)} characters; at most {MAX_NAME_LENGTH} are possible, because the token follows it, "
-            f"so shorten it, in a template with [:{MAX_NAME_LENGTH}]"
+            f"{parameter} has {len(name)} characters; the limit is {MAX_NAME_LENGTH}, because a token is "
+            f"appended. In a template, use [:{MAX_NAME_LENGTH}]"
         )
     return name
 
@@ -261,7 +261,7 @@ def _check_customer_text(name: str, value: Any, longest: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        hint = " (render_template_as_native_obj makes numbers of digits)" * isinstance(value, int)
+        hint = " (render_template_as_native_obj turns digits into a number)" * isinstance(value, int)
         raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}{hint}")
     text = value.strip()
     if len(text) > longest:
@@ -311,7 +311,7 @@ def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Iterable[st
         if name not in known
     )
     if unknown:
-        raise _refuse(f"{parameter} has unknown keys {unknown}; the known ones are {', '.join(known)}")
+        raise _refuse(f"{parameter} has unknown keys {unknown}; valid keys are {', '.join(known)}")
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {

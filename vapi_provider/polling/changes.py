@@ -13,6 +13,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from vapi_provider.client.pagination import later
+
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallPage, CallStatusView
 
@@ -240,7 +242,7 @@ class _Walk:
             query["updatedAtLt"] = self.upper.isoformat()
         if self._created_until is not None:
             # Vapi shows milliseconds; if it stores more digits, a bound without one more would miss calls.
-            query["createdAtLe"] = (self._created_until + timedelta(milliseconds=1)).isoformat()
+            query["createdAtLe"] = later(self._created_until, timedelta(milliseconds=1)).isoformat()
         return query
 
     def take(self, page: CallPage[CallStatusView], *, is_full: bool) -> None:

@@ -61,7 +61,7 @@ def make_simulator(arguments: list[str] | None = None) -> VapiSimulator:
         end_after=options.end_after,
         analysis_after=options.analysis_after,
         speed=options.speed,
-        outcomes=dict(options.outcome),
+        outcomes=_first_of_each(options.outcome),
     )
     return VapiSimulator(
         port=options.port,
@@ -100,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_life(parser.add_argument_group("life of a call"))
     _add_limits(parser.add_argument_group("limits"))
     return parser
+
+
+def _first_of_each(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pattern, reason in pairs:
+        found.setdefault(pattern, reason)
+    return found
 
 
 def _add_life(group: argparse._ArgumentGroup) -> None:

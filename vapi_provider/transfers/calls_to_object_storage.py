@@ -133,7 +133,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
     ) -> CallsExport:
         from vapi_provider.exceptions import VapiTransientError
         from vapi_provider.hooks.vapi import VapiHook
-        from vapi_provider.transfers.export import Export, wait_for_list
+        from vapi_provider.transfers.export import Export, refuse_others, wait_for_list
         from vapi_provider.transfers.target import compressing, spool
 
         hook = VapiHook(self.vapi_conn_id)
@@ -147,7 +147,14 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         with spool(target.location) as file:
             with compressing(file, target.location) as lines:
                 export = Export(lines.write, include, self.log)
-                export.run(calls)
+                export.run(
+                    refuse_others(
+                        calls,
+                        interval,
+                        cast("str | None", self.assistant_id),
+                        cast("str | None", self.phone_number_id),
+                    )
+                )
             if export.responded_at is None:
                 # An empty list has not shown Vapi's clock yet.
                 export.responded_at = hook.client.list_statuses({"limit": 1}).responded_at
@@ -179,10 +186,11 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         target.put(file)
 
     def _report(self, context: Context, result: CallsExport) -> CallsExport:
-        extra: Any = result
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update(extra)
+                extra: Any = context["outlet_events"][outlet].extra
+                # What the author has set stays.
+                extra.update({key: value for key, value in result.items() if key not in extra})
         self.log.info(
             "Exported to %s (calls: %d, bytes: %d).", result["path"], result["calls"], result["bytes"]
         )

@@ -8,13 +8,13 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vapi_provider.client.arguments import check_instant
 from vapi_provider.client.pagination import OVERLAP
-from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.exceptions import VapiConfigurationError, VapiTransientError
 from vapi_provider.models.outcome import CallOutcome
 
 if TYPE_CHECKING:
@@ -81,6 +81,33 @@ def wait_for_list(end: datetime, log: Any) -> None:
     if 0 < left <= 2 * LIST_LAG_SECONDS:
         log.info("Waiting %.0f s, because Vapi's list of calls may lag.", left)
         time.sleep(left)
+
+
+def refuse_others(
+    calls: Iterable[Call], interval: Interval, assistant_id: str | None, phone_number_id: str | None
+) -> Iterator[Call]:
+    """
+    Check that the server has applied the filters.
+
+    :raises VapiTransientError: for a call that does not belong to the export
+    """
+    for call in calls:
+        if call.created_at is not None and not interval.begin <= call.created_at < interval.end:
+            raise VapiTransientError(
+                f"Vapi's list contains call {call.id}, which was created outside the interval, at "
+                f"{call.created_at.isoformat()}. The object was not changed."
+            )
+        if not _is_same(call.assistant_id, assistant_id) or not _is_same(
+            call.phone_number_id, phone_number_id
+        ):
+            raise VapiTransientError(
+                f"Vapi's list contains call {call.id} of another assistant or phone number. The object was not changed."
+            )
+        yield call
+
+
+def _is_same(found: str | None, wanted: str | None) -> bool:
+    return found is None or wanted is None or found.lower() == wanted.strip().lower()
 
 
 class Export:

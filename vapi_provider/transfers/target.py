@@ -194,7 +194,11 @@ class Target:
             # By default, s3fs reads 50 MB ahead.
             with self._fs.open(self._path.path, "rb", block_size=_PART_BYTES) as raw:
                 file = gzip.GzipFile(fileobj=raw) if self.location.is_compressed else raw
-                return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, _CHUNK_BYTES), b""))
+                lines, last = 0, b"\n"
+                for chunk in iter(partial(file.read, _CHUNK_BYTES), b""):
+                    lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+                # The last line may lack its end.
+                return lines + (last != b"\n")
         except (EOFError, gzip.BadGzipFile, zlib.error):
             pass
         raise VapiPermanentError(

@@ -111,7 +111,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
             except Exception as error:
                 # A defect of the provider must not end it, since Airflow would not start it again.
                 self.log.exception(
-                    "%s in the provider itself; listening again in %.0f s.",
+                    "Bug in airflow-provider-vapi (%s); listening again in %.0f s.",
                     type(error).__name__,
                     _DEFECT_PAUSE_SECONDS,
                 )
@@ -153,7 +153,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 
 def _check_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} must be a string that is not empty; got {value!r}.")
+        raise ValueError(f"{name} must be a non-empty string; got {value!r}.")
     return value.strip()
 
 

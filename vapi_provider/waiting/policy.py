@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -164,12 +165,13 @@ def seconds_of(name: str, span: Any, *, may_be_infinite: bool = False) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         is_valid = False
     else:
-        is_valid = math.isfinite(seconds) or may_be_infinite
+        # An int can be too large for a float.
+        is_valid = seconds <= sys.float_info.max or may_be_infinite
     if not is_valid:
         raise VapiConfigurationError(
             f"{name} must be a timedelta or a non-negative number of seconds; got {span!r}. Nothing was sent."
         )
-    return float(seconds)
+    return math.inf if seconds > sys.float_info.max else float(seconds)
 
 
 def duration(seconds: float) -> str:

@@ -124,6 +124,14 @@ def test_broken_message_becomes_a_fixed_sentence(
     assert messages(simulator) == [FALLBACK]
 
 
+def test_broken_template_environment_of_the_dag_rings(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    dag = DAG("broken", schedule=None, jinja_environment_kwargs={"extensions": ["no.such.Extension"]})
+    notifier()({**context, "dag": dag})
+    assert len(simulator.calls) == 1
+
+
 def test_number_stays_text_in_a_native_dag(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
@@ -240,7 +248,7 @@ FAILING: dict[str, tuple[dict[str, Any], str]] = {
     "number-template": ({"customer": {"number": "{{ 1 / 0 }}"}}, "customer cannot be rendered (ZeroDivision"),
     "empty-number": ({"customer": {"number": "{{ nothing }}"}}, "must have either a number or a sip_uri"),
     "no-connection": ({"vapi_conn_id": "absent"}, "absent"),
-    "empty-assistant": ({"assistant_id": "{{ nothing }}"}, "assistant_id must be a string"),
+    "empty-assistant": ({"assistant_id": "{{ nothing }}"}, "assistant_id must be a non-empty string"),
     "overrides": ({"assistant_overrides": "{{ 'text' }}"}, "assistant_overrides must be a dictionary"),
     "variables": ({"assistant_overrides": {"variableValues": [1]}}, "must be an object; got list"),
 }

@@ -254,3 +254,14 @@ def test_search_reads_only_the_calls_of_this_assistant(
         simulator.add_call(status="ended", body={"assistantId": "0198a3f0-0000-7000-8000-000000000009"})
     notifier()(context)
     assert sent(simulator) == ["GET", "POST"]
+
+
+def test_defect_of_the_search_does_not_silence_the_alert(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("said in confidence")
+
+    monkeypatch.setattr(alert, "newest_first", fail)
+    notifier()(context)
+    assert len(simulator.calls) == 1

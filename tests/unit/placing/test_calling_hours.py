@@ -192,3 +192,17 @@ def test_hours_that_never_open_are_refused() -> None:
     closed = [(first + timedelta(days=number)).isoformat() for number in range(500)]
     with pytest.raises(VapiConfigurationError, match="no opening in the next 400 days"):
         hours(closed=closed).next_opening(at("2026-01-01T00:00"))
+
+
+@pytest.mark.parametrize("value", ["+12025550143", "Ada Lovelace", ["Ada, +12025550143"]])
+@pytest.mark.parametrize("field", ["opens", "timezone", "days", "closed"])
+def test_refusal_shows_nothing_of_a_person(field: str, value: Any) -> None:
+    with pytest.raises(VapiConfigurationError) as refusal:
+        checked({**NEW_YORK, field: value})
+    assert "Ada" not in str(refusal.value)
+    assert "2025550143" not in str(refusal.value)
+
+
+def test_time_at_the_end_of_the_calendar_is_refused() -> None:
+    with pytest.raises(VapiConfigurationError, match="the year 9999"):
+        hours().next_opening(datetime(9999, 6, 1, tzinfo=timezone.utc))

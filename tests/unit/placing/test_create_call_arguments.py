@@ -181,7 +181,7 @@ def test_argument_that_does_not_exist_is_refused() -> None:
 WRONG_VALUES = [
     case("customer's number .* E.164", "number", customer={"number": "+1-202-555-0143"}),
     case("customer must be a dictionary.*got list", "customer-list", customer=[PERSON]),
-    case("name has 31 characters; at most 30", "name-long", name="n" * 31),
+    case("name has 31 characters; the limit is 30", "name-long", name="n" * 31),
     case("schedule_plan's earliest_at must be a datetime", "naive", schedule_plan={"earliest_at": datetime(2040, 1, 1)}),
     case("extra_body must not contain customers", "customers", extra_body={"customers": [PERSON]}),
     case("assistant_overrides cannot be written as JSON", "overrides-nan",

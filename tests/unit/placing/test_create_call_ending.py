@@ -380,7 +380,7 @@ def test_try_stopped_before_the_request_sends_nothing(
     during(model, point, stop(slot))
     result = run(slot)
     assert isinstance(result, VapiTransientError)
-    assert "The task was stopped and sends nothing more." in str(result)
+    assert "The task was stopped, so it sends nothing more." in str(result)
     assert model.simulator.requests == []
     assert model.rings() == {}
 
@@ -405,7 +405,7 @@ def test_try_stopped_during_the_search_sends_nothing_more(model: AirflowModel, p
     during(model, point, stop(slot))
     result = run(slot)
     assert isinstance(result, VapiTransientError)
-    assert "The task was stopped and sends nothing more." in str(result)
+    assert "The task was stopped, so it sends nothing more." in str(result)
     assert "may have been placed before" in str(result)
     assert set(requests(model)) == {"GET call"}
     assert wait_out(slot)["outcome"] == "completed"

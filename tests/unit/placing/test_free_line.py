@@ -236,7 +236,7 @@ def test_stopped_task_is_not_deferred(model: AirflowModel) -> None:
     run = slot.prepare()
     assert slot.operator is not None
     once_at(model, "sent.POST", slot.operator.on_kill)
-    with pytest.raises(VapiTransientError, match="^The task was stopped and sends nothing more."):
+    with pytest.raises(VapiTransientError, match="^The task was stopped, so it sends nothing more."):
         run()
     assert model.posts() == 1
 

@@ -129,7 +129,7 @@ def test_call_that_is_listed_is_adopted_at_once(model: AirflowModel) -> None:
 
 def test_lost_request_is_not_repeated_in_its_try(model: AirflowModel) -> None:
     slot = lose_response(model, effect=False)
-    with pytest.raises(VapiTransientError, match="No call was found afterwards, so no phone rang"):
+    with pytest.raises(VapiTransientError, match="No dialled call was found, so no phone rang"):
         go_on(slot, placing(slot))
     assert model.posts() == 1
     assert until_placed(slot).trigger.call_id == slot.xcoms["call_id"]
@@ -251,6 +251,6 @@ def test_stopped_task_is_not_deferred(model: AirflowModel) -> None:
     run = slot.prepare(deferrable=True, wait_for_completion=True)
     assert slot.operator is not None
     slot.operator.on_kill()
-    with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
+    with pytest.raises(VapiTransientError, match="was stopped, so it sends nothing more"):
         run()
     assert model.posts() == 0

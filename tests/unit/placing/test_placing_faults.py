@@ -228,7 +228,7 @@ def test_refusal_that_cannot_be_recorded_leaves_doubt(model: AirflowModel) -> No
 def test_nothing_is_sent_without_a_record(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     refuse_state(model, point=point)
-    assert "so no call was placed" in failure_of(slot)
+    assert "so this try placed no call" in failure_of(slot)
     assert model.simulator.requests == []
     model.at = ignore
     slot.until_done()
@@ -283,7 +283,7 @@ def stop_at(model: AirflowModel, slot: Slot, point: str) -> Callable[[], Any]:
 def test_stop_before_the_request_sends_nothing(model: AirflowModel, point: str) -> None:
     slot = model.slot()
     run = stop_at(model, slot, point)
-    with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
+    with pytest.raises(VapiTransientError, match="was stopped, so it sends nothing more"):
         run()
     assert model.simulator.requests == []
     slot.attempt()
@@ -298,7 +298,7 @@ def test_stop_between_search_and_request_sends_nothing(model: AirflowModel, poin
     slot = model.slot()
     kill_at(model, slot, "send.POST")
     run = stop_at(model, slot, point)
-    with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
+    with pytest.raises(VapiTransientError, match="was stopped, so it sends nothing more"):
         run()
     assert model.posts() == 0
     slot.until_done()
@@ -309,7 +309,7 @@ def test_stop_before_a_repetition_sends_nothing_more(model: AirflowModel) -> Non
     respond_to_post(model, status=429)
     slot = model.slot()
     run = stop_at(model, slot, "sleep")
-    with pytest.raises(VapiTransientError, match="was stopped and sends nothing more"):
+    with pytest.raises(VapiTransientError, match="was stopped, so it sends nothing more"):
         run()
     assert model.posts() == 1
     slot.until_done()

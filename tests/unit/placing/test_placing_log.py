@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Callable[[Any, Any], None] | None, str]] = {
     "killed-worker": (placed_by_killed_worker, "Adopted call {}, placed by an earlier try."),
     "earlier-try": (placed_by_an_earlier_try, "Adopted call {}, placed by an earlier try."),
     "ended": (placed_and_ended, "Call {} had already ended; an earlier try placed it."),
-    "lost-response": (response_is_lost, "Placed call {}, although the response was lost."),
+    "lost-response": (response_is_lost, "The response was lost, but call {} was placed."),
 }
 
 
@@ -109,7 +109,7 @@ def test_command_in_an_error_finds_the_call(
     with pytest.raises(spoil(model), match="A call may have been placed") as failure:
         slot.attempt()
     model.simulator.faults.clear()
-    command = shlex.split(str(failure.value).partition("To find it: ")[2])
+    command = shlex.split(str(failure.value).partition("To check whether the call exists, run: ")[2])
     assert command[:3] == ["python", "-m", "vapi_provider"]
     assert main(command[3:]) == 0
     (call,) = model.simulator.calls.values()

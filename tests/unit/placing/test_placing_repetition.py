@@ -326,7 +326,7 @@ def test_call_placed_during_the_pause_is_adopted(model: AirflowModel) -> None:
     once_at(model, "sleep", slot.until_done)
     if model.has_store:
         # Airflow refuses to record anything for a try that another one has superseded.
-        with pytest.raises(VapiTransientError, match="so no call was placed"):
+        with pytest.raises(VapiTransientError, match="so this try placed no call"):
             run()
     else:
         assert run()["id"] == slot.xcoms["call_id"]
@@ -360,7 +360,7 @@ def test_repetition_that_cannot_be_recorded_is_not_sent(model: AirflowModel, poi
             raise ConnectionError("Airflow's API server is away")
 
     model.at = at
-    assert "so no call was placed" in str(failure_of(slot, VapiTransientError))
+    assert "so this try placed no call" in str(failure_of(slot, VapiTransientError))
     assert model.posts() == 1
     model.at = ignore
     slot.until_done()
@@ -394,7 +394,7 @@ def test_stop_during_the_pause_sends_nothing_more(model: AirflowModel, retry_aft
     run = slot.prepare()
     assert slot.operator is not None
     once_at(model, "sleep", slot.operator.on_kill)
-    with pytest.raises(VapiTransientError, match=r"was stopped and sends nothing more\.$"):
+    with pytest.raises(VapiTransientError, match=r"was stopped, so it sends nothing more\.$"):
         run()
     assert model.posts() == 1
     assert searches(model) == 0

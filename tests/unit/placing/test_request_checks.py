@@ -144,8 +144,8 @@ WRONG_TRUNK_NUMBERS = [
 ]  # fmt: skip
 
 WRONG_TEXTS = [
-    case("name has 31 characters; at most 30", "name-long", name="n" * 31),
-    *(case(f"{name} must be a string that is not empty; got {got}", f"{name}-{kind}", **{**talker, name: value})
+    case("name has 31 characters; the limit is 30", "name-long", name="n" * 31),
+    *(case(f"{name} must be a non-empty string; got {got}", f"{name}-{kind}", **{**talker, name: value})
       for name, talker in (("assistant_id", {}), ("squad_id", NO_ASSISTANT), ("phone_number_id", {}), ("name", {}))
       for kind, value, got in (("empty", "", "''"), ("blank", " \n", "' "), ("int", 5, "int"), ("list", ["x"], "list"))),
 ]  # fmt: skip

@@ -413,3 +413,29 @@ def test_list_with_a_gap_is_an_error(simulator: VapiSimulator, export: Export, t
     with pytest.raises(VapiTransientError, match="cannot continue"):
         export()
     assert (tmp_path / "calls.jsonl").read_bytes() == former
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"createdAt": "2020-01-01T00:00:00Z"}, "created outside the interval"),
+        ({"createdAt": "2026-03-11T00:00:00Z"}, "created outside the interval"),
+        ({"createdAt": stamp(NOON), "assistantId": "another"}, "of another assistant"),
+    ],
+    ids=["long ago", "end of the interval", "another assistant"],
+)
+def test_call_that_was_not_asked_for_is_an_error(
+    simulator: VapiSimulator, export: Export, tmp_path: Path, row: dict[str, str], says: str
+) -> None:
+    rows = [{"id": "0198a3f0-0000-7000-8000-000000000001", **row}]
+    simulator.faults.add(Fault(path="/call", times=None, body=json.dumps(rows)))
+    with pytest.raises(VapiTransientError, match=says):
+        export(assistant_id="mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_last_line_without_an_end_counts(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
+    add(simulator)
+    (tmp_path / "calls.jsonl").write_text('{"id": 1}\n{"id": 2}')
+    with pytest.raises(VapiPermanentError, match=r"more calls \(2\)"):
+        export()

@@ -64,9 +64,9 @@ def hear(world: World, seconds: float = 15, **arguments: Any) -> list[dict[str, 
         ({"outcomes": ["busy"]}, "outcomes must be a list of outcomes among completed, no_answer,"),
         ({"outcomes": "completed"}, "got 'completed'"),
         ({"outcomes": None}, "got None"),
-        ({"assistant_id": ""}, "assistant_id must be a string that is not empty"),
-        ({"phone_number_id": 5}, "phone_number_id must be a string"),
-        ({"vapi_conn_id": None}, "vapi_conn_id must be a string"),
+        ({"assistant_id": ""}, "assistant_id must be a non-empty string"),
+        ({"phone_number_id": 5}, "phone_number_id must be a non-empty string"),
+        ({"vapi_conn_id": None}, "vapi_conn_id must be a non-empty string"),
     ],
 )
 def test_unusable_argument_is_a_value_error(arguments: dict[str, Any], problem: str) -> None:
@@ -400,7 +400,7 @@ def test_defect_does_not_end_it(
 
     monkeypatch.setattr(EndMemory, "is_new", break_once)
     assert [event["call_id"] for event in hear(world, 90)] == [call_id]
-    assert "KeyError in the provider itself" in caplog.text
+    assert "Bug in airflow-provider-vapi (KeyError)" in caplog.text
 
 
 # One poll for all

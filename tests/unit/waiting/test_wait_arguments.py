@@ -58,6 +58,11 @@ def test_span_must_be_a_number_of_seconds(span: Any) -> None:
         seconds_of("timeout", span)
 
 
+def test_span_beyond_every_float_is_refused() -> None:
+    with pytest.raises(VapiConfigurationError, match="analysis_timeout must be"):
+        seconds_of("analysis_timeout", 10**400)
+
+
 def test_only_some_spans_may_be_infinite() -> None:
     assert seconds_of("analysis_timeout", math.inf, may_be_infinite=True) == math.inf
 
