@@ -76,6 +76,7 @@ class Window:
     def __init__(self, browser: Browser, url: str, answers: list[str], folders: Sequence[Path]) -> None:
         self.outside: list[str] = []
         self.answers: list[str] = []
+        self._url = url
         self._all_answers = answers
         self._folders = folders
         self._context = browser.new_context(
@@ -132,6 +133,9 @@ class Window:
         route.fulfill(content_type="text/plain", body="This is where the browser would have gone.")
 
     def _keep_answer(self, request: Request) -> None:
+        if not request.url.startswith(self._url):
+            # The simulator's page of a call shows what was said, as Vapi's dashboard does.
+            return
         try:
             response = request.response()
             kind = response.headers.get("content-type", "") if response else ""
