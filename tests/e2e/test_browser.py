@@ -187,7 +187,7 @@ def test_button_test_reports_a_refused_connection(
     finally:
         simulator.start()
     expect(said).to_contain_text(
-        f"GET /call got no response from {simulator.url}: the connection was refused. Check the network, your "
+        f"GET /call to {simulator.url} failed: the connection was refused. Check the network, your "
         "proxies and the host of this connection; a later try may succeed."
     )
 

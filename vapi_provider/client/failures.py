@@ -50,7 +50,7 @@ def no_response(
         else f"Check the network, your proxies and the host of {settings.label}; a later try may succeed."
     )
     failure = (SlowResponseError if meaning == _SLOW else VapiTransientError)(
-        f"{method} {path} got no response from {settings.base_url}: {reason}. {advice}",
+        f"{method} {path} to {settings.base_url} failed: {reason}. {advice}",
         method=method,
         path=path,
     )

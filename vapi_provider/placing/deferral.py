@@ -183,7 +183,7 @@ class DefersPlacing(WaitsForCall):
         after = f"after {duration(limit)} (execution_timeout={limit:.15g})"
         if is_unsent:
             raise AirflowTaskTimeout(
-                f"No call was placed {after}: no line was free in time. A retry may place it."
+                f"No call was placed {after}: no line was free in time, or the calling hours opened too late. A retry may place it."
             )
         raise AirflowTaskTimeout(
             f"It was not certain {after} whether a call was placed. A retry searches for it again."

@@ -252,7 +252,7 @@ def test_stalled_body_is_transient(raw_server: Start, monkeypatch: pytest.Monkey
     store = Store(raw_server, stall)
     error = transient(store.download)
     host = store.files.url.rpartition(":")[0]
-    assert f"got no response from {host}: no complete response within 0.2 s." in str(error)
+    assert f"to {host} failed: no complete response within 0.2 s." in str(error)
     assert "the host of the redirect" in str(error)
 
 

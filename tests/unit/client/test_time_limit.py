@@ -144,7 +144,7 @@ def test_slow_responses_end_at_the_limit(
     server = raw_server(talk)
     begin_when(server.is_reached, monkeypatch)
     error = late(lambda: make_client(server.url, timeout=LIMIT, max_retries=0).get_call(CALL_ID))
-    assert str(error).startswith(f"GET {PATH} got no response from {server.url}: no complete response within")
+    assert str(error).startswith(f"GET {PATH} to {server.url} failed: no complete response within")
     assert CONN_ID in str(error)
     assert "later try" in str(error)
 
@@ -288,7 +288,7 @@ def test_unresolvable_name_is_reported(addresses: Addresses, naps: list[float]) 
     addresses["vapi.invalid"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     client = make_client("https://vapi.invalid", max_retries=2)
     error = failure(VapiTransientError, lambda: client.get_call(CALL_ID))
-    assert "got no response from https://vapi.invalid: the host name could not be resolved" in str(error)
+    assert "to https://vapi.invalid failed: the host name could not be resolved" in str(error)
     assert f"the host of connection {CONN_ID!r}" in str(error)
     assert len(naps) == 2
 
@@ -303,7 +303,7 @@ def test_refused_connection_is_reported() -> None:
     with VapiSimulator() as simulator:
         url = simulator.url
     error = failure(VapiTransientError, lambda: make_client(url).get_call(CALL_ID))
-    assert f"got no response from {url}: the connection was refused" in str(error)
+    assert f"to {url} failed: the connection was refused" in str(error)
     assert (error.status_code, error.method, error.path) == (None, "GET", PATH)
 
 
@@ -501,5 +501,5 @@ def test_malformed_proxy_is_an_error(monkeypatch: pytest.MonkeyPatch, proxy: str
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     client = make_client(max_retries=0)
     error = failure(VapiTransientError, lambda: client.get_call(CALL_ID), secret=PROXY_SECRET)
-    assert str(error).startswith(f"GET {PATH} got no response from https://api.vapi.ai")
+    assert str(error).startswith(f"GET {PATH} to https://api.vapi.ai failed")
     assert "proxies" in str(error)
