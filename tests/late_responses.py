@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 import pytest
@@ -26,10 +26,11 @@ HELD_SECONDS = 60.0
 
 def wait_until(is_so: Callable[[], Any], what: str) -> None:
     """Wait for another thread, and fail only if it certainly hangs."""
-    gives_up_at = time.monotonic() + 60
+    # Real time: a test with virtual clocks would advance them by each sleep here.
+    gives_up_at = monotonic() + 60
     while not is_so():
-        assert time.monotonic() < gives_up_at, f"it never came true: {what}"
-        time.sleep(0.005)
+        assert monotonic() < gives_up_at, f"it never came true: {what}"
+        sleep(0.005)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class VapiClient:
         if not call.is_terminal:
             raise lost
         if call.outcome in (CallOutcome.CANCELLED, CallOutcome.UNKNOWN) or not call.has_ended:
-            text = f"Call {call.id} may only have been cancelled by this request; delete it again to erase its data."
+            text = f"This request may have cancelled call {call.id} without erasing it; delete it again to erase its data."
             raise VapiTransientError(text, method="DELETE", path=lost.path)
         # The call took place, so it was not cancelled, and another DELETE can only erase it.
         with suppress(VapiCallNotFoundError):

@@ -285,8 +285,8 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
             )
     elif not re.fullmatch(_E164, number):
         raise _refuse(
-            f"customer's number {mask_ending(number)} is not in E.164, such as +12025550143: a plus, the country code "
-            "and the number, digits only. For the numbers of a SIP trunk set number_e164_check_enabled to False"
+            f"customer's number {mask_ending(number)} is not in E.164 (a plus, the country code and the number, "
+            "digits only, such as +12025550143). For the numbers of a SIP trunk, set number_e164_check_enabled to False"
         )
 
 

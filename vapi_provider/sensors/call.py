@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _REFUSED = {
     "exponential_backoff": "the end of a long call would be noticed late; raise poke_interval instead",
     "never_fail": "it would hide permanent errors; use soft_fail instead",
-    "silent_fail": "transient errors are waited out anyway; all other errors are permanent",
+    "silent_fail": "transient errors are waited out anyway, except at the first poke, after which Airflow retries the task; all other errors are permanent",
 }
 """Arguments of Airflow's sensors that this one does not support, with the reasons."""
 

@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _COST_DIGITS = 6
 _NO_INTERVAL = (
-    "In Airflow 3, the data intervals of schedule='@daily' have no length, and a run without a logical date has none. "
+    "In Airflow 3, the data intervals of schedule='@daily' have no length, and a run without a logical date has no interval. "
     "Use CronDataIntervalTimetable or CronTriggerTimetable(..., interval=timedelta(days=1)), or pass both bounds."
 )
 

@@ -148,7 +148,7 @@ def test_call_cancelled_by_a_lost_delete_is_not_erased(
     error = failure(VapiTransientError, lambda: client.erase_call(call_id), secret=simulator.api_key)
     assert (
         str(error)
-        == f"Call {call_id} may only have been cancelled by this request; delete it again to erase its data."
+        == f"This request may have cancelled call {call_id} without erasing it; delete it again to erase its data."
     )
     assert (error.method, error.path) == ("DELETE", f"/call/{call_id}")
     assert sent(simulator) == ["DELETE", "GET"]
@@ -202,7 +202,7 @@ def test_call_is_deleted_again_only_if_it_took_place(
         error = failure(VapiTransientError, lambda: make_client().erase_call(CALL_ID))
         assert (
             str(error)
-            == f"Call {CALL_ID} may only have been cancelled by this request; delete it again to erase its data."
+            == f"This request may have cancelled call {CALL_ID} without erasing it; delete it again to erase its data."
         )
     methods = [request.method for request in api.request_history]
     assert methods == ["DELETE", "GET", "DELETE"][: 3 if took_place else 2]
@@ -215,7 +215,7 @@ def test_error_shows_nothing_but_the_id(api: requests_mock.Mocker, given: Any) -
     api.delete(CALL_URL, status_code=502)
     api.get(CALL_URL, json={**CALL, "endedReason": "call-deleted"})
     error = failure(VapiTransientError, lambda: make_client().erase_call(given), secret=SAID)
-    assert str(error).startswith(f"Call {CALL_ID} may only have been cancelled by this request;")
+    assert str(error).startswith(f"This request may have cancelled call {CALL_ID} without erasing it;")
 
 
 @pytest.mark.parametrize(("loss", "status"), in_turn(LOST, ["scheduled", "in-progress"]))

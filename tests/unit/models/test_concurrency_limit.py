@@ -42,7 +42,7 @@ def test_limits_have_only_known_fields() -> None:
     assert Call.model_validate({"id": "1", "subscriptionLimits": limits}).limits == known
 
 
-SILENT = "Vapi does not report the limit (10 by default)"
+SILENT = "Vapi does not report the limit, which is 10 by default"
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ SILENT = "Vapi does not report the limit (10 by default)"
             "the limit is 25, 2 left.",
         ),
         ({"concurrencyLimit": 10}, "the limit is 10."),
-        ({"remainingConcurrentCalls": 0}, "the phone did not ring: 0 left."),
-        ({"concurrencyLimit": "10", "remainingConcurrentCalls": 0}, "the phone did not ring: 0 left."),
+        ({"remainingConcurrentCalls": 0}, "(0 left), so the phone did not ring."),
+        ({"concurrencyLimit": "10", "remainingConcurrentCalls": 0}, "(0 left), so the phone did not ring."),
         ({"concurrencyLimit": math.nan, "remainingConcurrentCalls": math.inf}, SILENT),
         ({"concurrencyLimit": "10", "remainingConcurrentCalls": "0"}, SILENT),
         ({"concurrencyLimit": None, "remainingConcurrentCalls": None}, SILENT),
@@ -73,7 +73,7 @@ SILENT = "Vapi does not report the limit (10 by default)"
 )
 def test_message_includes_the_limits_that_vapi_reports(limits: Any, says: str) -> None:
     text = over_limit_message(limits)
-    assert text.startswith("The organization is over its concurrency limit, so the phone did not ring: ")
+    assert text.startswith("The organization is over its concurrency limit (")
     assert says in text
     assert text.endswith("A later try may succeed.")
     assert not {"nan", "inf", "None", "True"} & set(text.replace(",", " ").split())

@@ -21,7 +21,7 @@ from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 
 LIMIT = 3
 BLOCKED = "call.start.error-subscription-concurrency-limit-reached"
-REFUSED = f"the phone did not ring: the limit is {LIMIT}, 0 left"
+REFUSED = f"(the limit is {LIMIT}, 0 left), so the phone did not ring"
 
 waits = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
 

@@ -173,7 +173,7 @@ def test_wait_begins_with_the_call(model: AirflowModel, deferrable: bool) -> Non
     model.simulator.faults.add(Fault(method="POST", reset="before", effect=False, times=1))
     model.simulator.timeline = Timeline(ended=80, analysis=None)
     slot = model.slot(deferrable=deferrable, timeout=100)
-    with pytest.raises(Exception, match="a retry may place it"):
+    with pytest.raises(Exception, match="A retry may place the call"):
         wait_out(slot)
     assert wait_out(slot)["status"] == "ended"
     assert model.rings() == {NUMBER: 1}

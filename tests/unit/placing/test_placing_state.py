@@ -263,7 +263,7 @@ def test_404_right_after_the_placement_is_transient(model: AirflowModel, route: 
     kill_at(model, slot, "xcom.push" if route == "recorded" else "sent.POST")
     (call_id,) = model.simulator.calls
     model.simulator.faults.add(Fault(method="GET", path=f"/call/{call_id}", status=404))
-    with pytest.raises(Exception, match="It was placed moments ago; a retry reads it again") as failure:
+    with pytest.raises(Exception, match="The call was placed moments ago; a retry reads it again") as failure:
         slot.attempt()
     assert not isinstance(failure.value, VapiCallNotFoundError)
     assert slot.xcoms["call_id"] == call_id
