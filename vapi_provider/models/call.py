@@ -318,7 +318,9 @@ def over_limit_message(limits: Any) -> str:
         f"the limit is {limit:g}" if limit is not None else None,
         f"{left:g} left" if left is not None else None,
     ]
-    details = ", ".join(part for part in known if part) or "Vapi does not report the limit, which is 10 by default"
+    details = (
+        ", ".join(part for part in known if part) or "Vapi does not report the limit, which is 10 by default"
+    )
     return (
         f"The organization is over its concurrency limit ({details}), so the phone did not ring. A later try may "
         "succeed."

@@ -50,13 +50,13 @@ SILENT = "Vapi does not report the limit, which is 10 by default"
     [
         (
             {"concurrencyLimit": 10, "remainingConcurrentCalls": 0},
-            "the limit is 10, 0 left.",
+            "(the limit is 10, 0 left), so",
         ),
         (
             {"concurrencyLimit": 25.0, "remainingConcurrentCalls": 2.0},
-            "the limit is 25, 2 left.",
+            "(the limit is 25, 2 left), so",
         ),
-        ({"concurrencyLimit": 10}, "the limit is 10."),
+        ({"concurrencyLimit": 10}, "(the limit is 10), so"),
         ({"remainingConcurrentCalls": 0}, "(0 left), so the phone did not ring."),
         ({"concurrencyLimit": "10", "remainingConcurrentCalls": 0}, "(0 left), so the phone did not ring."),
         ({"concurrencyLimit": math.nan, "remainingConcurrentCalls": math.inf}, SILENT),
