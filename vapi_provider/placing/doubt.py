@@ -56,6 +56,6 @@ def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTrans
 def undecided(problem: str, advice: str) -> VapiCallInDoubtError:
     """Build the error for a doubt that no retry can resolve."""
     return VapiCallInDoubtError(
-        f"A call may have been placed, and the task could not find out whether it was placed: {problem} Look for the call before you clear this task. "
+        f"A call may have been placed, but the task could not confirm it: {problem} Clear this task only if no call is found two minutes from now. "
         f"{advice}"
     )

@@ -110,7 +110,7 @@ def test_bounds_of_the_page_size() -> None:
 
 
 def test_arguments_without_effect() -> None:
-    listed = sentence("placing.md", r"the arguments that have no effect then: (.*?)\. Values")
+    listed = sentence("placing.md", r"anything but their default is refused: (.*?)\. Values")
     assert {name.partition("=")[0] for name in code_in(listed)} == given.ONLY_WHILE_WAITING.keys()
 
 
