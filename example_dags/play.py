@@ -32,7 +32,7 @@ Ready. Click first:
   1. Open {airflow}/dags/{dag}
      and press Trigger twice: on the page and in the dialog.
   2. Watch the calls ring and end at {simulator}
-  3. Open the run and a task of call_person: its tab Details has the button "Vapi Call".
+  3. Open the run and an instance of the task call: its tab Details has the button "Vapi Call".
 
 The other examples are at {airflow}/dags. No real call is placed. Ctrl-C stops everything."""
 

@@ -148,7 +148,6 @@ class VapiCreateCallOperator(PlacesCall):
     template_fields_renderers = {name: "json" for name in (*shown_fields, "schedule_plan", "calling_hours")}
     operator_extra_links = (VapiCallLink(),)
     ui_color = "#d9f2ea"
-    places_call = True
 
     def __init__(
         self,
@@ -259,5 +258,4 @@ class VapiCreateCallOperator(PlacesCall):
         :raises AirflowSensorTimeout: if the call had not ended after ``timeout`` seconds
         :return: the call's summary, see :class:`~vapi_provider.models.summary.PlacedCallSummary`
         """
-        summary = self._execute(context)
-        return show_end(context, self.outlets, summary) if self.outlets else summary
+        return self._execute(context)

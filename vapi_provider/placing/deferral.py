@@ -73,10 +73,6 @@ class DefersPlacing(WaitsForCall):
         self._check_execution_timeout(is_unsent=state.is_unsent)
         return self._place_and_wait(context, state)
 
-    def _begin_anew(self, context: Context) -> CallSummary:
-        self._try_started_at = time.time()
-        return self._place_and_wait(context, None)
-
     def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
         """
         Place the call, or find the one that was placed before, and wait for its end if that was asked for.

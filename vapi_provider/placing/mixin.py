@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.waiting.mixin import StopFlag
+from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,12 +79,14 @@ class PlacesCall(DefersPlacing):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, see :meth:`execute_complete`."""
-        resume = super().resume_execution
-        return self._run(context, lambda: resume(next_method, next_kwargs, context))
+        return self._run(context, functools.partial(self._resume, next_method, next_kwargs, context))
 
     def _execute(self, context: Context) -> PlacedCallSummary:
+        return self._run(context, functools.partial(self._begin_anew, context))
+
+    def _begin_anew(self, context: Context) -> CallSummary:
         self._try_started_at = time.time()
-        return self._run(context, functools.partial(self._place_and_wait, context, None))
+        return self._place_and_wait(context, None)
 
     def _run(self, context: Context, begin: Callable[[], CallSummary]) -> PlacedCallSummary:
         """Run the try, and record how its call ended."""
@@ -103,7 +106,9 @@ class PlacesCall(DefersPlacing):
         self._record_end(context, Recorded.OVER)
         reason = summary["ended_reason"]
         has_rung = reason is None or not was_never_dialled(reason)
-        return {**summary, "attempts": self._attempt if has_rung else self._attempt - 1}
+        attempts = self._attempt if has_rung else self._attempt - 1
+        placed: PlacedCallSummary = {**summary, "attempts": attempts}
+        return show_end(context, self.outlets, placed) if self.outlets else placed
 
     def _place_until_over(self, context: Context, begin: Callable[[], CallSummary]) -> CallSummary:
         """Place the call and wait for its end, all of it again after each wait for calling hours or a free line."""

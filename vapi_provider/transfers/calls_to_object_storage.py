@@ -137,9 +137,13 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         from vapi_provider.transfers.target import compressing, spool
 
         hook = VapiHook(self.vapi_conn_id)
+        # Rendered by now.
+        assistant_id, phone_number_id = cast(
+            "tuple[str | None, str | None]", (self.assistant_id, self.phone_number_id)
+        )
         calls = hook.list_calls(
-            assistant_id=self.assistant_id,  # type: ignore[arg-type]
-            phone_number_id=self.phone_number_id,  # type: ignore[arg-type]
+            assistant_id=assistant_id,
+            phone_number_id=phone_number_id,
             created_at_ge=interval.begin,
             created_at_lt=interval.end,
         )
@@ -147,14 +151,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         with spool(target.location) as file:
             with compressing(file, target.location) as lines:
                 export = Export(lines.write, include, self.log)
-                export.run(
-                    refuse_others(
-                        calls,
-                        interval,
-                        cast("str | None", self.assistant_id),
-                        cast("str | None", self.phone_number_id),
-                    )
-                )
+                export.run(refuse_others(calls, interval, assistant_id, phone_number_id))
             if export.responded_at is None:
                 # An empty list has not shown Vapi's clock yet.
                 export.responded_at = hook.client.list_statuses({"limit": 1}).responded_at
