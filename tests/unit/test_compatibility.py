@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from functools import cache
-from importlib.metadata import requires
+from importlib.metadata import requires, version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,12 @@ def test_constraints_hold_only_pinned_versions(path: Path) -> None:
 
 def test_oldest_allowed_compat_is_tested() -> None:
     assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
+
+
+@pytest.mark.skipif("TEST_LOWEST" not in os.environ, reason="only in make test-lowest")
+def test_lowest_allowed_versions_are_installed() -> None:
+    installed = {name: Version(installed_version(name)) for name in needed()}
+    assert installed == {name: Version(lowest(specifiers)) for name, specifiers in needed().items()}
 
 
 @pytest.mark.parametrize(
