@@ -143,7 +143,8 @@ def test_lowest_allowed_versions_are_installed() -> None:
     [
         *((version, False) for version in ("2.9.3", "2.10.5", "2.11.0", "2.99.0")),
         *((row[1], True) for row in TESTED),
-        *((f"{row[0]}.0", True) for row in TESTED),
+        ("3.0.3", False),
+        *((f"{row[0]}.0", True) for row in TESTED[1:]),
     ],
 )
 def test_package_refuses_airflow_2_only(version: str, is_allowed: bool) -> None:
