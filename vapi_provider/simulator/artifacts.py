@@ -49,7 +49,7 @@ class Artifacts:
         # Where the URLs point; the simulator sets it once it is known.
         self.port = 0
         self.lifetime = lifetime
-        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self.app: FastAPI = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self.app.get("/artifacts/{call_id}/{kind}")(self._serve)
         self._clock = clock
         self._secret = secrets.token_bytes(16)

@@ -101,7 +101,7 @@ def test_secrets_known_to_airflow_are_not_spoken(
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:
-        # Before Airflow 3.0.6.
+        # Before Airflow 3.0.5.
         from airflow.sdk.execution_time.secrets_masker import mask_secret
 
     mask_secret("hunter2-hunter2")
