@@ -204,7 +204,7 @@ class VapiNotifier(BaseNotifier):
             rendered = self.render_template(getattr(self, name), context, environment)  # type: ignore[arg-type]
             if fallback is None or str(rendered).strip():
                 return rendered
-            problem = "nothing is left of it"
+            problem = "the result is empty"
         except Exception as error:
             problem = type(error).__name__
         if fallback is None:

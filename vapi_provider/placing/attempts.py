@@ -143,7 +143,7 @@ def check_redial(redial_on: Any, max_attempts: Any, retries: int) -> Redial:
     is_number = isinstance(max_attempts, int) and not isinstance(max_attempts, bool)
     if max_attempts is not None and not (is_number and max_attempts >= 1):
         raise VapiConfigurationError(
-            f"max_attempts must be an integer from 1, or None; got {max_attempts!r:.40}. Nothing was sent."
+            f"max_attempts must be an integer of at least 1, or None; got {max_attempts!r:.40}. Nothing was sent."
         )
     return Redial(outcomes, max_attempts, retries)
 

@@ -176,11 +176,11 @@ class DefersPlacing(WaitsForCall):
         if time.time() < self._execution_ends_at:
             return
         limit = self._execution_timeout()
-        after = f"after {duration(limit)} (execution_timeout={limit:.15g})"
+        limited = f"{duration(limit)} (execution_timeout={limit:.15g})"
         if is_unsent:
             raise AirflowTaskTimeout(
-                f"No call was placed {after}: no line was free in time, or the calling hours opened too late. A retry may place it."
+                f"No call was placed within {limited}: no line was free in time, or the calling hours opened too late. A retry may place it."
             )
         raise AirflowTaskTimeout(
-            f"It was not certain {after} whether a call was placed. A retry searches for it again."
+            f"Could not determine within {limited} whether a call was placed. A retry searches for it again."
         )

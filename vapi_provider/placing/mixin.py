@@ -218,7 +218,7 @@ class PlacesCall(DefersPlacing):
         if self._limit_since is not None and not call.is_concurrency_blocked:
             from vapi_provider.waiting.policy import duration
 
-            self.log.info("Got a line after %s.", duration(time.time() - self._limit_since))
+            self.log.info("A line became free after %s.", duration(time.time() - self._limit_since))
         return call
 
     def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:

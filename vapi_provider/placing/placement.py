@@ -145,14 +145,14 @@ class CallPlacement:
             self._log.info("Placed call %s.", self.call_id)
             if self._placed.is_concurrency_blocked:
                 self._log.warning(
-                    "Vapi accepted call %s, over the organization's concurrency limit.", self.call_id
+                    "Vapi accepted call %s although it exceeds the concurrency limit.", self.call_id
                 )
             return self._placed
         call = read_placed(self._client, str(self.call_id), self.placed_at or self.state.at)
         following = None if self.has_sent else self.attempts.after(self.state, call, self._known.is_settled)
         if following is not None:
             if following != self.state:
-                self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
+                self._log.info("Call %s did not reach the callee; next token: %s.", call.id, following.token)
             self.call_id, self._state = None, following
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None

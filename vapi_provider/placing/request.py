@@ -273,7 +273,7 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     """Check the number or SIP URI of a customer, under the API's own names."""
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
-        raise _refuse("customer must have either a number or a sip_uri")
+        raise _refuse("customer must have either a number or a sip_uri, but not both")
     if sip_uri is not None and not re.fullmatch(_SIP_URI, sip_uri):
         raise _refuse("customer's sip_uri must begin with sip: or sips:")
     if number is None:

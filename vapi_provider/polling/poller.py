@@ -147,7 +147,9 @@ class CallPoller:
                 self._back_off("Reading the connection was cancelled.", None)
             except Exception as error:
                 # A defect of the provider must not end a wait.
-                self._back_off(f"{type(error).__name__} in the provider itself.", None, traceback=True)
+                self._back_off(
+                    f"Bug in airflow-provider-vapi ({type(error).__name__}).", None, traceback=True
+                )
             else:
                 self._failures = 0
                 self._outage.log_end()

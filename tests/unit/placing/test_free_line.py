@@ -183,7 +183,7 @@ def test_execution_timeout_ends_the_deferred_wait(model: AirflowModel) -> None:
     slot = model.slot(deferrable=True, execution_timeout=timedelta(minutes=2))
     began_at = model.now
     with pytest.raises(
-        AirflowTaskTimeout, match=r"No call was placed after 2 min 0 s \(execution_timeout=120\)"
+        AirflowTaskTimeout, match=r"No call was placed within 2 min 0 s \(execution_timeout=120\)"
     ):
         wait_out(slot)
     assert model.now - began_at == 120
@@ -263,7 +263,7 @@ def test_one_line_begins_the_wait_and_one_ends_it(
     begun = [line for line in caplog.messages if "Waiting for a free line, for up to 12 h 0 min." in line]
     assert len(begun) == 1
     assert "the limit is 3, 0 left" in begun[0]
-    assert len([line for line in caplog.messages if line.startswith("Got a line after")]) == 1
+    assert len([line for line in caplog.messages if line.startswith("A line became free after")]) == 1
 
 
 # Campaigns that know nothing of each other

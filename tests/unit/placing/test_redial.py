@@ -510,9 +510,12 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "completed": ({"redial_on": ["completed"]}, "redial_on must not contain completed"),
     "unknown outcome": ({"redial_on": ["busy"]}, r"redial_on must be a list of known outcomes \(completed"),
     "text": ({"redial_on": "no_answer"}, "redial_on must be a list of known outcomes"),
-    "zero": ({"max_attempts": 0}, "max_attempts must be an integer from 1, or None; got 0"),
-    "bool": ({"max_attempts": True}, "max_attempts must be an integer from 1, or None; got True"),
-    "text attempts": ({"max_attempts": "3"}, "max_attempts must be an integer from 1, or None; got '3'"),
+    "zero": ({"max_attempts": 0}, "max_attempts must be an integer of at least 1, or None; got 0"),
+    "bool": ({"max_attempts": True}, "max_attempts must be an integer of at least 1, or None; got True"),
+    "text attempts": (
+        {"max_attempts": "3"},
+        "max_attempts must be an integer of at least 1, or None; got '3'",
+    ),
     "on_limit": ({"on_limit": "hold"}, "on_limit must be one of wait, fail; got 'hold'"),
     "limit_timeout": (
         {"limit_timeout": -1},
