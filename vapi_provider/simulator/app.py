@@ -15,10 +15,10 @@ from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
 from vapi_provider.simulator.local_server import HOST
 from vapi_provider.simulator.page_routes import page_routes
-from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
 if TYPE_CHECKING:
     from vapi_provider.simulator.request_log import RequestRecord
+    from vapi_provider.simulator.store import CallStore
 
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
 
@@ -57,10 +57,10 @@ def _call_routes(store: CallStore) -> APIRouter:
         validation.check_create(body)
         if "customers" in body:
             return _json(bodies.encode(_place_batch(store, body)), 201)
-        try:
-            return _json(store.place(body), 201)
-        except OverConcurrencyLimitError:
-            raise ApiError(400, OVER_LIMIT, {"subscriptionLimits": store.limits(True)}) from None
+        [placed] = store.place([body])
+        if placed is None:
+            raise ApiError(400, OVER_LIMIT, {"subscriptionLimits": store.limits(True)})
+        return _json(bodies.encode(placed), 201)
 
     @router.get("/call/{call_id}")
     async def get_call(call_id: str) -> Response:
@@ -122,21 +122,21 @@ def _control_routes(store: CallStore) -> APIRouter:
 
 def _place_batch(store: CallStore, body: dict[str, Any]) -> dict[str, Any]:
     shared = {name: value for name, value in body.items() if name != "customers"}
-    results: list[Any] = []
+    checked = [(customer, validation.customer_errors(customer)) for customer in body["customers"]]
+    placed = iter(
+        store.place({**shared, "customer": customer} for customer, problems in checked if not problems)
+    )
+    results: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
     blocked = False
-    for customer in body["customers"]:
-        problems = validation.customer_errors(customer)
-        if not problems:
-            try:
-                placed = json.loads(store.place({**shared, "customer": customer}))
-                blocked = placed.pop("subscriptionLimits")["concurrencyBlocked"] or blocked
-                results.append(placed)
-            except OverConcurrencyLimitError:
-                blocked = True
-                problems = [OVER_LIMIT]
-        if problems:
-            errors.append({"customer": customer, "error": "; ".join(problems)})
+    for customer, problems in checked:
+        call = None if problems else next(placed)
+        if call is None:
+            blocked = blocked or not problems
+            errors.append({"customer": customer, "error": "; ".join(problems or [OVER_LIMIT])})
+        else:
+            blocked = call.pop("subscriptionLimits")["concurrencyBlocked"] or blocked
+            results.append(call)
     return {"results": results, "errors": errors, "subscriptionLimits": store.limits(blocked)}
 
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from vapi_provider.simulator import bodies
+from vapi_provider.simulator.access import REFUSAL, is_loopback
 from vapi_provider.simulator.call_page import call_page, unknown_call_page
 from vapi_provider.simulator.errors import ApiError
 from vapi_provider.simulator.list_page import SHOWN_CALLS, list_page
@@ -35,7 +34,7 @@ def page_routes(store: CallStore, log: list[RequestRecord]) -> APIRouter:
     :param store: the organization's calls.
     :param log: the requests to the API so far.
     """
-    router = APIRouter(redirect_slashes=False, dependencies=[Depends(_check_local)])
+    router = APIRouter(redirect_slashes=False, dependencies=[Depends(_check_peer)])
 
     @router.get("/")
     async def show_calls() -> Response:
@@ -55,28 +54,10 @@ def page_routes(store: CallStore, log: list[RequestRecord]) -> APIRouter:
     return router
 
 
-async def _check_local(request: Request) -> None:
-    peer = request.client.host if request.client else ""
-    # A website can make its own host name resolve to this machine (DNS rebinding), so check the name, too.
-    if not (_is_loopback(peer) and _is_loopback(_host_of(request.headers.get("host", "")))):
-        raise ApiError(
-            403,
-            "The simulator's pages are for browsers on its own machine: open http://127.0.0.1 and the port.",
-        )
-
-
-def _host_of(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+async def _check_peer(request: Request) -> None:
+    # The pages do not need the key.
+    if not is_loopback(request.client.host if request.client else ""):
+        raise ApiError(403, REFUSAL)
 
 
 def _page(content: bytes, status: int = 200) -> Response:
