@@ -34,9 +34,13 @@ def set_by_author(context: Any) -> None:
 with DAG("with_outlets", schedule=None) as dag:
     VapiUpdateCallOperator(**outlet("update"), call_id=call_of("poke"), name="Thank")
     VapiCallSensor(**outlet("poke"), call_id=call_of("poke"), poke_interval=0.1)
-    VapiCallSensor(**outlet("reschedule"), call_id=call_of("reschedule"), mode="reschedule", poke_interval=0.1)
+    VapiCallSensor(
+        **outlet("reschedule"), call_id=call_of("reschedule"), mode="reschedule", poke_interval=0.1
+    )
     VapiCallSensor(**outlet("defer"), call_id=call_of("defer"), deferrable=True)
-    VapiCallSensor(**outlet("authored"), call_id=call_of("authored"), poke_interval=0.1, pre_execute=set_by_author)
+    VapiCallSensor(
+        **outlet("authored"), call_id=call_of("authored"), poke_interval=0.1, pre_execute=set_by_author
+    )
     for number, (name, arguments) in enumerate(
         {
             "place": {"wait_for_completion": False},

@@ -265,7 +265,7 @@ def test_one_line_begins_the_wait_and_one_ends_it(
 # Campaigns that know nothing of each other
 
 CAMPAIGNS = 4
-PEOPLE = at_depth(8, 50)
+PEOPLE = at_depth(5, 50)
 """In each campaign."""
 
 
