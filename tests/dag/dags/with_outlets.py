@@ -37,7 +37,7 @@ with DAG("with_outlets", schedule=None) as dag:
     VapiCallSensor(
         **outlet("reschedule"), call_id=call_of("reschedule"), mode="reschedule", poke_interval=0.1
     )
-    VapiCallSensor(**outlet("defer"), call_id=call_of("defer"), deferrable=True)
+    VapiCallSensor(**outlet("defer"), call_id=call_of("defer"), deferrable=True, poke_interval=0.1)
     VapiCallSensor(
         **outlet("authored"), call_id=call_of("authored"), poke_interval=0.1, pre_execute=set_by_author
     )
@@ -45,7 +45,7 @@ with DAG("with_outlets", schedule=None) as dag:
         {
             "place": {"wait_for_completion": False},
             "place_and_wait": {"poll_interval": 0.1},
-            "place_and_defer": {"deferrable": True},
+            "place_and_defer": {"deferrable": True, "poll_interval": 0.1},
         }.items()
     ):
         customer: Any = {"number": f"+1202555015{number}"}
