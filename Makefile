@@ -8,6 +8,7 @@
 #   make lint       ruff and mypy
 #   make docs       build the documentation in build/docs, and test its links and projects (Python 3.11 or newer)
 #   make e2e        tests/e2e: the built wheel in a real Airflow with PostgreSQL and a real browser
+#   make test-lowest  tests/unit and tests/dag with the lowest versions that pyproject.toml allows (20 minutes)
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (one hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
 #   make compare    count the rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
@@ -30,7 +31,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo play test test-deep mutations e2e versions lint wheel docs compare bench clean
+.PHONY: help demo play test test-deep test-lowest mutations e2e versions lint wheel docs compare bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,16 @@ test: $(VENV)/.installed-test
 
 test-deep: $(VENV)/.installed-test
 	TEST_DEEP=1 $(BIN)/python -m pytest $(PARALLEL) -m "deep or searches" $(PYTEST_ARGS)
+
+# The direct dependencies at their lowest, and all others as in Airflow 3.0's file. Airflow and Pydantic pin their parts.
+test-lowest: $(VENV)/.installed
+	@$(INSTALL) uv
+	@mkdir -p build
+	@direct=$$(sed -n 's/^  "\([a-z0-9-]*\)>=.*",$$/\1/p' pyproject.toml | paste -sd '|') && \
+	  grep -vE "^($$direct|apache-airflow-core|apache-airflow-task-sdk|pydantic-core)==" constraints/airflow-3.0.txt >build/lowest.txt
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct --constraint build/lowest.txt --group test --editable .
+	TEST_LOWEST=1 $(VENV)-lowest/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 mutations: $(VENV)/.installed-test
 	$(BIN)/python -m tests.mutations

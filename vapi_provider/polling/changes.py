@@ -36,7 +36,7 @@ _OVERLAP = timedelta(seconds=5)
 _MOST_LAG = timedelta(minutes=2)
 """How late the list may show a change when no newer row proves that it is up to date."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ChangeFeed:

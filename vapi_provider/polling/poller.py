@@ -42,7 +42,7 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 MAX_BACK_OFF_SECONDS = 600.0
 """The longest pause after a failure while no call is pending."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class CallPoller:

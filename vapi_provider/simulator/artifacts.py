@@ -53,7 +53,9 @@ class Artifacts:
         # Where the URLs point; the simulator sets it once it is known.
         self.port = 0
         self.lifetime = lifetime
-        self.app = Starlette(routes=[Route("/artifacts/{call_id}/{kind}", self._serve, methods=["GET"])])
+        self.app: Starlette = Starlette(
+            routes=[Route("/artifacts/{call_id}/{kind}", self._serve, methods=["GET"])]
+        )
         self._clock = clock
         self._secret = secrets.token_bytes(16)
         self._kept: dict[tuple[str, str], Artifact] = {}
