@@ -59,7 +59,6 @@ class Damage:
     def __init__(self, airflow: CeleryServices, placed: Callable[[], int]) -> None:
         self._airflow = airflow
         self._placed = placed
-        self.interrupted = 0
 
     def carry_out(self, kills: list[Kill], within: float) -> None:
         for kill in kills:
@@ -81,7 +80,6 @@ class Damage:
     def _kill_service(self, service: Service, down: float) -> None:
         self._airflow.wanted.remove(service)
         children = psutil.Process(service.pid).children(recursive=True)
-        self.interrupted += sum(self._runs_task(child) for child in children)
         service.kill()
         # A task has its own process group.
         for child in children:
@@ -97,14 +95,12 @@ class Damage:
             with contextlib.suppress(psutil.NoSuchProcess):
                 task = psutil.Process(pid)
                 supervisor = task.parent()
-                assert supervisor is not None
-                assert {parent.pid for parent in task.parents()} & {w.pid for w in self._airflow.workers}
+                # The task may have ended, and its process id been reused.
+                is_ours = {parent.pid for parent in task.parents()} & {w.pid for w in self._airflow.workers}
+                if supervisor is None or not is_ours:
+                    continue
                 if whole:
                     supervisor.kill()
                 task.kill()
-                self.interrupted += 1
                 return True
         return False
-
-    def _runs_task(self, process: psutil.Process) -> bool:
-        return (process.pid,) in self._airflow.postgres.query(RUNNING_PIDS)

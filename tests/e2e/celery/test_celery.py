@@ -14,8 +14,10 @@ import pytest
 from celery_services import CeleryServices
 from damage import Damage, plan
 from leaks import find_in_all, log_files
+from markdown_pages import table
 from redis_server import Redis
 
+from airflow.configuration import conf
 from vapi_provider.simulator import Fault, Scenario, VapiSimulator
 
 if TYPE_CHECKING:
@@ -134,7 +136,8 @@ def test_campaign_survives_lost_services(
         "the campaign is over",
     )
     seconds = (datetime.now(timezone.utc) - started).total_seconds()
-    took(f"60 people, 80 calls, 5 kills with SEED={SEED}, {lost_tries(airflow, run_id)} lost tries", seconds)
+    lost = lost_tries(airflow, run_id)
+    took(f"60 people, 80 calls, 5 kills with SEED={SEED}, {lost} lost tries", seconds)
 
     assert states(airflow, run_id) == {"success": len(PEOPLE)}
     assert vapi.rings == RINGS
@@ -151,5 +154,12 @@ def test_campaign_survives_lost_services(
     assert [summary["outcome"] for summary in summaries] == [
         "no_answer" if number in UNANSWERED else "completed" for number in PEOPLE
     ]
-    assert damage.interrupted >= 2
+    assert lost, "No kill hit a task, so the test proves nothing."
     assert airflow.postgres.query("select id from trigger") == []
+
+
+def test_settings_are_those_in_the_docs(airflow: CeleryServices) -> None:
+    for setting, default, here, _ in table("scaling.md", "| setting |"):
+        section, key = setting.strip("`").removeprefix("[").split("] ")
+        assert float(conf.get_default_value(section, key)) == float(default), setting
+        assert airflow.environment[f"AIRFLOW__{section}__{key}".upper()] == here, setting
