@@ -26,6 +26,7 @@ E2E_GROUP ?= e2e
 E2E_EXTRA ?= airflow-provider-inbound-webhooks
 E2E_WORKERS ?= 2
 SCREENSHOTS ?=
+SEED ?= 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
@@ -64,10 +65,10 @@ e2e: $(VENV)/.installed
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group $(E2E_GROUP) build/wheel/*.whl $(E2E_EXTRA)
 	SCREENSHOTS=$(SCREENSHOTS) $(VENV)-e2e/bin/pytest $(E2E_TESTS) --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# SEED chooses the moments of the kills.
+# SEED chooses when each service is killed.
 e2e-celery:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
-	$(MAKE) e2e E2E_GROUP=e2e-celery E2E_TESTS=tests/e2e/celery E2E_WORKERS=0
+	SEED=$(SEED) $(MAKE) e2e E2E_GROUP=e2e-celery E2E_TESTS=tests/e2e/celery E2E_WORKERS=0
 
 versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3 e2e-celery
 
