@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
 if TYPE_CHECKING:
     from datetime import datetime
+
+    # The same class; for ``pyright --verifytypes``, which finds nothing in ``airflow.providers``.
+    from airflow.sdk.exceptions import AirflowFailException
+else:
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
 
 class VapiError(Exception):

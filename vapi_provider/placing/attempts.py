@@ -156,7 +156,7 @@ class Attempts:
         self._request = request
         self._store = store
         self._redial = redial
-        self.number = 1
+        self.number: int = 1
         """Which attempt this try makes, as far as it is known."""
         ti: Any = context["ti"]
         self._try_number: int = ti.try_number

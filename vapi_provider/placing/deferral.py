@@ -41,19 +41,19 @@ class DefersPlacing(WaitsForCall):
 
         It raises and returns what :meth:`execute` does.
         """
-        state = self._load_try(context)
+        state = self._load_try()
         if self._is_placing(context, state, event):
             return self._go_on_placing(context, state)
         return super().execute_complete(context, event)
 
     def _end_unreported(self, context: Context) -> CallSummary:
-        state = self._load_try(context)
+        state = self._load_try()
         if self._is_placing(context, state, None):
             return self._go_on_placing(context, state)
         return super()._end_unreported(context)
 
-    def _load_try(self, context: Context) -> WaitState:
-        state = self._load_state(context)
+    def _load_try(self) -> WaitState:
+        state = self._saved
         self._try_started_at = state.try_started_at or time.time()
         self._attempt = state.attempt
         self._limit_since, self._limit_waits = state.limit_since, state.limit_waits

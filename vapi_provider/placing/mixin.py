@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -46,7 +46,10 @@ REQUEST_FIELDS = (
 )
 """The arguments that describe the call."""
 
-CHOICES = {"outside_hours": ("wait", "skip", "fail"), "on_limit": ("wait", "fail")}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "outside_hours": ("wait", "skip", "fail"),
+    "on_limit": ("wait", "fail"),
+}
 
 _CALL_ID = "call_id"
 """The key of the XCom with the call's id, which is there as soon as the call exists."""

@@ -59,7 +59,7 @@ class CallPlacement:
         self._log = log
         self._stop = stop
         self._store = PlacementStore(context)
-        self.attempts = Attempts(context, request, self._store, redial or Redial())
+        self.attempts: Attempts = Attempts(context, request, self._store, redial or Redial())
         run = context.get("dag_run")
         self._clear_number: int = getattr(run, "clear_number", None) or 0
         self._state: PlacementState | None = None
@@ -70,7 +70,7 @@ class CallPlacement:
             recorded=Recorded.NOTHING,
             has_sent=resumed is not None and resumed.has_sent,
         )
-        self.sent_at = 0.0
+        self.sent_at: float = 0.0
         """The last instant at which a request may have been sent, in seconds since 1970."""
         run_after = getattr(run, "run_after", None)
         self._run_after: float | None = run_after and run_after.timestamp()

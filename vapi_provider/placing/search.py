@@ -61,7 +61,7 @@ class CallSearch:
 
     def __init__(self, client: VapiClient) -> None:
         self._client = client
-        self.known_at = 0.0
+        self.known_at: float = 0.0
         """Up to when the last search knows, by the monotonic clock."""
         self._newest: datetime | None = None
 

@@ -61,7 +61,7 @@ class CallStore:
         self.concurrency_limit = concurrency_limit
         self.over_limit = over_limit
         self.list_lag = list_lag
-        self.hidden_fields = frozenset(hidden_fields)
+        self.hidden_fields: frozenset[str] = frozenset(hidden_fields)
         # The base of control URLs; the server sets it once it knows its port.
         self.base_url = "http://127.0.0.1"
         self._clock = clock

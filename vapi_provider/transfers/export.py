@@ -125,9 +125,9 @@ class Export:
     """
 
     def __init__(self, write: Callable[[bytes], Any], include: tuple[str, ...], log: Any) -> None:
-        self.calls = 0
-        self.unfinished = 0
-        self.scheduled = 0
+        self.calls: int = 0
+        self.unfinished: int = 0
+        self.scheduled: int = 0
         self.responded_at: datetime | None = None
         """When Vapi sent the first page, by its clock; None if there was no call."""
         self._write = write

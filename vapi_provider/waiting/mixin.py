@@ -65,6 +65,8 @@ class WaitsForCall(RendersFields):
     """The name of the argument for the pause between two reads of the call."""
     _hook: VapiHook | None = None
     _has_link: bool = False
+    _saved: WaitState
+    """What the previous process of this task has saved, read once when the task resumes."""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`."""
@@ -73,7 +75,8 @@ class WaitsForCall(RendersFields):
 
     def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> CallSummary:
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
-        begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
+        self._saved = self._load_state(context)
+        begun_by, try_number = self._saved.try_number, context["ti"].try_number
         # A sensor's state from version 0.1.0 has no try number.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
@@ -177,7 +180,7 @@ class WaitsForCall(RendersFields):
     def _resume_wait(self, context: Context, event: Any = None) -> CallWait:
         from vapi_provider.waiting.report import reported_call_id
 
-        state = self._load_state(context)
+        state = self._saved
         state.call_id = state.call_id or reported_call_id(event)
         return self._begin_wait(context, state, self._wait_policy(), is_first=False, pokes_once=True)
 
