@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -42,6 +43,10 @@ class VapiError(Exception):
         self.method = method
         self.path = path
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without __init__, whose arguments differ between the classes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class VapiTransientError(VapiError):
