@@ -49,7 +49,7 @@ def fit_schedule(plan: Mapping[str, str], hours: Hours, now: datetime) -> dict[s
     :param plan: the plan, as the API takes it
     :param hours: the hours
     :param now: the time of the request
-    :raises VapiConfigurationError: if no instant that is left of the plan is within the hours
+    :raises VapiConfigurationError: if no instant that is left of the plan is within the hours, or too little is left
     :return: the plan to send: from the next opening to the closing of that day
     """
     earliest = datetime.fromisoformat(plan["earliestAt"])
@@ -61,6 +61,8 @@ def fit_schedule(plan: Mapping[str, str], hours: Hours, now: datetime) -> dict[s
     latest = min(closing, datetime.fromisoformat(plan.get("latestAt", closing.isoformat())))
     if latest <= opening:
         raise _refuse(f"schedule_plan ends before calling_hours open, at {hours.describe(opening)}")
+    if latest - now < _SENDING_TIME:
+        raise _refuse(f"schedule_plan ends within {_SENDING_TIME.seconds} seconds")
     return {"earliestAt": opening.isoformat(), "latestAt": latest.isoformat()}
 
 
