@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.arguments import check_instant
 from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.fields import read_instant
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import Call
@@ -87,6 +86,8 @@ def latest_ring(
 
 
 def _end_of(plan: Mapping[str, Any] | None) -> datetime | None:
+    from vapi_provider.models.fields import read_instant
+
     plan = plan or {}
     return read_instant(plan.get("latestAt")) or read_instant(plan.get("earliestAt"))
 
