@@ -258,6 +258,16 @@ def record_every_end_as_not_reached(original: Any) -> Any:
     return record_end
 
 
+def record_ends_with_redial_on_only(original: Any) -> Any:
+    """Record the end of a task only if it may call again."""
+
+    def record_end(self: Any, context: Any, state: Any) -> None:
+        if self.redial_on:
+            original(self, context, state)
+
+    return record_end
+
+
 def check_hours_once(original: Any) -> Any:
     """Check a request against the calling hours once, and not again right before it is sent."""
     checked: set[int] = set()
@@ -625,6 +635,56 @@ BREAKS.update(
             "placing.attempts:Attempts.begin",
             lambda original: lambda self, _resumed: original(self, None),
             ("unit/placing/test_free_line.py", "unit/placing/test_outside_hours.py"),
+        ),
+        "schedule_is_refitted_by_vapis_clock": Break(
+            "placing.schedule:latest_ring",
+            lambda original: (
+                lambda call, plan, _sent, hours: original(
+                    call.model_copy(update={"schedule_plan": None}), plan, None, hours
+                )
+            ),
+            ("unit/placing/test_outside_hours.py",),
+        ),
+        "schedule_is_sent_at_the_closing": Break(
+            "placing.schedule:_SENDING_TIME", constant(timedelta()), ("unit/placing/test_outside_hours.py",)
+        ),
+        "end_without_redial_on_is_not_recorded": Break(
+            "placing.mixin:PlacesCall._record_end",
+            record_ends_with_redial_on_only,
+            ("unit/placing/test_redial.py",),
+        ),
+        "end_is_recorded_in_one_go": Break(
+            "placing.mixin:_RECORD_PAUSES", constant(()), ("unit/placing/test_redial.py",)
+        ),
+        "got_a_line_before_the_call_is_dialled": Break(
+            "placing.dialling:watch_dialling",
+            lambda _original: (
+                lambda _client, call, _limits, _log: call.model_copy(update={"status": "ringing"})
+            ),
+            ("unit/placing/test_free_line.py",),
+        ),
+        "call_id_of_an_earlier_attempt_is_lost": Break(
+            "placing.attempts:Attempts._following",
+            lambda original: (
+                lambda self, state: dataclasses.replace(original(self, state), earlier_call_id=None)
+            ),
+            ("unit/placing/test_outside_hours.py",),
+        ),
+        "an_opening_is_a_rush": Break(
+            "placing.line:OPENING_SECONDS", constant(0.0), ("unit/placing/test_outside_hours.py",)
+        ),
+        "zone_of_the_machine_is_accepted": Break(
+            "placing.hours:_NO_PLACE", constant("(?!)"), ("unit/placing/test_calling_hours.py",)
+        ),
+        "long_deferral_overflows": Break(
+            "waiting.mixin:_LONGEST_DEFERRAL",
+            constant(timedelta.max),
+            ("unit/placing/test_free_line.py",),
+        ),
+        "exceptions_cannot_be_pickled": Break(
+            "exceptions:VapiError.__reduce__",
+            lambda _original: Exception.__reduce__,
+            ("unit/test_exceptions.py",),
         ),
         "dialled_although_over_limit": Break(
             "waiting.policy:check_dialled", always(None), ("unit/placing/test_create_call_limit.py",)

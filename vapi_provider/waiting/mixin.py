@@ -35,6 +35,16 @@ _STATE = "wait"
 """The key of the state that the processes of a waiting task share."""
 
 
+def backstop_after(seconds: float) -> timedelta:
+    """
+    Return the limit of a deferral, after which Airflow resumes the task without an event.
+
+    :param seconds: how long the trigger may wait
+    """
+    seconds = min(seconds, _LONGEST_DEFERRAL.total_seconds())
+    return min(timedelta(seconds=seconds + BACKSTOP_SECONDS), _LONGEST_DEFERRAL)
+
+
 class StopFlag:
     """Whether the task was stopped."""
 
@@ -152,7 +162,7 @@ class WaitsForCall(RendersFields):
         """Defer the rest of the wait to the triggerer, if any time is left."""
         from vapi_provider.triggers.call import VapiCallTrigger
 
-        left = min(wait.ends_at - time.time(), _LONGEST_DEFERRAL.total_seconds())
+        left = wait.ends_at - time.time()
         if left <= 0:
             return self._time_out(wait)
         self._save_state(context, wait.state)
@@ -174,7 +184,7 @@ class WaitsForCall(RendersFields):
                 results_before=wait.state.results,
             ),
             method_name="execute_complete",
-            timeout=min(timedelta(seconds=left + BACKSTOP_SECONDS), _LONGEST_DEFERRAL),
+            timeout=backstop_after(left),
         )
 
     def _resume_wait(self, context: Context, event: Any = None) -> CallWait:
