@@ -311,7 +311,7 @@ def test_line_is_logged_once_the_call_is_dialled(
     assert wait_out(slot)["outcome"] == "completed"
     assert model.posts() == 5
     begun = [line for line in caplog.messages if "Waiting for a free line" in line]
-    ended = [line for line in caplog.messages if line.startswith("Got a line after")]
+    ended = [line for line in caplog.messages if line.startswith("A line became free after")]
     assert (len(begun), len(ended)) == (1, 1)
     model.assert_rang_once(slot)
 
