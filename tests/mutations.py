@@ -23,6 +23,7 @@ import json
 import math
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import time
@@ -117,6 +118,16 @@ def never_repeatable(kind: Any) -> Any:
 
     NeverRepeatable.__name__ = kind.__name__
     return NeverRepeatable
+
+
+def refuse_misuse_always(original: Any) -> Any:
+    """Refuse misuse in the constructor of a notifier, also with a context."""
+
+    def construct(self: Any, **arguments: Any) -> None:
+        original(self, **arguments)
+        self._refuse_misuse()
+
+    return construct
 
 
 def push_link(_original: Any) -> Any:
@@ -962,6 +973,26 @@ BREAKS.update(
             "notifications.call:VapiNotifier._render",
             render_as_airflow_does,
             ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_speaks_control_characters": Break(
+            "notifications.call:_UNSPEAKABLE",
+            constant(re.compile("$^")),
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_with_a_context_raises": Break(
+            "notifications.call:VapiNotifier.__init__",
+            refuse_misuse_always,
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_key_may_be_nothing": Break(
+            "notifications.call:_is_nothing",
+            always(False),
+            ("unit/notifications/test_notifier.py", "unit/notifications/test_ring_once.py"),
+        ),
+        "alerts_are_remembered_for_ever": Break(
+            "notifications.alert:_Dialled",
+            lambda original: lambda at, quiet_seconds: original(at, math.inf),
+            ("unit/notifications/test_ring_once.py",),
         ),
         "alert_raises": Break(
             "notifications.call:VapiNotifier._log_failure",
