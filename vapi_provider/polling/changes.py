@@ -133,8 +133,11 @@ class ChangeFeed:
     def take_oversized(self) -> None:
         """Process a page that was too large to be read."""
         walk = self._current
-        if walk is not None and (walk.is_wide or self._rows == _FEWEST_ROWS):
+        is_least = self._rows == _FEWEST_ROWS
+        if walk is not None and (walk.is_wide or is_least or (walk.is_split and not walk.is_narrow)):
             walk.split(self._clock.now())
+            # Most of the parts have ordinary calls.
+            self._rows = _FIRST_PAGE_ROWS if is_least else self._rows
         else:
             self._rows = max(_FEWEST_ROWS, self._rows // 4)
         self._finish_walk()

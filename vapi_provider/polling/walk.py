@@ -15,8 +15,10 @@ _WIDEST_ROWS = 1_000
 """The longest page that Vapi sends, for a list that cannot be paged."""
 _NARROWEST = timedelta(milliseconds=1)
 """The shortest range of ``updatedAt``: Vapi shows no more digits."""
-_MOST_SPLITS = 64
-"""After so many splits of its range, a walk is given up: two calls that are too large need about 20 each."""
+_MOST_SPLITS = 30
+"""After so many splits without a part that could be read, a walk is given up: a range of a day needs 27."""
+_MOST_LEFT_OUT = 8
+"""After so many parts that were left out, a walk is given up: finding each one takes up to a hundred requests."""
 MOST_ROWS = 100
 """Vapi's own default, so a page with fewer rows than requested is the last one."""
 CLOCK_SLACK = timedelta(minutes=2)
@@ -41,7 +43,11 @@ class Walk:
         """Why it had to leave them out."""
         self._parts: list[tuple[datetime, datetime | None]] = [(lower, upper)]
         """What is left to read, the next part last."""
+        self.is_split = False
+        """Whether it reads its range in parts."""
         self._splits = 0
+        """Since a part was read to its end."""
+        self._left_out = 0
         self._limit = 0
         self._begin_part()
 
@@ -58,6 +64,12 @@ class Walk:
     def is_wide(self) -> bool:
         """Whether it asks for a longer page than usual."""
         return self._wide_rows > 0
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the part at hand cannot be split."""
+        lower, upper = self._parts[-1]
+        return upper is not None and upper - lower < 2 * _NARROWEST
 
     def query(self, rows: int) -> dict[str, Any]:
         """Return the query for the next page."""
@@ -84,6 +96,7 @@ class Walk:
         # As long as a usual page: the server may have its own limit.
         is_full = page.length >= self._limit or (self.is_wide and page.length == MOST_ROWS)
         if not is_full:
+            self._splits = 0
             self._parts.pop()
             self._begin_part()
         elif is_sorted and created and (self._created_until is None or created[-1] < self._created_until):
@@ -104,11 +117,13 @@ class Walk:
         end = upper or now + CLOCK_SLACK
         half = (end - lower) // 2
         middle = lower + half - half % _NARROWEST
+        self.is_split = True
         self._splits += 1
         if self._splits > _MOST_SPLITS:
             self._leave_out(len(self._parts), problem)
         elif middle <= lower:
-            self._leave_out(1, problem)
+            self._left_out += 1
+            self._leave_out(1 if self._left_out < _MOST_LEFT_OUT else len(self._parts), problem)
         else:
             self._parts[-1:] = [(end, None)] * (upper is None) + [(middle, end), (lower, middle)]
             self._begin_part()
@@ -125,9 +140,7 @@ class Walk:
 
     def _widen(self, fitting: int) -> bool:
         """Ask for a longer page if there is one that is not too large, or the part cannot be split."""
-        lower, upper = self._parts[-1]
-        is_narrow = upper is not None and upper - lower < 2 * _NARROWEST
-        wider = min(_WIDEST_ROWS, 4 * self._limit, _WIDEST_ROWS if is_narrow else fitting)
+        wider = min(_WIDEST_ROWS, 4 * self._limit, _WIDEST_ROWS if self.is_narrow else fitting)
         if wider <= self._limit:
             return False
         self._wide_rows = wider
