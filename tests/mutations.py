@@ -130,6 +130,15 @@ def refuse_misuse_always(original: Any) -> Any:
     return construct
 
 
+def access_in_the_trigger(_original: Any) -> Any:
+    """Access the store of an asset without a task of its own."""
+
+    async def call(self: Any, name: str, *args: Any) -> Any:
+        return await self._access(name, *args)
+
+    return call
+
+
 def push_link(_original: Any) -> Any:
     """Push the link like any other XCom."""
     return lambda self, context, url: context["ti"].xcom_push(self.xcom_key, url)
@@ -1012,6 +1021,39 @@ BREAKS.update(
         ),
         "state_is_not_saved": Break(
             "triggers.state:AssetState.save", do_nothing_in_the_loop, ("unit/triggers/test_ended_state.py",)
+        ),
+        "state_store_may_hang": Break(
+            "triggers.state:CALL_SECONDS", constant(1e12), ("unit/triggers/test_ended_state.py",)
+        ),
+        "store_is_accessed_in_the_trigger": Break(
+            "triggers.state:AssetState._call",
+            access_in_the_trigger,
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "first_start_is_after_the_store": Break(
+            "triggers.ended:VapiCallEndedTrigger._listener",
+            lambda original: (
+                lambda self, memory, _at: original(self, memory, asyncio.get_running_loop().time())
+            ),
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "first_time_of_vapi_is_trusted": Break(
+            "polling.changes:ChangeFeed.take",
+            lambda original: lambda self, page: [original(self, page), setattr(self, "is_misled", False)],
+            ("unit/polling/test_changes.py", "unit/triggers/test_ended.py"),
+        ),
+        "wrong_time_stays_in_the_memory": Break(
+            "polling.listeners:ListenedPoll",
+            lambda original: lambda ended, read_until, live, _anew_from: original(ended, read_until, live),
+            ("unit/triggers/test_ended.py",),
+        ),
+        "list_in_another_order_is_given_up": Break(
+            "polling.walk:Walk.split",
+            lambda _original: lambda self, _now, problem="": self._leave_out(len(self._parts), problem),
+            ("unit/polling/test_changes.py", "unit/triggers/test_ended.py"),
+        ),
+        "page_is_never_longer": Break(
+            "polling.walk:Walk._widen", always(False), ("unit/polling/test_changes.py",)
         ),
         "state_grows_without_bounds": Break(
             "triggers.memory:MAX_STATE_BYTES", constant(10**9), ("unit/triggers/test_ended_state.py",)
