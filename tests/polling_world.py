@@ -145,6 +145,7 @@ def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
         "polling.connection",
         "polling.changes",
         "polling.calls",
+        "polling.deadlines",
         "polling.listeners",
         "polling.outage",
         "polling.poller",

@@ -26,6 +26,7 @@ from virtual_time import VirtualClock
 from vapi_provider.polling import (
     changes as changes_module,
     connection as connection_module,
+    deadlines as deadlines_module,
     poller as poller_module,
 )
 from vapi_provider.triggers import call as call_module
@@ -39,7 +40,7 @@ LATENCY = 0.05
 SETTLE = call_module.SETTLE_SECONDS
 MIN_INTERVAL = poller_module.MIN_INTERVAL_SECONDS
 MISSING = connection_module.MISSING_SECONDS
-CLOCK_CHECK = call_module._CLOCK_CHECK_SECONDS
+CLOCK_CHECK = deadlines_module.CLOCK_CHECK_SECONDS
 BUDGET = poller_module.REQUESTS_PER_POLL, poller_module.PAGES_PER_POLL
 OVERLAP = changes_module._OVERLAP.total_seconds()
 
@@ -388,7 +389,7 @@ def virtual_world(
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
         use_clock(clock, patch)
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
-        patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
+        patch.setattr(deadlines_module, "CLOCK_CHECK_SECONDS", CLOCK_CHECK)
         patch.setattr(poller_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
         patch.setattr(connection_module, "MISSING_SECONDS", missing)
         patch.setattr(poller_module, "REQUESTS_PER_POLL", budget[0])

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from functools import cache
-from importlib.metadata import requires
+from importlib.metadata import requires, version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,19 @@ def test_oldest_allowed_compat_is_tested() -> None:
     assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
 
 
+@pytest.mark.skipif("TEST_LOWEST" not in os.environ, reason="only in make test-lowest")
+def test_lowest_allowed_versions_are_installed() -> None:
+    installed = {name: Version(installed_version(name)) for name in needed()}
+    assert installed == {name: Version(lowest(specifiers)) for name, specifiers in needed().items()}
+
+
 @pytest.mark.parametrize(
     ("version", "is_allowed"),
     [
         *((version, False) for version in ("2.9.3", "2.10.5", "2.11.0", "2.99.0")),
         *((row[1], True) for row in TESTED),
-        *((f"{row[0]}.0", True) for row in TESTED),
+        ("3.0.3", False),
+        *((f"{row[0]}.0", True) for row in TESTED[1:]),
     ],
 )
 def test_package_refuses_airflow_2_only(version: str, is_allowed: bool) -> None:

@@ -94,7 +94,7 @@ def test_wheel_metadata_describes_the_package(wheel: Path) -> None:
         "Name: airflow-provider-vapi",
         "License-Expression: Apache-2.0",
         "Requires-Python: >=3.10",
-        "Requires-Dist: apache-airflow>=3.0.0",
+        "Requires-Dist: apache-airflow>=3.0.4",
         "Classifier: Framework :: Apache Airflow :: Provider",
     ):
         assert line in text

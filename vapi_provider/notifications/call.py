@@ -80,7 +80,7 @@ class VapiNotifier(BaseNotifier):
     ) -> None:
         # In Airflow 3.0 it takes no context.
         super().__init__()
-        self.context = context or {}
+        self.context: Context = context or {}
         self.customer = customer
         self.phone_number_id = phone_number_id
         self.assistant_id = assistant_id

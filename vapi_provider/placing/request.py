@@ -281,11 +281,11 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     if customer.get("numberE164CheckEnabled") is False:
         if not re.fullmatch(_ANY_NUMBER, number):
             raise _refuse(
-                f"customer's number {mask_ending(number)} must be 3 to 40 letters and digits, with or without a leading plus"
+                f"customer's number {mask_ending(number)} must be letters and digits with an optional leading plus, 3 to 40 characters in all"
             )
     elif not re.fullmatch(_E164, number):
         raise _refuse(
-            f"customer's number {mask_ending(number)} is not in E.164 (a plus, the country code and the number, "
+            f"customer's number {mask_ending(number)} is not in E.164 (a plus sign, the country code and the number; "
             "digits only, such as +12025550143). For the numbers of a SIP trunk, set number_e164_check_enabled to False"
         )
 

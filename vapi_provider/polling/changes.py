@@ -18,7 +18,7 @@ from vapi_provider.polling.walk import CLOCK_SLACK, MOST_ROWS, Walk
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallPage, CallStatusView
 
-PAGE_BYTES = 1_500_000
+PAGE_BYTES = 5_000_000
 _FIRST_PAGE_ROWS = 20
 _FEWEST_ROWS = 2
 """The first row repeats the last call of the page before."""
@@ -32,7 +32,7 @@ _OVERLAP = timedelta(seconds=5)
 _MOST_LAG = timedelta(minutes=2)
 """How late the list may show a change when no newer row proves that it is up to date."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ChangeFeed:

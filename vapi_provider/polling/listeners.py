@@ -26,7 +26,7 @@ MOST_LIVE_CALLS = 300
 LONGEST_ABSENCE = timedelta(hours=24)
 """How far back a listener reads what changed while nothing polled."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ListenedPoll(NamedTuple):

@@ -42,7 +42,7 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 MAX_BACK_OFF_SECONDS = 600.0
 """The longest pause after a failure while no call is pending."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class CallPoller:
@@ -137,7 +137,7 @@ class CallPoller:
             try:
                 await self._poll()
             except RefusedError as refusal:
-                self._process_refusal(refusal.error)
+                await self._process_refusal(refusal.error)
             except VapiTransientError as error:
                 self._back_off(str(error), error.retry_after)
             except asyncio.CancelledError:
@@ -151,7 +151,7 @@ class CallPoller:
             else:
                 self._failures = 0
                 self._outage.log_end()
-                self._calls.notify_late()
+                await self._calls.notify_late()
             self._listeners.publish()
             # After a poll that took longer than the interval, the next one does not follow at once.
             self._rest_until = time.monotonic() + MIN_INTERVAL_SECONDS / 5
@@ -189,10 +189,10 @@ class CallPoller:
         pause = random.uniform(self._interval, 2 * self._interval)
         return min(math.ldexp(pause, min(failures, 10)), max(MAX_BACK_OFF_SECONDS, pause))
 
-    def _process_refusal(self, error: VapiError) -> None:
+    async def _process_refusal(self, error: VapiError) -> None:
         """End all waits if the connection is refused again after it was read afresh; a key may just have been replaced."""
         if self._connection.is_in_doubt:
-            self._calls.end_all(Verdict("error", str(error)))
+            await self._calls.end_all(Verdict("error", str(error)))
             if self._listeners:
                 self._back_off(str(error), None)
         else:
@@ -214,7 +214,7 @@ class CallPoller:
         await self._connection.refresh()
         # Reading the connection can take a while, and the next poll keeps its distance from this one's requests.
         self._polled_at = time.monotonic()
-        self._calls.begin_poll()
+        await self._calls.begin_poll()
         if len(self._calls) <= REQUESTS_PER_POLL and not self._listeners:
             self._feed = None
             self._calls.forget_ended()

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields, show_call_id
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.summary import CallSummary
     from vapi_provider.transfers.target import Location, Target
@@ -76,8 +76,8 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
     """
 
     template_fields: Sequence[str] = ("call_id", "path", "storage_conn_id", "vapi_conn_id")
-    shown_fields = {"call_id": show_call_id}
-    operator_extra_links = (VapiCallLink(),)
+    shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"call_id": show_call_id}
+    operator_extra_links: Collection[BaseOperatorLink] = (VapiCallLink(),)
     ui_color = "#d9f2ea"
 
     def __init__(

@@ -122,7 +122,7 @@ class Target:
 
     def __init__(self, location: Location) -> None:
         self.location = location
-        self.url = location.url
+        self.url: str = location.url
         if location.conn_id is not None:
             _check_connection(location.conn_id)
         scheme = location.url.partition(":")[0]

@@ -61,16 +61,18 @@ class VapiCallEndedTrigger(BaseEventTrigger):
         lookback: float = 900,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.vapi_conn_id = _check_text("vapi_conn_id", vapi_conn_id)
-        self.assistant_id = None if assistant_id is None else _check_text("assistant_id", assistant_id)
-        self.phone_number_id = (
+        self.vapi_conn_id: str = _check_text("vapi_conn_id", vapi_conn_id)
+        self.assistant_id: str | None = (
+            None if assistant_id is None else _check_text("assistant_id", assistant_id)
+        )
+        self.phone_number_id: str | None = (
             None if phone_number_id is None else _check_text("phone_number_id", phone_number_id)
         )
-        self.outcomes = _check_outcomes(outcomes)
-        self.poll_interval = _check_seconds(
+        self.outcomes: list[str] = _check_outcomes(outcomes)
+        self.poll_interval: float = _check_seconds(
             "poll_interval", poll_interval, MIN_POLL_SECONDS, MAX_POLL_SECONDS
         )
-        self.lookback = _check_seconds("lookback", lookback, 0.0, MAX_LOOKBACK_SECONDS)
+        self.lookback: float = _check_seconds("lookback", lookback, 0.0, MAX_LOOKBACK_SECONDS)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """

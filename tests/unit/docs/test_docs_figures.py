@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from vapi_provider.client import artifact, deadline, hang_up, responses, transport
 from vapi_provider.connection import CONN_FIELDS, DEFAULT_TIMEOUT
 from vapi_provider.models import call, cleaning
-from vapi_provider.placing import dialling, placement, search
+from vapi_provider.placing import dialling, line, placement, schedule, search
 from vapi_provider.placing.request import MAX_NAME_LENGTH
 from vapi_provider.polling import changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
@@ -70,6 +70,8 @@ from vapi_provider.waiting import given, mixin, wait
         ("placing", "In the first 30 seconds after its placement", wait.READ_LAG_SECONDS, 30),
         ("placing", "until it is dialled, for up to 14 seconds", sum(dialling.PAUSES), 14),
         ("placing", "The default of 12 hours", given.DEFAULT_TIMEOUT, 12 * 3600),
+        ("campaigns", "go on within 30 seconds after it", line.OPENING_SECONDS, 30),
+        ("campaigns", "In the last 30 seconds before the closing", schedule._SENDING_TIME.total_seconds(), 30),
         ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", given.DEFAULT_TIMEOUT, 12 * 3600),
         ("simulator", "for at least 5 seconds", trigger.SETTLE_SECONDS, 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout, 604_800),

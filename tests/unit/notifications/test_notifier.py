@@ -105,7 +105,11 @@ def test_control_characters_are_not_spoken(
 def test_secrets_known_to_airflow_are_not_spoken(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
-    from airflow.sdk.log import mask_secret
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:
+        # Before Airflow 3.0.5.
+        from airflow.sdk.execution_time.secrets_masker import mask_secret
 
     mask_secret("hunter2-hunter2")
     notifier()({**context, "exception": ValueError("password hunter2-hunter2 refused")})
