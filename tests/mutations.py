@@ -23,6 +23,7 @@ import json
 import math
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import time
@@ -117,6 +118,25 @@ def never_repeatable(kind: Any) -> Any:
 
     NeverRepeatable.__name__ = kind.__name__
     return NeverRepeatable
+
+
+def refuse_misuse_always(original: Any) -> Any:
+    """Refuse misuse in the constructor of a notifier, also with a context."""
+
+    def construct(self: Any, **arguments: Any) -> None:
+        original(self, **arguments)
+        self._refuse_misuse()
+
+    return construct
+
+
+def access_in_the_trigger(_original: Any) -> Any:
+    """Access the store of an asset without a task of its own."""
+
+    async def call(self: Any, name: str, *args: Any) -> Any:
+        return await self._access(name, *args)
+
+    return call
 
 
 def push_link(_original: Any) -> Any:
@@ -984,6 +1004,21 @@ BREAKS.update(
             always(None),
             ("unit/transfers/test_recording.py",),
         ),
+        "mapped_kinds_share_a_path": Break(
+            "transfers.recording_to_object_storage:VapiRecordingToObjectStorageOperator._has_mapped_kind",
+            always(False),
+            ("unit/transfers/test_recording.py",),
+        ),
+        "missing_bucket_is_found_at_the_end": Break(
+            "transfers.target:Target.refuse_missing_bucket",
+            always(None),
+            ("unit/transfers/test_whole_object.py",),
+        ),
+        "sum_of_costs_overflows": Break(
+            "transfers.export:_sum",
+            lambda _original: sum,
+            ("unit/transfers/test_calls_export.py",),
+        ),
         "redirect_leads_anywhere": Break(
             "client.addresses:AddressRules.check_url",
             lambda _original: lambda self, url: "https://anywhere.example.org",
@@ -1031,6 +1066,26 @@ BREAKS.update(
             render_as_airflow_does,
             ("unit/notifications/test_notifier.py",),
         ),
+        "alert_speaks_control_characters": Break(
+            "notifications.call:_UNSPEAKABLE",
+            constant(re.compile("$^")),
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_with_a_context_raises": Break(
+            "notifications.call:VapiNotifier.__init__",
+            refuse_misuse_always,
+            ("unit/notifications/test_notifier.py",),
+        ),
+        "alert_key_may_be_nothing": Break(
+            "notifications.call:_is_nothing",
+            always(False),
+            ("unit/notifications/test_notifier.py", "unit/notifications/test_ring_once.py"),
+        ),
+        "alerts_are_remembered_for_ever": Break(
+            "notifications.alert:_Dialled",
+            lambda original: lambda at, quiet_seconds: original(at, math.inf),
+            ("unit/notifications/test_ring_once.py",),
+        ),
         "alert_raises": Break(
             "notifications.call:VapiNotifier._log_failure",
             lambda _original: raise_it,
@@ -1050,6 +1105,39 @@ BREAKS.update(
         "state_is_not_saved": Break(
             "triggers.state:AssetState.save", do_nothing_in_the_loop, ("unit/triggers/test_ended_state.py",)
         ),
+        "state_store_may_hang": Break(
+            "triggers.state:CALL_SECONDS", constant(1e12), ("unit/triggers/test_ended_state.py",)
+        ),
+        "store_is_accessed_in_the_trigger": Break(
+            "triggers.state:AssetState._call",
+            access_in_the_trigger,
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "first_start_is_after_the_store": Break(
+            "triggers.ended:VapiCallEndedTrigger._listener",
+            lambda original: (
+                lambda self, memory, _at: original(self, memory, asyncio.get_running_loop().time())
+            ),
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "first_time_of_vapi_is_trusted": Break(
+            "polling.changes:ChangeFeed.take",
+            lambda original: lambda self, page: [original(self, page), setattr(self, "is_misled", False)],
+            ("unit/polling/test_changes.py", "unit/triggers/test_ended.py"),
+        ),
+        "wrong_time_stays_in_the_memory": Break(
+            "polling.listeners:ListenedPoll",
+            lambda original: lambda ended, read_until, live, _anew_from: original(ended, read_until, live),
+            ("unit/triggers/test_ended.py",),
+        ),
+        "list_in_another_order_is_given_up": Break(
+            "polling.walk:Walk.split",
+            lambda _original: lambda self, _now, problem="": self._leave_out(len(self._parts), problem),
+            ("unit/polling/test_changes.py", "unit/triggers/test_ended.py"),
+        ),
+        "page_is_never_longer": Break(
+            "polling.walk:Walk._widen", always(False), ("unit/polling/test_changes.py",)
+        ),
         "state_grows_without_bounds": Break(
             "triggers.memory:MAX_STATE_BYTES", constant(10**9), ("unit/triggers/test_ended_state.py",)
         ),
@@ -1067,7 +1155,7 @@ BREAKS.update(
         "listeners_poll_a_dead_vapi_as_often": Break(
             "polling.poller:MAX_BACK_OFF_SECONDS", constant(0.0), ("unit/triggers/test_ended.py",)
         ),
-        "asset_events_show_no_end": Break("waiting.outlets:show_end", always(None), ("dag/test_outlets.py",)),
+        "asset_events_show_no_end": Break("outlets:show_end", always(None), ("dag/test_outlets.py",)),
         "link_is_not_registered": Break(
             "get_provider_info:get_provider_info",
             lambda original: lambda: {**original(), "extra-links": []},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
@@ -18,7 +19,6 @@ from vapi_provider.waiting.given import (
     in_seconds,
     useless_without_wait,
 )
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.waiting.mixin import StopFlag
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from typing_extensions import Self

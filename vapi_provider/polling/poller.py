@@ -266,7 +266,10 @@ class CallPoller:
                 self._calls.take_row(row)
                 self._listeners.take(row)
             feed.take(page)
-            self._listeners.begin(feed)
+            if feed.is_misled:
+                feed = self._feed = ChangeFeed(self._interval)
+            else:
+                self._listeners.begin(feed)
         self._list_is_down = False
         return pages
 

@@ -17,10 +17,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.rendering import show_call_id
 from vapi_provider.waiting.given import as_given
 from vapi_provider.waiting.mixin import WaitsForCall
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg

@@ -180,8 +180,7 @@ class Export:
             "calls": self.calls,
             "unfinished": self.unfinished,
             "scheduled": self.scheduled,
-            # fsum rounds once, so the order of the calls does not matter.
-            "cost": round(math.fsum(self._costs), _COST_DIGITS),
+            "cost": _sum(self._costs),
             "outcomes": {outcome.value: self._outcomes[outcome.value] for outcome in CallOutcome},
             "schema_version": SCHEMA_VERSION,
         }
@@ -207,6 +206,15 @@ class Export:
     def _flush(self) -> None:
         while self._pending and self._pending[0][0] < self._oldest - OVERLAP // _MICROSECOND:
             self._write(heapq.heappop(self._pending)[2])
+
+
+def _sum(costs: list[float]) -> float | None:
+    """Return the sum; None if it is too large for a float, because JSON has no infinity."""
+    try:
+        # fsum rounds once, so the order of the calls does not matter.
+        return round(math.fsum(costs), _COST_DIGITS)
+    except OverflowError:
+        return None
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.rendering import RendersFields
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -109,6 +109,17 @@ def test_no_calls_give_an_empty_object(simulator: VapiSimulator, export: Export,
     assert (tmp_path / "calls.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize(("cost", "total"), [(0.25, 0.5), (1e308, None), (-1e308, None)])
+def test_sum_of_costs_is_valid_json(
+    simulator: VapiSimulator, export: Export, tmp_path: Path, cost: float, total: float | None
+) -> None:
+    for _ in range(2):
+        add(simulator, NOON, cost=cost)
+    assert json.loads(json.dumps(export(), allow_nan=False))["cost"] == total
+    lines = (tmp_path / "calls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cost"] for line in lines] == [cost] * 2
+
+
 class ShuffledList:
     """Lists calls newest first, with ties in random order."""
 
