@@ -56,10 +56,10 @@ def pinned(path: Path) -> dict[str, str]:
     return dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def rows(header: str) -> list[list[str]]:
-    """Return the cells of the page's table whose header row begins with the given text."""
+def rows(header: str, page: Path = PAGE) -> list[list[str]]:
+    """Return the cells of a page's table whose header row begins with the given text."""
     pattern = rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)"
-    [found] = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    [found] = re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
 
 
@@ -97,9 +97,18 @@ def test_readme_names_the_claimed_pythons() -> None:
 
 
 def test_page_lists_the_packages_requirements() -> None:
-    stated = {name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package")}
+    stated = {
+        name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package | version")
+    }
     assert stated.pop("Python") == lowest(SpecifierSet(project()["project"]["requires-python"]))
     assert stated == {name: lowest(specifiers) for name, specifiers in needed().items()}
+
+
+def test_dependency_review_lists_the_lowest_versions() -> None:
+    reviewed = {
+        name.strip("`"): version for name, _, version, _ in rows("package | why", ROOT / "CONTRIBUTING.md")
+    }
+    assert reviewed == {name: lowest(specifiers) for name, specifiers in needed().items()}
 
 
 @pytest.mark.parametrize("path", PINS, ids=lambda path: path.stem)

@@ -524,7 +524,7 @@ class Schedule(AirflowModel):
 
     def _rename_call(self) -> None:
         calls = [call for call in self.simulator.calls.values() if call["customer"]["number"] in PEOPLE]
-        # With both carriers of the token gone, the result is empty.
+        # With both carriers of the token gone, nothing is left of it.
         if calls and self._chaos.hidden != "assistantOverrides":
             call_id = self._random.choice(calls)["id"]
             self.tell(f"Call {call_id} is renamed")
