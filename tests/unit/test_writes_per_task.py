@@ -92,16 +92,6 @@ def test_placing_and_resuming(simulator: VapiSimulator, live_then_over: Callable
     assert counts == documented("resume after the call's end")
 
 
-def test_redialling(simulator: VapiSimulator, live_then_over: Callable[[str], None]) -> None:
-    redial: dict[str, Any] = {"redial_on": ["no_answer"], "retries": 3}
-    task = Task(lambda: VapiCreateCallOperator(**CALL, **redial), simulator, max_tries=3)
-    _, deferred = task.run()
-    live_then_over("customer-did-not-answer")
-    counts, ended = task.run(deferred)
-    assert isinstance(ended, VapiNotReachedError)
-    assert counts == documented("the same with `redial_on`")
-
-
 def test_waiting_with_the_sensor(simulator: VapiSimulator) -> None:
     call_id = simulator.add_call(status="in-progress")
     task = Task(lambda: VapiCallSensor(task_id="wait", call_id=call_id, deferrable=True), simulator)
