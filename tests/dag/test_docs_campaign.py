@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,7 @@ def respond(choice: str, patch: pytest.MonkeyPatch) -> None:
     event = {
         "chosen_options": [choice],
         "params_input": {},
-        "responded_at": None,
+        "responded_at": datetime.now(timezone.utc),
         "responded_by_user": None,
         "timedout": False,
     }

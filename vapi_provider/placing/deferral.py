@@ -63,7 +63,7 @@ class DefersPlacing(WaitsForCall):
         """Return whether the try was deferred before it had a call."""
         from vapi_provider.waiting.report import reported_call_id
 
-        if state.is_placing or (isinstance(event, dict) and event.get("call_id", "") is None):
+        if state.is_placing:
             return True
         # Whatever is left of its state.
         return not (state.call_id or reported_call_id(event) or self._awaited_call_id(context))
