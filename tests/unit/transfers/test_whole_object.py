@@ -299,12 +299,12 @@ def test_missing_bucket_fails_before_any_request(
     simulator: VapiSimulator, export: Export, context: Any, s3: S3, if_exists: str
 ) -> None:
     s3.response = FileNotFoundError("Not Found")
-    with pytest.raises(VapiConfigurationError, match="no bucket 'archive' on S3"):
+    with pytest.raises(VapiConfigurationError, match="There is no bucket 'archive' on S3"):
         export(path="s3://archive/calls.jsonl", if_exists=if_exists)
     copy = VapiRecordingToObjectStorageOperator(
         task_id="copy", call_id="019a7c2e-5f00-7000-8000-0000000000aa", path="s3://archive/"
     )
-    with pytest.raises(VapiConfigurationError, match="no bucket 'archive' on S3"):
+    with pytest.raises(VapiConfigurationError, match="There is no bucket 'archive' on S3"):
         copy.execute(context)
     assert simulator.requests == []
 
