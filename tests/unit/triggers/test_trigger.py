@@ -575,7 +575,7 @@ def test_waiter_gets_one_verdict(triggerer: Triggerer) -> None:
 
     async def main(triggerer: Triggerer) -> None:
         waiter = Waiter(CALL_ID, 5)
-        async with CallPoller.join(CONN_ID, waiter):
+        with CallPoller.join(CONN_ID, waiter):
             triggerer.vapi.end(triggerer.vapi.calls[CALL_ID])
             await asyncio.wait_for(asyncio.shield(waiter.verdict), 60)
             first = waiter.verdict.result()
