@@ -16,6 +16,7 @@ from triggerer_model import SETTLE, Triggerer, call_id_of, virtual_world
 from virtual_time import VirtualLoop, run_virtually
 
 from vapi_provider.polling.deadlines import Deadline
+from vapi_provider.simulator import Fault
 from vapi_provider.triggers.call import VapiCallTrigger
 
 NUMBER = 1_000
@@ -136,7 +137,7 @@ def test_refused_connection_ends_waits_in_lots(world: World) -> None:
     async def main() -> None:
         async with watching(call_ids) as tasks:
             await asyncio.sleep(6)
-            world.simulator.api_key = "another-key"
+            world.simulator.faults.add(Fault(status=401, times=None))
             ends = count_ends(tasks.values())
             await asyncio.sleep(15)
         assert {task.result().status for task in tasks.values()} == {"error"}
@@ -174,7 +175,10 @@ def test_late_joiners_are_notified_in_lots(world: World) -> None:
         async with watching(others, since=world.since(*others)):
             await asyncio.sleep(11)
             world.end(*call_ids)
-            await asyncio.sleep(20)
+            await asyncio.sleep(10)
+            # Something newer, so that the list does not show the ends again.
+            world.change(others[0])
+            await asyncio.sleep(10)
             async with watching(call_ids, since=since) as tasks:
                 ends = count_ends(tasks.values())
                 await asyncio.sleep(6)

@@ -365,7 +365,7 @@ def test_wall_clock_jump_is_noticed_within_half_a_minute(triggerer: Triggerer, s
         assert wait.events == [TIMEOUT]
         return took
 
-    assert drive(triggerer, main) <= CLOCK_CHECK
+    assert drive(triggerer, main) <= 30
 
 
 def test_wall_clock_set_back_ends_no_wait_early(triggerer: Triggerer) -> None:
