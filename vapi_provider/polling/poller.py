@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from vapi_provider.client.responses import OversizedResponseError, SlowResponseError
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
-from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter, may_have_ended
+from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter, in_lots, may_have_ended
 from vapi_provider.polling.changes import ChangeFeed
 from vapi_provider.polling.connection import PolledConnection, RefusedError
 from vapi_provider.polling.listeners import EndListener, EndListeners
@@ -259,7 +259,7 @@ class CallPoller:
                 self._list_outage.log_begin(str(error), self._pending)
                 return pages
             self._list_outage.log_end()
-            for row in page.rows:
+            async for row in in_lots(page.rows):
                 self._calls.take_row(row)
                 self._listeners.take(row)
             feed.take(page)
