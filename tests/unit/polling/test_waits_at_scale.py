@@ -111,8 +111,8 @@ def test_each_wait_ends_at_its_own_deadline(triggerer: Triggerer) -> None:
         began = triggerer.clock.now
         waits = [triggerer.start(None, end_after=seconds) for seconds in after]
         await asyncio.sleep(max(after) + 1)
-        told = [wait.told_at - began for wait in waits]
-        assert told == pytest.approx(after, abs=0.01)
+        ended_after = [wait.told_at - began for wait in waits if wait.told_at is not None]
+        assert ended_after == pytest.approx(after, abs=0.01)
 
     drive(triggerer, main)
 
