@@ -110,6 +110,27 @@ def judge_and_begin_poll(original: Any) -> Any:
     return judge
 
 
+def keep_deadlines(original: Any) -> Any:
+    """Keep the deadlines of waits that have ended."""
+
+    def remove(self: Any) -> None:
+        heap = self._heap
+        original(self)
+        self._heap = heap
+
+    return remove
+
+
+def set_timer_for_each_wait(original: Any) -> Any:
+    """Set a timer for each wait."""
+
+    def add(self: Any, *args: Any) -> None:
+        original(self, *args)
+        self._loop.call_later(30.0, self._set_alarm)
+
+    return add
+
+
 def never_repeatable(kind: Any) -> Any:
     """Replace an exception with one after which no request is repeated."""
 
@@ -873,6 +894,26 @@ BREAKS.update(
             "triggers.call:time",
             lambda original: SimpleNamespace(time=original.time, monotonic=itertools.count(0, 100).__next__),
             ("unit/triggers",),
+        ),
+        "waits_end_all_at_once": Break(
+            "polling.calls:LOT", constant(1_000_000), ("unit/polling/test_waits_at_scale.py",)
+        ),
+        "waits_time_out_all_at_once": Break(
+            "polling.deadlines:LOT", constant(1_000_000), ("unit/polling/test_waits_at_scale.py",)
+        ),
+        "each_wait_has_a_timer": Break(
+            "polling.deadlines:Deadlines._add",
+            set_timer_for_each_wait,
+            ("unit/polling/test_waits_at_scale.py",),
+        ),
+        "deadlines_are_kept_for_ever": Break(
+            "polling.deadlines:Deadlines._remove", keep_deadlines, ("unit/polling/test_waits_at_scale.py",)
+        ),
+        "wall_clock_is_not_checked": Break(
+            "polling.deadlines:CLOCK_CHECK_SECONDS", constant(1e9), ("unit/triggers/test_trigger.py",)
+        ),
+        "page_has_few_calls": Break(
+            "polling.changes:PAGE_BYTES", constant(1_500_000), ("unit/polling/test_changes.py",)
         ),
         "kill_ends_no_call": Break(
             "triggers.call:VapiCallTrigger.on_kill",

@@ -12,7 +12,6 @@ from markdown_pages import table
 from task_instances import Deferral, TaskInstance, TaskStateStore, reported, stored
 
 from airflow.providers.common.compat.sdk import TaskDeferred
-from vapi_provider.exceptions import VapiNotReachedError
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.simulator import Timeline, VapiSimulator
@@ -34,11 +33,11 @@ class Task:
     :param vapi: the simulator
     """
 
-    def __init__(self, build: Callable[[], Any], vapi: VapiSimulator, **ti: Any) -> None:
+    def __init__(self, build: Callable[[], Any], vapi: VapiSimulator) -> None:
         self._build = build
         self._vapi = vapi
         self._counted: Counter[str] = Counter()
-        self._ti = TaskInstance(at=self._count, **ti)
+        self._ti = TaskInstance(at=self._count)
         self._store = TaskStateStore(at=self._count)
 
     def _count(self, access: str) -> None:
@@ -58,8 +57,6 @@ class Task:
                 result = self._build().resume_execution(deferred.method, kwargs, context)
         except TaskDeferred as again:
             result = stored(again)
-        except VapiNotReachedError as error:
-            result = error
         counted = [self._counted[name] for name in ("store.get", "store.set", "xcom.push")]
         counted.append(len(self._vapi.requests) - earlier_requests)
         return [str(count) for count in counted], result

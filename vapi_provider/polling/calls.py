@@ -172,18 +172,18 @@ class PolledCalls:
         Only after a poll that succeeded: a task that cannot reach Vapi would defer again at once.
         """
         late, self._late = self._late, []
-        async for waiter in _in_lots(late):
+        async for waiter in in_lots(late):
             waiter.end(may_have_ended(waiter.call_id))
 
     async def end_all(self, verdict: Verdict) -> None:
         """End all waits."""
-        async for call in _in_lots(list(self._calls.values())):
+        async for call in in_lots(list(self._calls.values())):
             call.end(verdict)
 
     async def begin_poll(self) -> None:
         """Start a poll and end the waits that are overdue."""
         now = time.monotonic()
-        async for call in _in_lots([call for call in self._calls.values() if call.due_at is not None]):
+        async for call in in_lots([call for call in self._calls.values() if call.due_at is not None]):
             for waiter in call.waiters:
                 waiter.begin_poll()
             if call.due_at is not None and call.due_at <= now:
@@ -222,6 +222,14 @@ class PolledCalls:
         return sorted(chosen, key=_by_turn)
 
 
+async def in_lots(items: Collection[T]) -> AsyncIterator[T]:
+    """Yield items, and let other tasks run after each lot."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % LOT == 0:
+            await asyncio.sleep(0)
+
+
 def may_have_ended(call_id: str) -> Verdict:
     """Return the verdict that sends the task to read its call."""
     return Verdict("done", f"Call {call_id} may have ended.")
@@ -230,14 +238,6 @@ def may_have_ended(call_id: str) -> Verdict:
 def results_arrived(call_id: str) -> Verdict:
     """Return the verdict that sends the task to read its call, and says that its results are there."""
     return Verdict("done", ARRIVED.format(call_id))
-
-
-async def _in_lots(items: Collection[T]) -> AsyncIterator[T]:
-    """Yield items, and let other tasks run after each lot."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % LOT == 0:
-            await asyncio.sleep(0)
 
 
 def _is_news(row: CallStatusView, waiter: Waiter) -> bool:

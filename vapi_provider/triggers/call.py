@@ -163,9 +163,11 @@ class VapiCallTrigger(BaseTrigger):
             results_before=self.results_before,
         )
         timeout = Verdict("timeout", f"Call {call_id} did not end in time.")
-        with Deadlines.limit(waiter.verdict, self.end_time, timeout):
-            async with CallPoller.join(self.vapi_conn_id, waiter):
-                return await waiter.verdict
+        with (
+            Deadlines.limit(waiter.verdict, self.end_time, timeout),
+            CallPoller.join(self.vapi_conn_id, waiter),
+        ):
+            return await waiter.verdict
 
 
 def _hang_up(conn: Connection, call_id: str | None) -> str:

@@ -133,7 +133,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 
         listener = self._listener(memory, started_at)
         reported_at = -math.inf
-        async with CallPoller.listen(self.vapi_conn_id, listener):
+        with CallPoller.listen(self.vapi_conn_id, listener):
             memory.begin(await listener.started())
             while True:
                 poll = await listener.next_poll()
