@@ -163,7 +163,7 @@ def test_pip_refuses_airflow_2(wheel: Path) -> None:
     )
     assert done.returncode != 0
     assert re.search(
-        r"airflow-provider-vapi \S+ depends on apache-airflow>=3\.0\.0", done.stdout + done.stderr
+        r"airflow-provider-vapi \S+ depends on apache-airflow>=3\.0\.4", done.stdout + done.stderr
     )
 
 
