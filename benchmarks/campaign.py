@@ -29,7 +29,6 @@ LIVE_SHARE = 10
 """One in ten calls is live; the others are scheduled or queued."""
 CHANGE_SECONDS = 5.0
 """How often each live call's ``updatedAt`` changes."""
-BODY_BYTES = 50_000
 PLACED_WITHIN = timedelta(minutes=30)
 """The period in which the calls were placed, up to now."""
 
@@ -45,9 +44,10 @@ class Campaign:
 
     :param simulator: the simulated Vapi
     :param size: the number of calls
+    :param body_bytes: the size of a call's JSON
     """
 
-    def __init__(self, simulator: VapiSimulator, size: int) -> None:
+    def __init__(self, simulator: VapiSimulator, size: int, body_bytes: int) -> None:
         self.calls: list[tuple[str, str]] = []
         """Each call's id and its first ``updatedAt``."""
         self.ended: dict[str, float] = {}
@@ -59,7 +59,7 @@ class Campaign:
         self._next_change = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="campaign")
-        for body in _bodies(size):
+        for body in _bodies(size, body_bytes):
             call_id = simulator.add_call(status=body["status"], body=body)
             self.calls.append((call_id, body["updatedAt"]))
             (self._live if body["status"] == "in-progress" else self._quiet).append(call_id)
@@ -141,11 +141,12 @@ class Server:
     Serves the campaign; its public methods are the measuring process's commands, selected by ``do``.
 
     :param calls: the number of calls
+    :param body_bytes: the size of a call's JSON
     """
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: int, body_bytes: int) -> None:
         self._simulator = VapiSimulator(concurrency_limit=1_000_000)
-        self._campaign = Campaign(self._simulator, calls)
+        self._campaign = Campaign(self._simulator, calls, body_bytes)
         self._front = Front(self._simulator.app, self._campaign.ended)
         self._listening = LocalServer(self._front, 0)
 
@@ -196,15 +197,15 @@ class Server:
         }
 
 
-def _bodies(size: int) -> Iterator[dict[str, Any]]:
+def _bodies(size: int, body_bytes: int) -> Iterator[dict[str, Any]]:
     """
     Generate the calls in order of creation.
 
-    Each contains an assistant's whole configuration, as in Vapi's documentation, and a conversation that fills it up to
-    BODY_BYTES. Quiet calls have a conversation, too, so that all have the same size.
+    Each contains an assistant's whole configuration, as in Vapi's documentation, as far as that fits, and a conversation
+    that fills it up. Quiet calls have a conversation, too, so that all have the same size.
     """
     now = datetime.now(timezone.utc)
-    common = _filled(documented_call())
+    common = _filled(_trimmed(documented_call(), body_bytes), body_bytes)
     for position in range(size):
         created_at = _timestamp(now - PLACED_WITHIN * (1 - (position + 1) / size))
         live = position % LIVE_SHARE == 0
@@ -218,13 +219,21 @@ def _bodies(size: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _filled(call: dict[str, Any]) -> dict[str, Any]:
+def _trimmed(call: dict[str, Any], size: int) -> dict[str, Any]:
+    """Drop the largest properties of a call until it fits."""
+    while len(as_sent(call)) > size:
+        largest = max(call, key=lambda name: len(as_sent(call[name])))
+        call = {name: value for name, value in call.items() if name != largest}
+    return call
+
+
+def _filled(call: dict[str, Any], size: int) -> dict[str, Any]:
     """Lengthen the conversation, which the API returns twice, and a third time as a transcript."""
     number = 0
-    while len(as_sent(call)) < BODY_BYTES:
+    while len(as_sent(call)) < size:
         number += 2
         turns = [_turn(position) for position in range(number)]
-        artifact = {**call["artifact"], "messages": turns, "transcript": _SPOKEN * number}
+        artifact = {**call.get("artifact", {}), "messages": turns, "transcript": _SPOKEN * number}
         call = {**call, "messages": turns, "artifact": artifact}
     return call
 
@@ -245,7 +254,7 @@ def _timestamp(instant: datetime) -> str:
 
 
 def main() -> int:
-    with Server(calls=int(sys.argv[1])) as server:
+    with Server(calls=int(sys.argv[1]), body_bytes=int(sys.argv[2])) as server:
         commands: dict[str, Callable[..., dict[str, Any]]] = {
             command.__name__: command
             for command in (server.describe, server.answered, server.end_calls, server.cpu, server.totals)

@@ -11,6 +11,7 @@ the latter is measured.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -36,9 +37,13 @@ from benchmarks.waiting_results import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-CALLS = (10, 100, 1000, 3000)
+CALLS = (10, 1000, 10_000)
+SIZES = (50, 2)
+"""The sizes of a call's JSON, in KB; only the first is measured for all."""
 MOST_CALLS_FOR_PEERS = 1000
 """With more calls, their requests would saturate the simulator, which would then be the bottleneck."""
+FEWEST_SMALL_CALLS = 1000
+"""With fewer calls, their size makes no difference."""
 ENDINGS_PER_SECOND = 40 / 60
 BURST_SECONDS = 1.0
 QUIET_SECONDS = 1.0
@@ -53,7 +58,7 @@ SCENARIOS = {
 
 NOTES = """\
 Waiting for N calls, each polled every {interval:.0f} s, in a window of {window:.0f} s ({machine})
-One call in ten is live and changes every 5 s, the others are quiet; each has {size:.1f} KB of JSON.
+One call in ten is live and changes every 5 s, the others are quiet; each has about {sizes} KB of JSON.
 requests, MB: requests received and response bodies sent by the simulator (clients may stop reading early).
 CPU: user and system time of the waiting process. Steady: in the window; burst: from its start to the last event.
 RSS: growth of the peak since before the contender's modules were loaded.
@@ -62,6 +67,8 @@ RSS: growth of the peak since before the contender's modules were loaded.
 start-up: the same without the {interval:.0f} s that ours pauses first, because the deferring task has just polled. Its CPU:
   until the window begins, after the first poll.
 median, p99: from the call's end in the simulator to the event in the waiting process, by the same clock.
+held: the longest time for which the event loop was busy without a break, from the first trigger to the last event, in
+  CPU time of the process.
 missed: ends without an event, events without an end, and failed waits.
 Not measured: the triggerer's handling of an event, and its supervisor, from which it reads connections."""
 
@@ -129,7 +136,7 @@ class Worker:
 
 def measure(cell: Cell, window: float) -> Result | str:
     """Measure one cell, or return why the contender cannot run."""
-    with tempfile.TemporaryDirectory() as home, Worker("benchmarks.campaign", str(cell.calls)) as server:
+    with tempfile.TemporaryDirectory() as home, _campaign(cell) as server:
         campaign = server.ask(do="describe")
         with Worker("benchmarks.waiting_process", **_environment(campaign, home)) as process:
             problem: str = process.ask(contender=cell.contender, interval=INTERVAL_SECONDS, **campaign)[
@@ -139,7 +146,11 @@ def measure(cell: Cell, window: float) -> Result | str:
                 return problem
             began = process.hear()["began"]
             first_look = _all_asked(server, cell) - began
-            return _watch(cell, window, server, process, first_look, campaign["bytes"])
+            return _watch(cell, window, server, process, first_look)
+
+
+def _campaign(cell: Cell) -> Worker:
+    return Worker("benchmarks.campaign", str(cell.calls), str(cell.kilobytes * 1000))
 
 
 def _environment(campaign: dict[str, Any], home: str) -> dict[str, str]:
@@ -168,9 +179,7 @@ def _all_asked(server: Worker, cell: Cell) -> float:
     )
 
 
-def _watch(
-    cell: Cell, window: float, server: Worker, process: Worker, first_look: float, body_bytes: float
-) -> Result:
+def _watch(cell: Cell, window: float, server: Worker, process: Worker, first_look: float) -> Result:
     begin = time.time() + 0.5
     end = begin + window
     endings = _endings(cell, begin, window)
@@ -199,8 +208,8 @@ def _watch(
         startup_cpu=cost["startup_cpu"],
         simulator_load=simulator_cpu / window,
         latencies=[at - ended[call_id] for call_id, at in events.items() if call_id in ended],
+        held=cost["held"],
         missed=_count_missed(ended, events, failures),
-        body_bytes=body_bytes,
     )
 
 
@@ -219,10 +228,15 @@ def _count_missed(ended: dict[str, float], events: dict[str, float], failures: d
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     for scenario in options.scenarios:
-        for calls in options.calls:
+        for calls, kilobytes in itertools.product(options.calls, options.sizes):
+            is_first = kilobytes == options.sizes[0]
             for contender in options.only:
-                if contender == OURS or calls <= MOST_CALLS_FOR_PEERS:
-                    yield Cell(contender, calls, scenario)
+                if contender == OURS:
+                    is_measured = is_first or calls >= FEWEST_SMALL_CALLS
+                else:
+                    is_measured = is_first and calls <= MOST_CALLS_FOR_PEERS
+                if is_measured:
+                    yield Cell(contender, calls, scenario, kilobytes)
 
 
 def run(options: argparse.Namespace) -> Results:
@@ -233,7 +247,7 @@ def run(options: argparse.Namespace) -> Results:
     for number, cell in enumerate(chosen, start=1):
         if cell.contender in missing:
             continue
-        what = f"{NAMES[cell.contender]}, {cell.calls} calls, {cell.scenario}"
+        what = f"{NAMES[cell.contender]}, {cell.calls} calls of {cell.kilobytes} KB, {cell.scenario}"
         print(f"[{number}/{len(chosen)}] {what}", file=sys.stderr, flush=True)
         result = measure(cell, options.window)
         if isinstance(result, Result):
@@ -245,8 +259,8 @@ def run(options: argparse.Namespace) -> Results:
 
 
 def report(results: Results, window: float) -> None:
-    size = max(result.body_bytes for result in results.values()) / 1000
-    print(NOTES.format(interval=INTERVAL_SECONDS, window=window, machine=machine(), size=size))
+    sizes = " or ".join(str(kilobytes) for kilobytes in sorted({cell.kilobytes for cell in results}))
+    print(NOTES.format(interval=INTERVAL_SECONDS, window=window, machine=machine(), sizes=sizes))
     for scenario, description in SCENARIOS.items():
         if any(cell.scenario == scenario for cell in results):
             print(f"\n{scenario.capitalize()}: {description}\n{tables(results, scenario)}")
@@ -259,6 +273,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waiting", description=__doc__)
     parser.add_argument("--window", type=float, default=60.0, help="seconds per measurement (default: 60)")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="numbers of calls to wait for")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="sizes of a call's JSON, in KB")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="contenders to measure")
     options = parser.parse_args()

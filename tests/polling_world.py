@@ -20,7 +20,7 @@ import pytest
 import requests
 from virtual_time import REAL_SECONDS, VirtualClock, run_virtually
 
-from vapi_provider.polling import poller
+from vapi_provider.polling import deadlines, poller
 from vapi_provider.polling.calls import Verdict, Waiter
 from vapi_provider.polling.poller import CallPoller
 from vapi_provider.simulator import VapiSimulator
@@ -145,6 +145,7 @@ def use_clock(clock: VirtualClock, patch: pytest.MonkeyPatch) -> None:
         "polling.connection",
         "polling.changes",
         "polling.calls",
+        "polling.deadlines",
         "polling.listeners",
         "polling.outage",
         "polling.poller",
@@ -282,7 +283,7 @@ async def come_true(check: Callable[[], Any], what: str) -> None:
 
 async def watch(waiter: Waiter, conn_id: str = CONN_ID) -> Verdict:
     """Wait for a call until the verdict, as a trigger does."""
-    async with CallPoller.join(conn_id, waiter):
+    with CallPoller.join(conn_id, waiter):
         return await waiter.verdict
 
 
@@ -319,10 +320,11 @@ def verdicts(tasks: Mapping[str, asyncio.Task[Verdict]], call_ids: Iterable[str]
 
 
 def assert_no_poller_left() -> None:
-    """Assert that no poller or poller thread is left; leftover tasks are checked where the loop ends."""
-    left = list(poller._pollers)
+    """Assert that no poller, poller thread or timer is left; leftover tasks are checked where the loop ends."""
+    left = [*poller._pollers, *deadlines._deadlines]
     poller._pollers.clear()
-    assert not left, "pollers are left"
+    deadlines._deadlines.clear()
+    assert not left, "pollers or deadlines are left"
     for thread in poller_threads():
         # A request in flight ends within its time limit.
         thread.join(15)

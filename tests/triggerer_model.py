@@ -26,6 +26,7 @@ from virtual_time import VirtualClock
 from vapi_provider.polling import (
     changes as changes_module,
     connection as connection_module,
+    deadlines as deadlines_module,
     poller as poller_module,
 )
 from vapi_provider.triggers import call as call_module
@@ -39,7 +40,7 @@ LATENCY = 0.05
 SETTLE = call_module.SETTLE_SECONDS
 MIN_INTERVAL = poller_module.MIN_INTERVAL_SECONDS
 MISSING = connection_module.MISSING_SECONDS
-CLOCK_CHECK = call_module._CLOCK_CHECK_SECONDS
+CLOCK_CHECK = deadlines_module.CLOCK_CHECK_SECONDS
 BUDGET = poller_module.REQUESTS_PER_POLL, poller_module.PAGES_PER_POLL
 OVERLAP = changes_module._OVERLAP.total_seconds()
 
@@ -111,6 +112,8 @@ class FakeVapi:
         self.calls: dict[str, FakeCall] = {}
         self.log: list[Exchange] = []
         self.date_offset = 0.0
+        self.wrong_dates: list[float] = []
+        """How far the next Date headers are off, besides."""
         self.list_mode = "honest"
         """One of LIST_MODES."""
         self.lag = 0.0
@@ -194,7 +197,8 @@ class FakeVapi:
         return bytes(fault.get("body", _error(fault["status"])))
 
     def _headers(self) -> dict[str, str]:
-        date = datetime.fromtimestamp(int(self.date()), timezone.utc)
+        wrong = self.wrong_dates.pop() if self.wrong_dates else 0.0
+        date = datetime.fromtimestamp(int(self.date() + wrong), timezone.utc)
         return {"Date": format_datetime(date, usegmt=True), "Content-Type": "application/json"}
 
     def date(self) -> float:
@@ -385,7 +389,7 @@ def virtual_world(
         patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", "")
         use_clock(clock, patch)
         patch.setattr(call_module, "SETTLE_SECONDS", SETTLE)
-        patch.setattr(call_module, "_CLOCK_CHECK_SECONDS", CLOCK_CHECK)
+        patch.setattr(deadlines_module, "CLOCK_CHECK_SECONDS", CLOCK_CHECK)
         patch.setattr(poller_module, "MIN_INTERVAL_SECONDS", MIN_INTERVAL)
         patch.setattr(connection_module, "MISSING_SECONDS", missing)
         patch.setattr(poller_module, "REQUESTS_PER_POLL", budget[0])

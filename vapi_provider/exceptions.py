@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,6 +46,10 @@ class VapiError(Exception):
         self.method = method
         self.path = path
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without __init__, whose arguments differ between the classes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class VapiTransientError(VapiError):

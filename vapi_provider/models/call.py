@@ -248,6 +248,7 @@ class Call(CallStatusView):
     assistant: Object = None
     assistant_overrides: Object = None
     customer: Object = None
+    schedule_plan: Object = None
     artifact: Object = None
     messages: List = None
     transcript: Text = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
@@ -18,7 +19,6 @@ from vapi_provider.waiting.given import (
     in_seconds,
     useless_without_wait,
 )
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
@@ -126,7 +126,7 @@ class VapiCreateCallOperator(PlacesCall):
     :param analysis_timeout: how many seconds after the end to wait for them; 60 by default
     :param include: names of content to add to the summary, see :meth:`vapi_provider.models.call.Call.summary`
     :param hang_up_on_kill: whether to end the call when the task is killed; for a deferred task this needs Airflow 3.3
-    :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
+    :param hang_up_on_timeout: whether to end a call that is not over after ``timeout`` or ``execution_timeout``
     :param redial_on: outcomes after which a retry calls again; none by default
     :param max_attempts: the most calls to this callee; only ``retries`` limits them by default
     :param calling_hours: when the callee may be called, see :class:`~vapi_provider.placing.hours.CallingHours`; at any

@@ -120,7 +120,7 @@ def search_calls(
     phone_number_id: str | None,
 ) -> SearchResult:
     """
-    Search for calls with one of the tokens, and choose one that made a phone ring, or still may.
+    Search for calls with one of the tokens, and choose one that rang or may still ring.
 
     The last attempt wins, because it began only after the ones before it had ended.
 

@@ -7,15 +7,20 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import Container, Iterable
+from collections.abc import AsyncIterator, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from vapi_provider.models.results import ARRIVED
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallStatusView
+
+T = TypeVar("T")
+
+LOT = 100
+"""How many waits may end at once, because each resumes its trigger in the same round of the event loop."""
 
 _REMEMBERED_ENDS = 10_000
 
@@ -160,30 +165,28 @@ class PolledCalls:
             if not call.waiters:
                 del self._calls[waiter.call_id]
 
-    def notify_late(self) -> None:
+    async def notify_late(self) -> None:
         """
         End the waits that joined after the end of their call was listed.
 
         Only after a poll that succeeded: a task that cannot reach Vapi would defer again at once.
         """
-        for waiter in self._late:
+        late, self._late = self._late, []
+        async for waiter in in_lots(late):
             waiter.end(may_have_ended(waiter.call_id))
-        self._late.clear()
 
-    def end_all(self, verdict: Verdict) -> None:
+    async def end_all(self, verdict: Verdict) -> None:
         """End all waits."""
-        for call in self._calls.values():
+        async for call in in_lots(list(self._calls.values())):
             call.end(verdict)
 
-    def begin_poll(self) -> None:
+    async def begin_poll(self) -> None:
         """Start a poll and end the waits that are overdue."""
         now = time.monotonic()
-        for call in self._calls.values():
-            if call.due_at is None:
-                continue
+        async for call in in_lots([call for call in self._calls.values() if call.due_at is not None]):
             for waiter in call.waiters:
                 waiter.begin_poll()
-            if call.due_at <= now:
+            if call.due_at is not None and call.due_at <= now:
                 call.end(may_have_ended(call.call_id))
 
     def take_row(self, row: CallStatusView) -> None:
@@ -217,6 +220,14 @@ class PolledCalls:
         chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
         # Last comes a call that fails every time, which ends the poll.
         return sorted(chosen, key=_by_turn)
+
+
+async def in_lots(items: Collection[T]) -> AsyncIterator[T]:
+    """Yield items, and let other tasks run after each lot."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % LOT == 0:
+            await asyncio.sleep(0)
 
 
 def may_have_ended(call_id: str) -> Verdict:

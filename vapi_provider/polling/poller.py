@@ -13,12 +13,12 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vapi_provider.client.responses import OversizedResponseError, SlowResponseError
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
-from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter, may_have_ended
+from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter, in_lots, may_have_ended
 from vapi_provider.polling.changes import ChangeFeed
 from vapi_provider.polling.connection import PolledConnection, RefusedError
 from vapi_provider.polling.listeners import EndListener, EndListeners
@@ -55,6 +55,7 @@ class CallPoller:
     """
 
     def __init__(self, conn_id: str) -> None:
+        self._key = asyncio.get_running_loop(), conn_id
         self._calls = PolledCalls()
         self._listeners = EndListeners()
         self._feed: ChangeFeed | None = None
@@ -75,41 +76,36 @@ class CallPoller:
         self._loop_task = contextvars.Context().run(asyncio.create_task, self._run())
 
     @classmethod
-    @asynccontextmanager
-    async def join(cls, conn_id: str, waiter: Waiter) -> AsyncIterator[None]:
+    @contextmanager
+    def join(cls, conn_id: str, waiter: Waiter) -> Iterator[None]:
         """Poll a call for the length of a block, with the one poller of this connection and event loop."""
-        async with cls._of(conn_id) as poller:
-            poller._join(waiter)
-            try:
-                yield
-            finally:
-                poller._calls.leave(waiter)
-
-    @classmethod
-    @asynccontextmanager
-    async def listen(cls, conn_id: str, listener: EndListener) -> AsyncIterator[None]:
-        """Collect the calls that end for the length of a block, with the one poller of this connection and event loop."""
-        async with cls._of(conn_id) as poller:
-            poller._listeners.join(listener)
-            poller._shorten(listener.poll_interval)
-            try:
-                yield
-            finally:
-                poller._listeners.leave(listener)
-
-    @classmethod
-    @asynccontextmanager
-    async def _of(cls, conn_id: str) -> AsyncIterator[CallPoller]:
-        key = asyncio.get_running_loop(), conn_id
-        poller = _pollers.get(key)
-        if poller is None:
-            poller = _pollers[key] = cls(conn_id)
+        poller = cls._of(conn_id)
+        poller._join(waiter)
         try:
-            yield poller
+            yield
         finally:
-            if not poller._calls and not poller._listeners:
-                del _pollers[key]
-                poller._stop()
+            poller._calls.leave(waiter)
+            poller._stop_if_idle()
+
+    @classmethod
+    @contextmanager
+    def listen(cls, conn_id: str, listener: EndListener) -> Iterator[None]:
+        """Collect the calls that end for the length of a block, with the one poller of this connection and event loop."""
+        poller = cls._of(conn_id)
+        poller._listeners.join(listener)
+        poller._shorten(listener.poll_interval)
+        try:
+            yield
+        finally:
+            poller._listeners.leave(listener)
+            poller._stop_if_idle()
+
+    @classmethod
+    def _of(cls, conn_id: str) -> CallPoller:
+        key = asyncio.get_running_loop(), conn_id
+        if key not in _pollers:
+            _pollers[key] = cls(conn_id)
+        return _pollers[key]
 
     def _join(self, waiter: Waiter) -> None:
         if not self._calls:
@@ -124,7 +120,10 @@ class CallPoller:
             self._shortest_interval = interval
             self._hurry.set()
 
-    def _stop(self) -> None:
+    def _stop_if_idle(self) -> None:
+        if self._calls or self._listeners:
+            return
+        del _pollers[self._key]
         self._is_stopped = True
         self._loop_task.cancel()
         self._connection.close()
@@ -137,7 +136,7 @@ class CallPoller:
             try:
                 await self._poll()
             except RefusedError as refusal:
-                self._process_refusal(refusal.error)
+                await self._process_refusal(refusal.error)
             except VapiTransientError as error:
                 self._back_off(str(error), error.retry_after)
             except asyncio.CancelledError:
@@ -147,11 +146,13 @@ class CallPoller:
                 self._back_off("Reading the connection was cancelled.", None)
             except Exception as error:
                 # A defect of the provider must not end a wait.
-                self._back_off(f"{type(error).__name__} in the provider itself.", None, traceback=True)
+                self._back_off(
+                    f"Bug in airflow-provider-vapi ({type(error).__name__}).", None, traceback=True
+                )
             else:
                 self._failures = 0
                 self._outage.log_end()
-                self._calls.notify_late()
+                await self._calls.notify_late()
             self._listeners.publish()
             # After a poll that took longer than the interval, the next one does not follow at once.
             self._rest_until = time.monotonic() + MIN_INTERVAL_SECONDS / 5
@@ -189,10 +190,10 @@ class CallPoller:
         pause = random.uniform(self._interval, 2 * self._interval)
         return min(math.ldexp(pause, min(failures, 10)), max(MAX_BACK_OFF_SECONDS, pause))
 
-    def _process_refusal(self, error: VapiError) -> None:
+    async def _process_refusal(self, error: VapiError) -> None:
         """End all waits if the connection is refused again after it was read afresh; a key may just have been replaced."""
         if self._connection.is_in_doubt:
-            self._calls.end_all(Verdict("error", str(error)))
+            await self._calls.end_all(Verdict("error", str(error)))
             if self._listeners:
                 self._back_off(str(error), None)
         else:
@@ -214,7 +215,7 @@ class CallPoller:
         await self._connection.refresh()
         # Reading the connection can take a while, and the next poll keeps its distance from this one's requests.
         self._polled_at = time.monotonic()
-        self._calls.begin_poll()
+        await self._calls.begin_poll()
         if len(self._calls) <= REQUESTS_PER_POLL and not self._listeners:
             self._feed = None
             self._calls.forget_ended()
@@ -260,11 +261,14 @@ class CallPoller:
                 self._list_outage.log_begin(str(error), self._pending)
                 return pages
             self._list_outage.log_end()
-            for row in page.rows:
+            async for row in in_lots(page.rows):
                 self._calls.take_row(row)
                 self._listeners.take(row)
             feed.take(page)
-            self._listeners.begin(feed)
+            if feed.is_misled:
+                feed = self._feed = ChangeFeed(self._interval)
+            else:
+                self._listeners.begin(feed)
         self._list_is_down = False
         return pages
 

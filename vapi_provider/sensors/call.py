@@ -17,10 +17,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.rendering import show_call_id
 from vapi_provider.waiting.given import as_given
 from vapi_provider.waiting.mixin import WaitsForCall
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _REFUSED = {
     "exponential_backoff": "the end of a long call would be noticed late; raise poke_interval instead",
     "never_fail": "it would hide permanent errors; use soft_fail instead",
-    "silent_fail": "transient errors are waited out anyway, except at the first poke, after which Airflow retries the task; all other errors are permanent",
+    "silent_fail": "a transient error at the first poke fails the try, and retries apply; later ones only log a warning and the "
+    "wait goes on; any other error fails the task without retries",
 }
 """Arguments of Airflow's sensors that this one does not support, with the reasons."""
 

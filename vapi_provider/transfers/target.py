@@ -148,6 +148,28 @@ class Target:
         child._path = ObjectStoragePath(child.url, conn_id=child.location.conn_id)
         return child
 
+    def refuse_missing_bucket(self) -> None:
+        """
+        Fail before the export if it has nowhere to go; only S3 shows for certain that a bucket does not exist.
+
+        :raises VapiConfigurationError: if S3 responds that there is no such bucket
+        """
+        if not self._is_s3:
+            return
+        bucket = self.url.split("/")[2]
+        is_missing = False
+        try:
+            self._fs.call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            is_missing = True
+        except Exception:
+            # Writing may be allowed where looking is not.
+            pass
+        if is_missing:
+            raise VapiConfigurationError(
+                f"There is no bucket {bucket!r} on S3, which path names. Create it, or correct path."
+            )
+
     def refuse_existing(self, if_exists: str) -> None:
         """
         Skip or fail the task if the object exists.

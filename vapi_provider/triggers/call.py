@@ -17,6 +17,7 @@ from vapi_provider.exceptions import VapiConfigurationError, VapiError
 from vapi_provider.models.fields import read_instant
 from vapi_provider.polling.calls import Verdict, Waiter
 from vapi_provider.polling.connection import open_client
+from vapi_provider.polling.deadlines import Deadlines
 from vapi_provider.polling.poller import CallPoller
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 5.0
 """The earliest event: the scheduler fails a task whose trigger fires before it has stored the deferral."""
-
-_CLOCK_CHECK_SECONDS = 30.0
-"""How often to check the wall clock, which can be changed while a trigger waits."""
 
 _endings: set[asyncio.Future[None]] = set()
 """Hang-ups in progress, for tasks that were stopped."""
@@ -147,8 +145,9 @@ class VapiCallTrigger(BaseTrigger):
 
     async def _wait(self) -> Verdict:
         if self.call_id is None:
-            await self._until_end_time(asyncio.get_running_loop().create_future())
-            return Verdict("timeout", "The end time has passed.")
+            verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            with Deadlines.limit(verdict, self.end_time, Verdict("timeout", "The end time has passed.")):
+                return await verdict
         try:
             call_id = check_call_id(self.call_id)
         except VapiConfigurationError as error:
@@ -163,17 +162,12 @@ class VapiCallTrigger(BaseTrigger):
             results=tuple(self.results),
             results_before=self.results_before,
         )
-        async with CallPoller.join(self.vapi_conn_id, waiter):
-            verdict = await self._until_end_time(waiter.verdict)
-        return verdict or Verdict("timeout", f"Call {call_id} did not end in time.")
-
-    async def _until_end_time(self, verdict: asyncio.Future[Verdict]) -> Verdict | None:
-        """Wait for a verdict, and return None if the end time comes first."""
-        while (left := self.end_time - time.time()) > 0:
-            await asyncio.wait({verdict}, timeout=min(left, _CLOCK_CHECK_SECONDS))
-            if verdict.done():
-                return verdict.result()
-        return None
+        timeout = Verdict("timeout", f"Call {call_id} did not end in time.")
+        with (
+            Deadlines.limit(waiter.verdict, self.end_time, timeout),
+            CallPoller.join(self.vapi_conn_id, waiter),
+        ):
+            return await waiter.verdict
 
 
 def _hang_up(conn: Connection, call_id: str | None) -> str:

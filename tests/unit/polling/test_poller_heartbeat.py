@@ -69,9 +69,9 @@ def start_vapi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[A
         while not line.startswith("{"):
             assert line, "the simulator did not start"
             line = process.stdout.readline()
-        told = json.loads(line)
-        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", told["connection"])
-        return process, told["call_ids"]
+        described = json.loads(line)
+        monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", described["connection"])
+        return process, described["call_ids"]
 
     yield start
     for process in running:

@@ -365,7 +365,7 @@ def test_wall_clock_jump_is_noticed_within_half_a_minute(triggerer: Triggerer, s
         assert wait.events == [TIMEOUT]
         return took
 
-    assert drive(triggerer, main) <= CLOCK_CHECK
+    assert drive(triggerer, main) <= 30
 
 
 def test_wall_clock_set_back_ends_no_wait_early(triggerer: Triggerer) -> None:
@@ -575,7 +575,7 @@ def test_waiter_gets_one_verdict(triggerer: Triggerer) -> None:
 
     async def main(triggerer: Triggerer) -> None:
         waiter = Waiter(CALL_ID, 5)
-        async with CallPoller.join(CONN_ID, waiter):
+        with CallPoller.join(CONN_ID, waiter):
             triggerer.vapi.end(triggerer.vapi.calls[CALL_ID])
             await asyncio.wait_for(asyncio.shield(waiter.verdict), 60)
             first = waiter.verdict.result()
