@@ -46,7 +46,7 @@ class ChangeFeed:
     """
 
     def __init__(self, poll_interval: float) -> None:
-        self.is_misled = False
+        self.is_misled: bool = False
         """Whether a later response has shown that the time of the first one was wrong, and with it the mark."""
         self.mark: datetime | None = None
         """Changes before this instant, in Vapi's time, are not read again; None before the first page."""

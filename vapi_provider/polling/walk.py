@@ -39,11 +39,11 @@ class Walk:
         self.upper = upper
         self.gap: tuple[datetime, datetime | None] | None = None
         """The range that holds all parts that were left out."""
-        self.problem = ""
+        self.problem: str = ""
         """Why it had to leave them out."""
         self._parts: list[tuple[datetime, datetime | None]] = [(lower, upper)]
         """What is left to read, the next part last."""
-        self.is_split = False
+        self.is_split: bool = False
         """Whether it reads its range in parts."""
         self._splits = 0
         """Since a part was read to its end."""
