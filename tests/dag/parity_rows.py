@@ -200,7 +200,7 @@ MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
 NO_ANALYSIS = "The analysis of call {id} did not arrive in time"
 REFUSED = "GET /call/{id} returned"
-FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): no poke returned a status. The last error was: {REFUSED} 503"
+FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): its last status is unknown. The last error was: {REFUSED} 503"
 SEE = "See {url}, or raise the timeout."
 
 ROWS: dict[str, Row] = {

@@ -32,7 +32,7 @@ def wanted_results(include: Iterable[str]) -> tuple[str, ...]:
 
 def in_words(wanted: tuple[str, ...]) -> str:
     """Return the names of the awaited results, for messages."""
-    return " and ".join(_WORDS[name] for name in wanted or tuple(_WORDS))
+    return (" and " if wanted else " or ").join(_WORDS[name] for name in wanted or tuple(_WORDS))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Results:
         """The results that are known to be missing, for messages; empty if none are."""
         if self.is_one_enough and self.arrived:
             return ""
-        return " and ".join(words for kind in self.kinds if (words := kind.missing_words))
+        missing = [words for kind in self.kinds if (words := kind.missing_words)]
+        return (" or " if self.is_one_enough else " and ").join(missing)
 
 
 def overridden(plan: Any, override: Any) -> dict[str, Any]:

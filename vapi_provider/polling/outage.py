@@ -27,7 +27,7 @@ class Outage:
         if self._since is None:
             self._since = time.monotonic()
             log.warning(
-                "%s failed (connection %r, %s); will keep retrying. %s",
+                "%s failed (connection %r, %s); retrying. %s",
                 self._what,
                 self._conn_id,
                 pending,

@@ -226,7 +226,7 @@ class CallWait:
         missing = "Call {} had not ended"
         if state.has_ended:
             missing = f"The {policy.awaited_after_end} of call {{}} had not arrived"
-        seen = f"its last status was {state.status!r}." if state.status else "no poke returned a status."
+        seen = f"its last status was {state.status!r}." if state.status else "its last status is unknown."
         error = f" The last error was: {self._last_error}" if self._last_error else ""
         advice = f"See {url}, or raise the {name}." if url else f"Raise the {name}."
         message = f"{missing.format(self.call_id)} after {duration(seconds)} ({name}={seconds:.15g}): {seen}{error} {advice}"

@@ -300,7 +300,7 @@ def test_outage_at_the_timeout_is_named(model: AirflowModel, deferrable: bool) -
     model.simulator.faults.add(Fault(method="GET", status=503, times=None))
     slot = model.slot(deferrable=deferrable, timeout=200)
     with pytest.raises(
-        AirflowSensorTimeout, match=r"no poke returned a status\. The last error was: GET /call/.* 503"
+        AirflowSensorTimeout, match=r"its last status is unknown\. The last error was: GET /call/.* 503"
     ):
         wait_out(slot)
     assert "call_id" in slot.xcoms

@@ -417,8 +417,11 @@ def test_defect_does_not_end_it(
 # Vapi's clock
 
 
-@pytest.mark.parametrize("responses", [1, 2, 3])
-@pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(hours=1), timedelta(days=400)], ids=str)
+@pytest.mark.parametrize(
+    ("responses", "off"),
+    [(1, timedelta(minutes=10)), (2, timedelta(hours=1)), (3, timedelta(days=400))],
+    ids=str,
+)
 def test_wrong_first_time_hides_no_end(world: World, responses: int, off: timedelta) -> None:
     before = add_ended(world, age=890)
     add_ended(world, age=920)

@@ -215,7 +215,7 @@ class Model:
     deadline=None,
     database=None,
     print_blob=False,
-    max_examples=at_depth(10, 100),
+    max_examples=at_depth(6, 60),
     # To make a smaller run of one that fails takes minutes.
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -362,7 +362,7 @@ def test_reschedule_before_3_3_names_only_the_last_error(simulator: VapiSimulato
     call_id = simulator.add_call(status="in-progress")
     then = [lambda: simulator.faults.add(Fault(status=502, times=None))]
     failed = worker.failure(call_id=call_id, mode="reschedule", poke_interval=10, timeout=30, then=then)
-    assert "no poke returned a status. The last error was: GET" in str(failed)
+    assert "its last status is unknown. The last error was: GET" in str(failed)
 
 
 def test_timeout_does_not_name_a_past_error(simulator: VapiSimulator, worker: Any, mode: str) -> None:

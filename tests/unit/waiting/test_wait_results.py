@@ -103,7 +103,7 @@ def test_included_results_are_waited_for(
         pytest.param((), {}, OUTPUTS, "structured outputs", id="all"),
         pytest.param((), {}, BOTH, "analysis and structured outputs", id="both"),
         pytest.param((BOOKED,), {}, BOTH, "analysis", id="one-of-both"),
-        pytest.param((), {}, WHICHEVER, "analysis and structured outputs", id="none-of-whichever"),
+        pytest.param((), {}, WHICHEVER, "analysis or structured outputs", id="none-of-whichever"),
     ],
 )
 def test_warning_names_the_missing_results(
