@@ -8,6 +8,8 @@
 #   make lint       ruff and mypy
 #   make docs       build the documentation in build/docs, and test its links and projects (Python 3.11 or newer)
 #   make e2e        tests/e2e: the built wheel in a real Airflow with PostgreSQL and a real browser
+#   make e2e-celery a campaign with the CeleryExecutor while its services are killed, from the wheel (10 minutes)
+#   make test-lowest  tests/unit and tests/dag with the lowest versions that pyproject.toml allows (20 minutes)
 #   make versions   tests/unit, tests/dag and the essentials of tests/e2e on every supported Airflow (one hour)
 #   make wheel      build wheel and sdist, and check them in a clean environment
 #   make compare    count the rings when something breaks: this package, HttpOperator, Vapi's SDK (5 minutes)
@@ -20,17 +22,19 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints/airflow-3.3.txt
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 PYTEST_ARGS ?=
-E2E_TESTS ?= tests/e2e
+E2E_TESTS ?= tests/e2e/test_*.py
+E2E_GROUP ?= e2e
 E2E_EXTRA ?= airflow-provider-inbound-webhooks
 E2E_WORKERS ?= 2
 SCREENSHOTS ?=
+SEED ?= 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 INSTALL := $(PIP) install --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo play test test-deep mutations e2e versions lint wheel docs compare bench clean
+.PHONY: help demo play test test-deep test-lowest mutations e2e e2e-celery versions lint wheel docs compare bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,6 +51,16 @@ test: $(VENV)/.installed-test
 test-deep: $(VENV)/.installed-test
 	TEST_DEEP=1 $(BIN)/python -m pytest $(PARALLEL) -m "deep or searches" $(PYTEST_ARGS)
 
+# The direct dependencies at their lowest, and all others as in Airflow 3.0's file. Airflow and Pydantic pin their parts.
+test-lowest: $(VENV)/.installed
+	@$(INSTALL) uv
+	@mkdir -p build
+	@direct=$$(sed -n 's/^  "\([a-z0-9-]*\)>=.*",$$/\1/p' pyproject.toml | paste -sd '|') && \
+	  grep -vE "^($$direct|apache-airflow-core|apache-airflow-task-sdk|pydantic-core)==" constraints/airflow-3.0.txt >build/lowest.txt
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct --constraint build/lowest.txt --group test --editable .
+	TEST_LOWEST=1 $(VENV)-lowest/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
 mutations: $(VENV)/.installed-test
 	$(BIN)/python -m tests.mutations
 
@@ -59,10 +73,15 @@ e2e: $(VENV)/.installed
 	@$(PYTHON) -m venv $(VENV)-e2e
 	@echo "Installing the wheel into $(VENV)-e2e ..."
 	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) pip
-	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group e2e build/wheel/*.whl $(E2E_EXTRA)
+	@$(subst $(BIN),$(VENV)-e2e/bin,$(INSTALL)) --group $(E2E_GROUP) build/wheel/*.whl $(E2E_EXTRA)
 	SCREENSHOTS=$(SCREENSHOTS) $(VENV)-e2e/bin/pytest $(E2E_TESTS) --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3
+# SEED chooses when each service is killed.
+e2e-celery:
+	@command -v redis-server >/dev/null || { echo "redis-server is missing: apt-get install redis-server"; exit 1; }
+	SEED=$(SEED) $(MAKE) e2e E2E_GROUP=e2e-celery E2E_TESTS=tests/e2e/celery E2E_WORKERS=0
+
+versions: airflow-3.0 airflow-3.1 airflow-3.2 airflow-3.3 e2e-celery
 
 # Airflow 3.0 shows providers' connection forms only with this provider installed.
 airflow-3.0: E2E_EXTRA = apache-airflow-providers-fab

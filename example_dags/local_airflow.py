@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 180
 STOP_SECONDS = 15
 LOG_LINES_SHOWN = 40
+_PORT_TAKEN = "address already in use"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -62,9 +63,7 @@ class LocalAirflow:
             self._fail("database")
         del self._running["database"]
         self.start("api-server", "airflow", "api-server", "--host", HOST, "--port", str(self.port))
-        self.wait_until(lambda: self._responds("/"), "Airflow does not show its first page")
-        token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
-        self._session.headers["Authorization"] = f"Bearer {token}"
+        self.wait_until(self._logs_in, "Airflow does not show its first page")
 
     def start_rest(self, dags: int) -> None:
         """
@@ -144,16 +143,20 @@ class LocalAirflow:
     def _fail(self, name: str) -> NoReturn:
         lines = self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         code = self._running[name].returncode
-        raise ServiceError(
-            "\n".join([*lines, f"{name} ended with exit code {code}; the end of its log is above."])
-        )
+        problem = f"{name} ended with exit code {code}; the end of its log is above."
+        if any(_PORT_TAKEN in line.lower() for line in lines):
+            problem += " Another program has taken its port. Start again, which picks another one."
+        raise ServiceError("\n".join([*lines, problem]))
 
     def _log(self, name: str) -> Path:
         return self._home / f"{name}.log"
 
-    def _responds(self, path: str) -> bool:
-        with contextlib.suppress(requests.RequestException):
-            return self._session.get(f"{self.url}{path}", timeout=30).ok
+    def _logs_in(self) -> bool:
+        # Only Airflow returns a token; if another program took the port, Airflow's server ends.
+        with contextlib.suppress(requests.RequestException, KeyError, TypeError):
+            token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+            self._session.headers["Authorization"] = f"Bearer {token}"
+            return True
         return False
 
     def _is_healthy(self) -> bool:

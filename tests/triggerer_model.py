@@ -112,6 +112,8 @@ class FakeVapi:
         self.calls: dict[str, FakeCall] = {}
         self.log: list[Exchange] = []
         self.date_offset = 0.0
+        self.wrong_dates: list[float] = []
+        """How far the next Date headers are off, besides."""
         self.list_mode = "honest"
         """One of LIST_MODES."""
         self.lag = 0.0
@@ -195,7 +197,8 @@ class FakeVapi:
         return bytes(fault.get("body", _error(fault["status"])))
 
     def _headers(self) -> dict[str, str]:
-        date = datetime.fromtimestamp(int(self.date()), timezone.utc)
+        wrong = self.wrong_dates.pop() if self.wrong_dates else 0.0
+        date = datetime.fromtimestamp(int(self.date() + wrong), timezone.utc)
         return {"Date": format_datetime(date, usegmt=True), "Content-Type": "application/json"}
 
     def date(self) -> float:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from airflow.providers.common.compat.sdk import AirflowFailException
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    # The same class; for ``pyright --verifytypes``, which finds nothing in ``airflow.providers``.
+    from airflow.sdk.exceptions import AirflowFailException
+else:
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
 
 class VapiError(Exception):
@@ -42,6 +46,10 @@ class VapiError(Exception):
         self.method = method
         self.path = path
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without __init__, whose arguments differ between the classes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class VapiTransientError(VapiError):

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -104,7 +103,9 @@ def _decoded(value: Any) -> Any:
 @pytest.fixture(scope="session")
 def database() -> Path:
     """Create the database, once for all DAG runs."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    from airflow.utils.db import initdb
+
+    initdb()
     return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
 
 

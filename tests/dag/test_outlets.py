@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow.version import version
-from vapi_provider.simulator import Timeline
+from vapi_provider.simulator import Fault, Timeline
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import VapiSimulator
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def vapi_options() -> dict[str, Any]:
-    return {"timeline": Timeline(ringing=0, answered=0, ended=0.5, analysis=None)}
+    return {"timeline": Timeline(ringing=0, answered=0, ended=0.1, analysis=None)}
+
+
+def busy_after_a_poke(simulator: VapiSimulator) -> str:
+    """Add a call that is live when it is first read and busy from then on, and return its id."""
+    call_id = simulator.add_call(status="ringing")
+    body = json.dumps(simulator.get_call(call_id))
+    simulator.end_call(call_id, ended_reason="customer-busy")
+    simulator.faults.add(Fault(path=f"/call/{call_id}", method="GET", body=body))
+    return call_id
 
 
 def extras() -> dict[str, Any]:
@@ -42,19 +51,15 @@ def test_asset_events_show_the_end_in_every_mode(
     monkeypatch.setattr("vapi_provider.triggers.call.SETTLE_SECONDS", 0.05)
     monkeypatch.setattr("vapi_provider.polling.poller.MIN_INTERVAL_SECONDS", 0.05)
     dag = load_dag_file(Path(__file__).parent / "dags" / "with_outlets.py").dag
-    awaited = simulator.add_call(status="in-progress")
-    ending = threading.Timer(4.0, simulator.end_call, [awaited], {"ended_reason": "customer-busy"})
-    ending.start()
-    try:
-        run = run_dag(dag, call_id=awaited)
-    finally:
-        ending.cancel()
+    awaited = {mode: busy_after_a_poke(simulator) for mode in ("poke", "reschedule", "defer", "authored")}
+    run = run_dag(dag, call_ids=awaited)
     assert run.state == "success"
     shown = extras()
-    end = {"call_id": awaited, "outcome": "no_answer", "ended_reason": "customer-busy"}
-    assert shown["poke"] == shown["reschedule"] == shown["defer"] == end
-    assert shown["authored"] == {**end, "outcome": "mine", "more": 1}
-    assert shown["update"]["call_id"] == awaited
+    end = {"outcome": "no_answer", "ended_reason": "customer-busy"}
+    for mode in ("poke", "reschedule", "defer"):
+        assert shown[mode] == {**end, "call_id": awaited[mode]}
+    assert shown["authored"] == {**end, "call_id": awaited["authored"], "outcome": "mine", "more": 1}
+    assert shown["update"]["call_id"] == awaited["poke"]
     for name in ("place_and_wait", "place_and_defer"):
         (call_id,) = run.call_ids(name)
         assert shown[name] == {
@@ -64,5 +69,5 @@ def test_asset_events_show_the_end_in_every_mode(
         }
     (call_id,) = run.call_ids("place")
     assert shown["place"]["call_id"] == call_id
-    assert shown["place"].keys() == end.keys()
+    assert shown["place"].keys() == {"call_id", *end}
     assert shown["other"] == {}

@@ -360,11 +360,8 @@ def test_call_that_was_not_dialled_is_placed_again(
 @pytest.mark.parametrize(
     ("while_running", "then"),
     [
-        pytest.param(False, (ADA, GRACE), id="of a finished run"),
         pytest.param(False, (BARBARA, GRACE, ADA), id="after the list has grown and changed its order"),
-        pytest.param(False, (GRACE,), id="after the list has shrunk"),
         pytest.param(True, (ADA, GRACE), id="of a run that is still active"),
-        pytest.param(True, (ADA, GRACE, BARBARA), id="of one whose list has grown at its end"),
         pytest.param(True, (GRACE,), id="of one whose list has shrunk"),
         *(
             [pytest.param(True, (BARBARA, GRACE, ADA), id="of one whose list has changed its order, too")]

@@ -20,7 +20,7 @@ from processes import Service, run_to_end, stop_all, wait_until
 PROGRAM = Path(sys.executable).with_name("airflow")
 E2E_DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
-START_SECONDS = 90
+START_SECONDS = 300
 # Shorter than Airflow's defaults, 30 seconds for a triggerer and 300 for a task, to keep the tests short.
 TRIGGERER_SILENT_SECONDS = 10
 TASK_SILENT_SECONDS = 20

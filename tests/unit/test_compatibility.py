@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from functools import cache
-from importlib.metadata import requires
+from importlib.metadata import requires, version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def pinned(path: Path) -> dict[str, str]:
     return dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def rows(header: str) -> list[list[str]]:
-    """Return the cells of the page's table whose header row begins with the given text."""
+def rows(header: str, page: Path = PAGE) -> list[list[str]]:
+    """Return the cells of a page's table whose header row begins with the given text."""
     pattern = rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)"
-    [found] = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    [found] = re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
 
 
@@ -96,9 +97,18 @@ def test_readme_names_the_claimed_pythons() -> None:
 
 
 def test_page_lists_the_packages_requirements() -> None:
-    stated = {name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package")}
+    stated = {
+        name.strip("`"): version.removesuffix(" or newer") for name, version, _ in rows("package | version")
+    }
     assert stated.pop("Python") == lowest(SpecifierSet(project()["project"]["requires-python"]))
     assert stated == {name: lowest(specifiers) for name, specifiers in needed().items()}
+
+
+def test_dependency_review_lists_the_lowest_versions() -> None:
+    reviewed = {
+        name.strip("`"): version for name, _, version, _ in rows("package | why", ROOT / "CONTRIBUTING.md")
+    }
+    assert reviewed == {name: lowest(specifiers) for name, specifiers in needed().items()}
 
 
 @pytest.mark.parametrize("path", PINS, ids=lambda path: path.stem)
@@ -131,12 +141,19 @@ def test_oldest_allowed_compat_is_tested() -> None:
     assert pinned(PINS[0])[COMPAT] == lowest(needed()[COMPAT])
 
 
+@pytest.mark.skipif("TEST_LOWEST" not in os.environ, reason="only in make test-lowest")
+def test_lowest_allowed_versions_are_installed() -> None:
+    installed = {name: Version(installed_version(name)) for name in needed()}
+    assert installed == {name: Version(lowest(specifiers)) for name, specifiers in needed().items()}
+
+
 @pytest.mark.parametrize(
     ("version", "is_allowed"),
     [
         *((version, False) for version in ("2.9.3", "2.10.5", "2.11.0", "2.99.0")),
         *((row[1], True) for row in TESTED),
-        *((f"{row[0]}.0", True) for row in TESTED),
+        ("3.0.3", False),
+        *((f"{row[0]}.0", True) for row in TESTED[1:]),
     ],
 )
 def test_package_refuses_airflow_2_only(version: str, is_allowed: bool) -> None:

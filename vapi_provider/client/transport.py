@@ -182,7 +182,7 @@ class RepeatBudget:
         self._max_retries = settings.max_retries
         # Leave time for the last request.
         self._ends_at = time.monotonic() + ALL_TRIES_SECONDS - settings.timeout
-        self.failed = 0
+        self.failed: int = 0
         """The number of failed tries."""
 
     def pause_after(self, error: VapiError) -> float | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, PrivateAttr, model_validator
 from pydantic.alias_generators import to_camel
@@ -58,7 +58,7 @@ class CallStatusView(BaseModel):
     Cheap to parse, because everything else is skipped; see :class:`Call` for the whole.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=to_camel),
         extra="ignore",
         hide_input_in_errors=True,
@@ -199,7 +199,8 @@ class CallStatusView(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [("id", self.id), ("status", self.status)]
 
-    __str__ = BaseModel.__repr__
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class PlacedCallView(CallStatusView):
@@ -240,13 +241,14 @@ class Call(CallStatusView):
     instead. ``repr`` shows only id and status.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     name: Text = None
     cost_breakdown: Object = None
     assistant: Object = None
     assistant_overrides: Object = None
     customer: Object = None
+    schedule_plan: Object = None
     artifact: Object = None
     messages: List = None
     transcript: Text = None

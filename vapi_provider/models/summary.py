@@ -69,7 +69,7 @@ class PlacedCallSummary(CallSummary):
     """The summary of a call that the task placed, with the number of attempts to reach the callee."""
 
     attempts: int
-    """How many calls to this callee rang, or may have."""
+    """How many calls to this callee rang or may have rung."""
 
 
 @cache

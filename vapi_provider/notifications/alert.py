@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.pagination import newest_first
@@ -30,8 +30,14 @@ _LONGEST_QUIET = timedelta(days=365)
 """Vapi keeps no call for longer."""
 
 _lock = threading.Lock()
-_dialled_at: dict[str, float] = {}
-"""When this process last dialled, by token and the monotonic clock."""
+_dialled: dict[str, _Dialled] = {}
+"""What this process has dialled, by token."""
+
+
+class _Dialled(NamedTuple):
+    at: float
+    """By the monotonic clock."""
+    quiet_seconds: float
 
 
 def ring_once(client: VapiClient, request: CallRequest, *, key: str, quiet_seconds: float, log: Any) -> None:
@@ -57,13 +63,13 @@ def ring_once(client: VapiClient, request: CallRequest, *, key: str, quiet_secon
     try:
         age = _age_of_last_call(client, request, token, quiet_seconds, log)
         if age is not None:
-            _dialled_at[token] = time.monotonic() - age
+            _dialled[token] = _Dialled(time.monotonic() - age, quiet_seconds)
             log.info("A call for alert %r was placed %.0f s ago; not calling again.", key, age)
             return
         call = client.create_call(request.carrying(token))
     except VapiError as error:
         if error.had_no_effect:
-            _dialled_at.pop(token, None)
+            _dialled.pop(token, None)
         raise
     finally:
         client.close()
@@ -78,10 +84,12 @@ def _claim(token: str, quiet_seconds: float) -> bool:
     """Return whether this process may dial, and remember that it does."""
     with _lock:
         now = time.monotonic()
-        dialled_at = _dialled_at.get(token)
-        if dialled_at is not None and now - dialled_at < quiet_seconds:
+        for other in [other for other, (at, quiet) in _dialled.items() if now - at >= quiet]:
+            del _dialled[other]
+        dialled = _dialled.get(token)
+        if dialled is not None and now - dialled.at < quiet_seconds:
             return False
-        _dialled_at[token] = now
+        _dialled[token] = _Dialled(now, quiet_seconds)
         return True
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ _NAME = "Airflow alert"
 _MESSAGE = "{{ dag.dag_id }} failed: {{ exception | default(reason) }}"
 _FALLBACK_MESSAGE = "Something failed in Airflow. The message of this alert could not be rendered."
 _DEDUP_KEY = "{{ dag.dag_id }}/{{ run_id }}"
+# Colours of a terminal, control characters, and halves of characters, which UTF-8 refuses.
+_UNSPEAKABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class VapiNotifier(BaseNotifier):
@@ -50,7 +53,8 @@ class VapiNotifier(BaseNotifier):
     :param speak_first: whether the assistant opens the call with the message; False by default
     :param vapi_conn_id: the connection's id. (templated)
     :param context: the context of the notification, for callers that pass it here
-    :raises VapiConfigurationError: at DAG parse time, when arguments are missing or exclude each other
+    :raises VapiConfigurationError: at DAG parse time, when arguments are missing, empty or exclude each other; with a
+        ``context``, this is logged when it notifies
     """
 
     template_fields: Sequence[str] = (
@@ -76,7 +80,7 @@ class VapiNotifier(BaseNotifier):
     ) -> None:
         # In Airflow 3.0 it takes no context.
         super().__init__()
-        self.context = context or {}
+        self.context: Context = context or {}
         self.customer = customer
         self.phone_number_id = phone_number_id
         self.assistant_id = assistant_id
@@ -88,7 +92,10 @@ class VapiNotifier(BaseNotifier):
         self.quiet_for = quiet_for
         self.speak_first = speak_first
         self.vapi_conn_id = vapi_conn_id
-        self._refuse_misuse()
+        self._quiet_seconds = quiet_for.total_seconds() if isinstance(quiet_for, timedelta) else quiet_for
+        if context is None:
+            # With a context it is made to notify, and Airflow would log all arguments with the exception.
+            self._refuse_misuse()
 
     def _refuse_misuse(self) -> None:
         from vapi_provider.exceptions import VapiConfigurationError
@@ -97,10 +104,14 @@ class VapiNotifier(BaseNotifier):
         misuse = find_misuse({**vars(self), "extra_body": None})
         if misuse is None and self.speak_first and self.squad_id is not None:
             misuse = "speak_first has no effect with squad_id: the members of a squad have first messages of their own"
-        quiet_for = self.quiet_for
-        self._quiet_seconds = quiet_for.total_seconds() if isinstance(quiet_for, timedelta) else quiet_for
         if not isinstance(self._quiet_seconds, (int, float)) or not self._quiet_seconds >= 0:
-            misuse = f"quiet_for must be a timedelta or a number of seconds from 0; got {quiet_for!r}"
+            misuse = f"quiet_for must be a timedelta or a number of seconds from 0; got {self.quiet_for!r}"
+        for name in ("message", "dedup_key"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or _is_nothing(value):
+                misuse = (
+                    f"{name} must be a non-empty string; got {str(value)[:20]!r} ({type(value).__name__})"
+                )
         if misuse is not None:
             raise VapiConfigurationError(f"{type(self).__name__}: {misuse}.")
 
@@ -108,9 +119,9 @@ class VapiNotifier(BaseNotifier):
         """
         Notify, as :meth:`notify` does.
 
-        :param args: the context, which Airflow passes to callbacks
+        :param args: the context, which Airflow passes to callbacks; without it, the one that the notifier was made with
         """
-        self.notify(args[0] if len(args) == 1 else {})
+        self.notify(args[0] if len(args) == 1 else self.context)
 
     def __await__(self) -> Generator[Any, None, None]:
         """Notify, as :meth:`async_notify` does, with the context that the notifier was made with."""
@@ -125,6 +136,7 @@ class VapiNotifier(BaseNotifier):
         try:
             from vapi_provider.hooks.vapi import VapiHook
 
+            self._refuse_misuse()
             values = self._render_fields(context)
             self._ring(VapiHook(values["vapi_conn_id"]).client, values)
         except Exception as error:
@@ -139,6 +151,7 @@ class VapiNotifier(BaseNotifier):
         try:
             from airflow.providers.common.compat.connection import get_async_connection
 
+            self._refuse_misuse()
             values = self._render_fields(context)
             conn = await get_async_connection(values["vapi_conn_id"])
             await asyncio.to_thread(self._ring_over, conn, values)
@@ -202,9 +215,12 @@ class VapiNotifier(BaseNotifier):
         fallback = {"message": _FALLBACK_MESSAGE, "dedup_key": _DEDUP_KEY}.get(name)
         try:
             rendered = self.render_template(getattr(self, name), context, environment)  # type: ignore[arg-type]
-            if fallback is None or str(rendered).strip():
+            if fallback is None:
                 return rendered
-            problem = "nothing is left of it"
+            text = _UNSPEAKABLE.sub(" ", str(rendered)).strip()
+            if not _is_nothing(text):
+                return text
+            problem = "the result is empty"
         except Exception as error:
             problem = type(error).__name__
         if fallback is None:
@@ -226,6 +242,10 @@ class VapiNotifier(BaseNotifier):
             dag.get_template_env(force_sandboxed=True) if dag else self.get_template_env()
         )
         return environment.overlay(undefined=ChainableUndefined)
+
+
+def _is_nothing(text: str) -> bool:
+    return text.strip() in ("", "None")
 
 
 def _complete(context: Context) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.placing.masking import mask_customer, mask_values
 from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
@@ -18,10 +19,9 @@ from vapi_provider.waiting.given import (
     in_seconds,
     useless_without_wait,
 )
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
     from vapi_provider.models.outcome import CallOutcome
     from vapi_provider.models.summary import CallSummary, PlacedCallSummary
     from vapi_provider.placing.hours import CallingHours
@@ -41,8 +41,8 @@ class VapiUpdateCallOperator(RendersFields):
     """
 
     template_fields: Sequence[str] = ("call_id", "name", "vapi_conn_id")
-    shown_fields = {"call_id": show_call_id}
-    operator_extra_links = (VapiCallLink(),)
+    shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"call_id": show_call_id}
+    operator_extra_links: Collection[BaseOperatorLink] = (VapiCallLink(),)
     ui_color = "#d9f2ea"
 
     def __init__(
@@ -126,7 +126,7 @@ class VapiCreateCallOperator(PlacesCall):
     :param analysis_timeout: how many seconds after the end to wait for them; 60 by default
     :param include: names of content to add to the summary, see :meth:`vapi_provider.models.call.Call.summary`
     :param hang_up_on_kill: whether to end the call when the task is killed; for a deferred task this needs Airflow 3.3
-    :param hang_up_on_timeout: whether to end a call that is not over after ``timeout``
+    :param hang_up_on_timeout: whether to end a call that is not over after ``timeout`` or ``execution_timeout``
     :param redial_on: outcomes after which a retry calls again; none by default
     :param max_attempts: the most calls to this callee; only ``retries`` limits them by default
     :param calling_hours: when the callee may be called, see :class:`~vapi_provider.placing.hours.CallingHours`; at any
@@ -139,14 +139,16 @@ class VapiCreateCallOperator(PlacesCall):
     """
 
     template_fields: Sequence[str] = (*REQUEST_FIELDS, "vapi_conn_id")
-    shown_fields = {
+    shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "customer": mask_customer,
         "assistant_overrides": mask_values,
         "assistant": mask_values,
         "extra_body": mask_values,
     }
-    template_fields_renderers = {name: "json" for name in (*shown_fields, "schedule_plan", "calling_hours")}
-    operator_extra_links = (VapiCallLink(),)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        name: "json" for name in (*shown_fields, "schedule_plan", "calling_hours")
+    }
+    operator_extra_links: Collection[BaseOperatorLink] = (VapiCallLink(),)
     ui_color = "#d9f2ea"
 
     def __init__(
@@ -195,13 +197,13 @@ class VapiCreateCallOperator(PlacesCall):
         self.deferrable = deferrable  # type: ignore[assignment]
         self.poll_interval = poll_interval
         self.timeout = timeout
-        self.fail_on = as_given(fail_on)
+        self.fail_on: Iterable[CallOutcome | str] = as_given(fail_on)
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
-        self.include = as_given(include)
+        self.include: Iterable[str] = as_given(include)
         self.hang_up_on_kill = hang_up_on_kill
         self.hang_up_on_timeout = hang_up_on_timeout
-        self.redial_on = as_given(redial_on)
+        self.redial_on: Iterable[CallOutcome | str] = as_given(redial_on)
         self.max_attempts = max_attempts
         self.calling_hours = calling_hours
         self.outside_hours = outside_hours

@@ -43,6 +43,7 @@ class PlacementState:
     :param phone_number_id: the phone number of the request, to search the call by
     :param call_id: the id of the call, once it is known
     :param attempt: which attempt to reach the callee it is, from 1
+    :param earlier_call_id: the id of the last attempt's call, for an attempt that has none yet
     """
 
     token: str
@@ -54,6 +55,7 @@ class PlacementState:
     phone_number_id: str | None
     call_id: str | None = None
     attempt: int = 1
+    earlier_call_id: str | None = None
 
 
 class PlacementStore:
@@ -143,7 +145,7 @@ def check_redial(redial_on: Any, max_attempts: Any, retries: int) -> Redial:
     is_number = isinstance(max_attempts, int) and not isinstance(max_attempts, bool)
     if max_attempts is not None and not (is_number and max_attempts >= 1):
         raise VapiConfigurationError(
-            f"max_attempts must be an integer from 1, or None; got {max_attempts!r:.40}. Nothing was sent."
+            f"max_attempts must be an integer of at least 1, or None; got {max_attempts!r:.40}. Nothing was sent."
         )
     return Redial(outcomes, max_attempts, retries)
 
@@ -156,17 +158,18 @@ class Attempts:
         self._request = request
         self._store = store
         self._redial = redial
-        self.number = 1
+        self.number: int = 1
         """Which attempt this try makes, as far as it is known."""
         ti: Any = context["ti"]
         self._try_number: int = ti.try_number
         self._max_tries: int = getattr(ti, "max_tries", None) or 0
-        self._clear_number: int = getattr(context.get("dag_run"), "clear_number", None) or 0
+        self.clear_number: int = getattr(context.get("dag_run"), "clear_number", None) or 0
+        """How often the run has been cleared."""
 
     @property
     def _was_cleared(self) -> bool:
         """Whether a user has cleared the task or its run, which gives the task more tries."""
-        return self._clear_number > 0 or self._max_tries > self._redial.retries
+        return self.clear_number > 0 or self._max_tries > self._redial.retries
 
     def begin(self, resumed: WaitState | None) -> PlacementState:
         """
@@ -178,6 +181,9 @@ class Attempts:
         state = self._store.read(self._blank_for(resumed))
         if state.state is Recorded.NOT_REACHED:
             state = self._following(state)
+        if state.state is Recorded.OVER and not self._redial.outcomes:
+            # Such a task places a call again that Vapi did not dial.
+            state = dataclasses.replace(state, state=Recorded.PLACED)
         is_settled = resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt
         if state.state is Recorded.NOTHING and is_settled:
             state = dataclasses.replace(state, state=Recorded.NOT_SENT)
@@ -237,7 +243,7 @@ class Attempts:
         """Return the state of the attempt after one that is recorded as not reached."""
         if not self._redial.allows_after(state.attempt):
             return dataclasses.replace(state, state=Recorded.OVER)
-        following = self._blank(state.attempt + 1)
+        following = dataclasses.replace(self._blank(state.attempt + 1), earlier_call_id=state.call_id)
         # Without a clear, its request would have been recorded before it was sent.
         return following if self._was_cleared else dataclasses.replace(following, state=Recorded.NOT_SENT)
 
@@ -262,7 +268,7 @@ class Attempts:
             at=None,
             state=Recorded.NOTHING,
             person=fingerprint_person(self._context, self._request),
-            clear_number=self._clear_number,
+            clear_number=self.clear_number,
             assistant_id=self._request.assistant_id,
             phone_number_id=self._request.phone_number_id,
             attempt=attempt,
@@ -303,7 +309,8 @@ def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementSt
         "at": (int, float),
         "state": str,
     }
-    kinds |= dict.fromkeys(("call_id", "assistant_id", "phone_number_id"), (str, type(None)))
+    ids = ("call_id", "earlier_call_id", "assistant_id", "phone_number_id")
+    kinds |= dict.fromkeys(ids, (str, type(None)))
     known = {
         name: value
         for name, value in recorded.items()

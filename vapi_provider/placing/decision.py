@@ -39,7 +39,7 @@ class Found(str, Enum):
     NEVER_RANG = "never rang"
     """All calls with the token ended before they were dialled."""
     CALL = "call"
-    """A call with the token rang, or still may."""
+    """A call with the token rang or may still ring."""
     UNREADABLE = "unreadable"
     """The list could not be read."""
     TOO_MUCH = "too much"

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
-from vapi_provider.placing.line import SHORT_SECONDS, pause_for_line
-from vapi_provider.waiting.mixin import BACKSTOP_SECONDS, StopFlag, WaitsForCall
+from vapi_provider.placing.line import SHORT_SECONDS, delay_after_opening, pause_for_line
+from vapi_provider.waiting.mixin import StopFlag, WaitsForCall, backstop_after
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -41,19 +41,19 @@ class DefersPlacing(WaitsForCall):
 
         It raises and returns what :meth:`execute` does.
         """
-        state = self._load_try(context)
+        state = self._load_try()
         if self._is_placing(context, state, event):
             return self._go_on_placing(context, state)
         return super().execute_complete(context, event)
 
     def _end_unreported(self, context: Context) -> CallSummary:
-        state = self._load_try(context)
+        state = self._load_try()
         if self._is_placing(context, state, None):
             return self._go_on_placing(context, state)
         return super()._end_unreported(context)
 
-    def _load_try(self, context: Context) -> WaitState:
-        state = self._load_state(context)
+    def _load_try(self) -> WaitState:
+        state = self._saved
         self._try_started_at = state.try_started_at or time.time()
         self._attempt = state.attempt
         self._limit_since, self._limit_waits = state.limit_since, state.limit_waits
@@ -82,7 +82,7 @@ class DefersPlacing(WaitsForCall):
         raise NotImplementedError
 
     def _opening_to_wait_for(self, error: VapiOutsideHoursError) -> float:
-        """Return when the calling hours begin, in seconds since 1970, or end a try that cannot wait for them."""
+        """Return when to go on in the calling hours, in seconds since 1970, or end a try that cannot wait for them."""
         from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
 
         if self.outside_hours == "skip":
@@ -90,8 +90,8 @@ class DefersPlacing(WaitsForCall):
         if self.outside_hours == "fail":
             raise VapiConfigurationError(str(error)) from None
         opening = error.opening.timestamp()
-        can_wait = self.deferrable or opening - time.time() <= SHORT_SECONDS
-        if not can_wait or opening > self._execution_ends_at:
+        is_short = opening - time.time() <= SHORT_SECONDS
+        if not (self.deferrable or is_short) or opening > self._execution_ends_at:
             reason = "execution_timeout ends before that" if self.deferrable else "the task is not deferrable"
             raise VapiOutsideHoursError(
                 f"{error} This try cannot wait, because {reason}. A retry within the hours places the call; set "
@@ -100,7 +100,7 @@ class DefersPlacing(WaitsForCall):
             ) from None
         self._limit_since, self._limit_waits = None, 0
         self.log.info("%s Waiting for the calling hours to open.", error)
-        return opening
+        return opening if is_short else opening + delay_after_opening(self._execution_ends_at - opening)
 
     def _next_try_for_a_line(self, error: VapiConcurrencyLimitError) -> float:
         """Return when to try again to place the call, in seconds since 1970, or end a try that waited long enough."""
@@ -163,7 +163,7 @@ class DefersPlacing(WaitsForCall):
         self.defer(
             trigger=VapiCallTrigger(vapi_conn_id=self.vapi_conn_id, end_time=end_time),
             method_name="execute_complete",
-            timeout=timedelta(seconds=end_time - state.started_at + BACKSTOP_SECONDS),
+            timeout=backstop_after(end_time - state.started_at),
         )
 
     @property
@@ -176,11 +176,11 @@ class DefersPlacing(WaitsForCall):
         if time.time() < self._execution_ends_at:
             return
         limit = self._execution_timeout()
-        after = f"after {duration(limit)} (execution_timeout={limit:.15g})"
+        limited = f"{duration(limit)} (execution_timeout={limit:.15g})"
         if is_unsent:
             raise AirflowTaskTimeout(
-                f"No call was placed {after}: no line was free in time, or the calling hours opened too late. A retry may place it."
+                f"No call was placed within {limited}: no line was free in time, or the calling hours opened too late. A retry may place it."
             )
         raise AirflowTaskTimeout(
-            f"It was not certain {after} whether a call was placed. A retry searches for it again."
+            f"Could not determine within {limited} whether a call was placed. A retry searches for it again."
         )

@@ -46,7 +46,7 @@ def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTrans
     if found is not Found.UNREADABLE:
         lost = failure or "The response to the request was lost."
         return VapiTransientError(
-            f"{lost} Vapi lists no call that was dialled, so no phone rang. A retry may place the call."
+            f"{lost} Vapi lists no dialled call with the token, so no phone rang. A retry may place the call."
         )
     return VapiTransientError(
         f"A call may have been placed, and the list of calls cannot be read: {failure} A retry searches again. {advice}"

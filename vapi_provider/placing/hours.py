@@ -18,6 +18,9 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _NAME = "calling_hours"
 _MIDNIGHT = "24:00"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_NO_PLACE = r"(?i:localtime|factory|posixrules|(?:posix|right)/.*)"
+"""Files of the time zone database that depend on the machine, or count leap seconds."""
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _LONGEST_CLOSURE = timedelta(days=400)
 
@@ -162,7 +165,7 @@ def _check_clock(hours: Mapping[str, Any], name: str) -> str:
 def _check_zone(name: Any) -> ZoneInfo:
     from zoneinfo import ZoneInfo
 
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name and not re.fullmatch(_NO_PLACE, name):
         try:
             return ZoneInfo(name)
         # KeyError for an unknown name, ValueError for a path out of the database, OSError for one of its folders.
@@ -196,8 +199,8 @@ def _check_closed(value: Any) -> frozenset[date]:
 def _check_date(value: Any) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    # From Python 3.11 on, fromisoformat accepts other forms, such as 20261225.
-    if not isinstance(value, str) or len(value) != len("2026-12-25"):
+    # From Python 3.11 on, fromisoformat accepts other forms, such as 2026-W52-5.
+    if not isinstance(value, str) or not re.fullmatch(_DATE, value):
         raise ValueError(value)
     return date.fromisoformat(value)
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.placing.deferral import DefersPlacing
 from vapi_provider.waiting.mixin import StopFlag
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,7 +46,19 @@ REQUEST_FIELDS = (
 )
 """The arguments that describe the call."""
 
-CHOICES = {"outside_hours": ("wait", "skip", "fail"), "on_limit": ("wait", "fail")}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "outside_hours": ("wait", "skip", "fail"),
+    "on_limit": ("wait", "fail"),
+}
+
+_RECORD_PAUSES = (1.0, 4.0, 10.0)
+"""The seconds before each further attempt to record an end."""
+
+_UNRECORDED = {
+    "not reached": "The next try reads the call again.",
+    "over": "With redial_on, clearing this task may call again.",
+}
+"""What follows from an end that is not recorded."""
 
 _CALL_ID = "call_id"
 """The key of the XCom with the call's id, which is there as soon as the call exists."""
@@ -127,13 +139,22 @@ class PlacesCall(DefersPlacing):
     def _record_end(self, context: Context, state: Recorded) -> None:
         from vapi_provider.placing.attempts import PlacementStore
 
-        if not self.redial_on or self._call_id is None:
+        if not self.wait_for_completion or self._call_id is None:
             return
-        try:
-            PlacementStore(context).record_end(self._call_id, state)
-        except Exception as error:
-            # Another try reads the call's end again.
-            self.log.warning("Could not record the end of call %s (%s).", self._call_id, type(error).__name__)
+        store = PlacementStore(context)
+        for pause in (*_RECORD_PAUSES, 0.0):
+            try:
+                store.record_end(self._call_id, state)
+            except Exception as error:
+                problem = type(error).__name__
+            else:
+                return
+            if self._stop.is_set:
+                break
+            time.sleep(pause)
+        self.log.warning(
+            "Could not record the end of call %s (%s). %s", self._call_id, problem, _UNRECORDED[state.value]
+        )
 
     def _redial(self) -> Redial:
         from vapi_provider.placing.attempts import check_redial
@@ -176,18 +197,23 @@ class PlacesCall(DefersPlacing):
         client = self._hook.client
         placement = CallPlacement(context, request, client, self.log, self._stop, resumed, redial)
         self._placement = placement
+        if resumed is None and (earlier := placement.state.earlier_call_id):
+            self._publish(context, self._hook, earlier)
         # A try that has lost its state might defer for ever.
         may_defer = self.deferrable and (resumed is None or resumed.is_placing)
-        call = self._place(context, self._hook, placement, may_defer=may_defer)
+        call = placed = self._place(context, self._hook, placement, may_defer=may_defer)
+        is_within_limit = (call.limits or {}).get("concurrencyBlocked") is False
+        if self._limit_since is not None if policy else not is_within_limit:
+            call = watch_dialling(client, call, call.limits, self.log)
+        if not call.is_queued or (policy is None and is_within_limit):
+            self._end_wait_for_line()
         if policy is None:
-            if (call.limits or {}).get("concurrencyBlocked") is not False:
-                call = watch_dialling(client, call, call.limits, self.log)
             return call.summary(include)
-        due_at = latest_ring(request.body.get("schedulePlan"), request.hours, call.created_at)
+        due_at = latest_ring(call, request.body.get("schedulePlan"), placement.sent_plan, request.hours)
         state = self._try_state(
             context,
             started_at=max(time.time(), due_at),
-            limits=call.limits,
+            limits=placed.limits,
             placed_at=placement.placed_at or placement.state.at,
             may_redial=placement.attempts.may_follow(placement.state),
         )
@@ -215,11 +241,14 @@ class PlacesCall(DefersPlacing):
                 self._defer_placing(context, placement, until)
             self._publish(context, hook, str(placement.call_id))
             call = placement.read()
-        if self._limit_since is not None and not call.is_concurrency_blocked:
-            from vapi_provider.waiting.policy import duration
-
-            self.log.info("Got a line after %s.", duration(time.time() - self._limit_since))
         return call
+
+    def _end_wait_for_line(self) -> None:
+        from vapi_provider.waiting.policy import duration
+
+        if self._limit_since is not None:
+            self.log.info("A line became free after %s.", duration(time.time() - self._limit_since))
+            self._limit_since, self._limit_waits = None, 0
 
     def _publish(self, context: Context, hook: VapiHook, call_id: str) -> None:
         try:

@@ -54,14 +54,15 @@ class CallPlacement:
         """The id of the call, from the moment on at which it is known."""
         self.placed_at: float | None = None
         """When this try has placed or found the call, in seconds since 1970."""
+        self.sent_plan: dict[str, str] | None = None
+        """The schedule of the request that this try has sent, in this process."""
         self._request = request
         self._client = client
         self._log = log
         self._stop = stop
         self._store = PlacementStore(context)
-        self.attempts = Attempts(context, request, self._store, redial or Redial())
-        run = context.get("dag_run")
-        self._clear_number: int = getattr(run, "clear_number", None) or 0
+        self.attempts: Attempts = Attempts(context, request, self._store, redial or Redial())
+        self._clear_number = self.attempts.clear_number
         self._state: PlacementState | None = None
         self._resumed = resumed
         self._known = Knowledge(
@@ -70,9 +71,9 @@ class CallPlacement:
             recorded=Recorded.NOTHING,
             has_sent=resumed is not None and resumed.has_sent,
         )
-        self.sent_at = 0.0
+        self.sent_at: float = 0.0
         """The last instant at which a request may have been sent, in seconds since 1970."""
-        run_after = getattr(run, "run_after", None)
+        run_after = getattr(context.get("dag_run"), "run_after", None)
         self._run_after: float | None = run_after and run_after.timestamp()
         # What a try knew before it was deferred is old.
         self._known_at = time.monotonic() - (max(0.0, time.time() - resumed.started_at) if resumed else 0.0)
@@ -145,14 +146,14 @@ class CallPlacement:
             self._log.info("Placed call %s.", self.call_id)
             if self._placed.is_concurrency_blocked:
                 self._log.warning(
-                    "Vapi accepted call %s, over the organization's concurrency limit.", self.call_id
+                    "Vapi accepted call %s although it exceeds the concurrency limit.", self.call_id
                 )
             return self._placed
         call = read_placed(self._client, str(self.call_id), self.placed_at or self.state.at)
         following = None if self.has_sent else self.attempts.after(self.state, call, self._known.is_settled)
         if following is not None:
             if following != self.state:
-                self._log.info("Call %s missed the callee; the next token is %s.", call.id, following.token)
+                self._log.info("Call %s did not reach the callee; next token: %s.", call.id, following.token)
             self.call_id, self._state = None, following
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None
@@ -183,6 +184,7 @@ class CallPlacement:
         if found is not None:
             self._learn(found)
             return
+        self.sent_plan = request.body.get("schedulePlan")
         try:
             self._placed = self._client.create_call(request.carrying(self.state.token))
         except VapiCallInDoubtError as error:
@@ -240,8 +242,7 @@ class CallPlacement:
 
     def _find(self) -> None:
         if not self._has_searched:
-            left = self._search.seconds_left(self.sent_at)
-            limit = f", for up to {left:.0f} s" if left else ""
+            limit = f", for up to {left:.0f} s" if (left := self._search.seconds_left(self.sent_at)) else ""
             self._log.info("A request may have been sent; searching for its call%s.", limit)
         self._has_searched = True
         began_at = time.time()
@@ -260,10 +261,8 @@ class CallPlacement:
         return CallSearch(self._client)
 
     def _search_list(self, *, is_again: bool = False) -> SearchResult:
-        since = self._sent_since
-        if is_again:
-            # Only what came since the last search matters, however long ago that was.
-            since = time.time() - time.monotonic() + self._known_at
+        # In a further search only what came since the last one matters, however long ago that was.
+        since = time.time() - time.monotonic() + self._known_at if is_again else self._sent_since
         tokens = self.attempts.tokens(self.state)
         result = self._search.run(self.state, tokens, since=since, is_again=is_again)
         self._known_at = self._search.known_at

@@ -273,7 +273,7 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     """Check the number or SIP URI of a customer, under the API's own names."""
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
-        raise _refuse("customer must have either a number or a sip_uri")
+        raise _refuse("customer must have either a number or a sip_uri, but not both")
     if sip_uri is not None and not re.fullmatch(_SIP_URI, sip_uri):
         raise _refuse("customer's sip_uri must begin with sip: or sips:")
     if number is None:
@@ -281,11 +281,11 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     if customer.get("numberE164CheckEnabled") is False:
         if not re.fullmatch(_ANY_NUMBER, number):
             raise _refuse(
-                f"customer's number {mask_ending(number)} must be 3 to 40 letters and digits, with or without a leading plus"
+                f"customer's number {mask_ending(number)} must be letters and digits with an optional leading plus, 3 to 40 characters in all"
             )
     elif not re.fullmatch(_E164, number):
         raise _refuse(
-            f"customer's number {mask_ending(number)} is not in E.164 (a plus, the country code and the number, "
+            f"customer's number {mask_ending(number)} is not in E.164 (a plus sign, the country code and the number; "
             "digits only, such as +12025550143). For the numbers of a SIP trunk, set number_e164_check_enabled to False"
         )
 

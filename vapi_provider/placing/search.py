@@ -61,7 +61,7 @@ class CallSearch:
 
     def __init__(self, client: VapiClient) -> None:
         self._client = client
-        self.known_at = 0.0
+        self.known_at: float = 0.0
         """Up to when the last search knows, by the monotonic clock."""
         self._newest: datetime | None = None
 
@@ -120,7 +120,7 @@ def search_calls(
     phone_number_id: str | None,
 ) -> SearchResult:
     """
-    Search for calls with one of the tokens, and choose one that made a phone ring, or still may.
+    Search for calls with one of the tokens, and choose one that rang or may still ring.
 
     The last attempt wins, because it began only after the ones before it had ended.
 

@@ -13,7 +13,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from vapi_provider.client.pagination import later
+from vapi_provider.polling.walk import CLOCK_SLACK, MOST_ROWS, Walk
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallPage, CallStatusView
@@ -22,11 +22,7 @@ PAGE_BYTES = 5_000_000
 _FIRST_PAGE_ROWS = 20
 _FEWEST_ROWS = 2
 """The first row repeats the last call of the page before."""
-_MOST_ROWS = 100
-"""Vapi's own default, so a page with fewer rows than requested is the last one."""
 
-CLOCK_SLACK = timedelta(minutes=2)
-"""How far the clock of Vapi's Date header may be ahead of the clock of its ``updatedAt``."""
 CATCH_UP_SECONDS = 900.0
 """How far before its start a feed catches up, and after how long without a walk it is stale."""
 _BACKLOG_STEP = timedelta(hours=1)
@@ -36,7 +32,7 @@ _OVERLAP = timedelta(seconds=5)
 _MOST_LAG = timedelta(minutes=2)
 """How late the list may show a change when no newer row proves that it is up to date."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ChangeFeed:
@@ -50,24 +46,30 @@ class ChangeFeed:
     """
 
     def __init__(self, poll_interval: float) -> None:
+        self.is_misled: bool = False
+        """Whether a later response has shown that the time of the first one was wrong, and with it the mark."""
         self.mark: datetime | None = None
         """Changes before this instant, in Vapi's time, are not read again; None before the first page."""
         # With long intervals at least three of them: one, and the longest back-off, which takes two.
         self._span = max(CATCH_UP_SECONDS, 3 * poll_interval)
-        self._walk: _Walk | None = None
-        self._catch_up: _Walk | None = None
-        self._backlog: _Walk | None = None
+        self._walk: Walk | None = None
+        self._catch_up: Walk | None = None
+        self._backlog: Walk | None = None
         self._backlog_until: datetime | None = None
         self._has_rows = False
+        self._is_confirmed = False
+        """Whether a change after the first mark was seen, so that it was not in the future."""
         self._rows = _FIRST_PAGE_ROWS
-        self._most_rows = _MOST_ROWS
+        self._most_rows = MOST_ROWS
         self._clock = _ListClock()
         self._has_warned = False
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last walk started so long ago that catching up would delay what is new."""
-        return self.mark is not None and time.monotonic() - self._clock.began_at > self._span
+        """Whether a new feed is needed: it is misled, or its last walk started so long ago that catching up would delay what is new."""
+        return (
+            self.is_misled or self.mark is not None and time.monotonic() - self._clock.began_at > self._span
+        )
 
     @property
     def read_until(self) -> datetime | None:
@@ -96,7 +98,7 @@ class ChangeFeed:
     def begin_poll(self) -> None:
         """Start a walk through what changed since the last one, or continue one that did not fit into its poll."""
         if self.mark is not None and self._walk is None:
-            self._walk = _Walk(self.mark)
+            self._walk = Walk(self.mark)
             self._clock.begin()
 
     def next_query(self) -> dict[str, Any] | None:
@@ -112,15 +114,18 @@ class ChangeFeed:
         self._clock.learn(page)
         if self.mark is None:
             self.mark = page.responded_at - CLOCK_SLACK
-            self._catch_up = _Walk(self.mark - timedelta(seconds=self._span), self.mark)
+            self._catch_up = Walk(self.mark - timedelta(seconds=self._span), self.mark)
             self.begin_poll()
             return
+        self._is_confirmed |= self._clock.has_seen(self.mark)
+        # The Date header has no fractions.
+        self.is_misled |= not self._is_confirmed and page.responded_at + timedelta(seconds=1) < self.mark
         self._has_rows = True
         walk = self._current
+        fitting = int(PAGE_BYTES * page.length / max(1, page.size))
         if walk is not None:
-            walk.take(page, is_full=page.length >= self._rows)
+            walk.take(page, self._clock.now(), fitting)
         if page.length:
-            fitting = int(PAGE_BYTES * page.length / max(1, page.size))
             # At most twice as many as before: the next calls may be larger.
             self._rows = min(max(_FEWEST_ROWS, fitting), 2 * self._rows, self._most_rows)
         self._finish_walk()
@@ -128,9 +133,13 @@ class ChangeFeed:
     def take_oversized(self) -> None:
         """Process a page that was too large to be read."""
         walk = self._current
-        if self._rows == _FEWEST_ROWS and walk is not None:
-            walk.give_up()
-        self._rows = max(_FEWEST_ROWS, self._rows // 4)
+        is_least = self._rows == _FEWEST_ROWS
+        if walk is not None and (walk.is_wide or is_least or (walk.is_split and not walk.is_narrow)):
+            walk.split(self._clock.now())
+            # Most of the parts have ordinary calls.
+            self._rows = _FIRST_PAGE_ROWS if is_least else self._rows
+        else:
+            self._rows = max(_FEWEST_ROWS, self._rows // 4)
         self._finish_walk()
 
     def take_timeout(self) -> None:
@@ -138,24 +147,26 @@ class ChangeFeed:
         self._rows = self._most_rows = max(_FEWEST_ROWS, self._rows // 4)
 
     @property
-    def _current(self) -> _Walk | None:
+    def _current(self) -> Walk | None:
         return self._walk or self._catch_up or self._backlog
 
-    def _next_step(self, lower: datetime) -> _Walk | None:
+    def _next_step(self, lower: datetime) -> Walk | None:
         """Return the walk through the next part of the backlog; None at its end."""
         until = self._backlog_until
-        return _Walk(lower, min(lower + _BACKLOG_STEP, until)) if until and lower < until else None
+        return Walk(lower, min(lower + _BACKLOG_STEP, until)) if until and lower < until else None
 
     def _finish_walk(self) -> None:
-        """Move the mark past a walk that is done; calls in a gap are found when each is read by turn."""
+        """Move the mark past a walk that is done; calls that tasks wait for in a gap are found when each is read by turn."""
         walk = self._current
         if walk is None or not walk.is_done:
             return
-        if walk.has_gap and not self._has_warned:
+        if walk.gap is not None and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "Vapi's list of calls cannot be read without a gap. Ends that the list does not show are found later, when "
-                "each call is read individually."
+                "Vapi's list of calls cannot be read without a gap (%s). Tasks find the end of their call later, when each "
+                "call is read individually. An asset trigger may miss the ends of calls that last changed between %s and %s.",
+                walk.problem,
+                *(instant.isoformat() if instant else "now" for instant in walk.gap),
             )
         if walk is self._backlog:
             self._backlog = self._next_step(walk.upper or walk.lower)
@@ -163,10 +174,10 @@ class ChangeFeed:
             self._catch_up = None
         else:
             self.mark = self._clock.everything_until(at_least=walk.lower)
-            if walk.has_gap:
-                self.mark = max(self.mark, self._clock.now() - CLOCK_SLACK)
+            if walk.gap is not None and (passed := self._clock.now() - CLOCK_SLACK) > self.mark:
+                self.mark, self._is_confirmed = passed, False
             self._walk = None
-            self._most_rows = min(2 * self._most_rows, _MOST_ROWS)
+            self._most_rows = min(2 * self._most_rows, MOST_ROWS)
 
 
 class _ListClock:
@@ -210,6 +221,10 @@ class _ListClock:
         """Return Vapi's time, extrapolated from its last response."""
         return self._latest + timedelta(seconds=time.monotonic() - self._latest_at)
 
+    def has_seen(self, instant: datetime) -> bool:
+        """Return whether a call has changed at an instant or later."""
+        return self._newest is not None and self._newest >= instant
+
     def everything_until(self, at_least: datetime) -> datetime:
         """Return the instant up to which the walk that ends now has read everything."""
         if self._newest is None or self._shown is None:
@@ -219,43 +234,3 @@ class _ListClock:
     def _since_newest(self) -> timedelta:
         """Return how long the list had shown its newest row when the walk started."""
         return timedelta(seconds=self.began_at - self._newest_at)
-
-
-class _Walk:
-    """
-    A walk through all calls whose ``updatedAt`` lies in a range, by ``createdAt``, newest first.
-
-    It gives up where it cannot proceed: the list is not sorted, or too many calls share an instant.
-    """
-
-    def __init__(self, lower: datetime, upper: datetime | None = None) -> None:
-        self.lower = lower
-        self.upper = upper
-        self.is_done = False
-        self.has_gap = False
-        self._created_until: datetime | None = None
-
-    def query(self, rows: int) -> dict[str, Any]:
-        """Return the query for the next page."""
-        query: dict[str, Any] = {"limit": rows, "updatedAtGe": self.lower.isoformat()}
-        if self.upper is not None:
-            query["updatedAtLt"] = self.upper.isoformat()
-        if self._created_until is not None:
-            # Vapi shows milliseconds; if it stores more digits, a bound without one more would miss calls.
-            query["createdAtLe"] = later(self._created_until, timedelta(milliseconds=1)).isoformat()
-        return query
-
-    def take(self, page: CallPage[CallStatusView], *, is_full: bool) -> None:
-        """Process a page of this walk."""
-        created = [row.created_at for row in page.rows if row.created_at is not None]
-        is_sorted = len(created) == len(page.rows) and created == sorted(created, reverse=True)
-        if not is_full:
-            self.is_done = True
-        elif is_sorted and created and (self._created_until is None or created[-1] < self._created_until):
-            self._created_until = created[-1]
-        else:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """End the walk early."""
-        self.is_done = self.has_gap = True

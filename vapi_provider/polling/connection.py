@@ -75,7 +75,7 @@ class PolledConnection:
     """
 
     def __init__(self, conn_id: str) -> None:
-        self.is_in_doubt = False
+        self.is_in_doubt: bool = False
         """Whether it was refused, so that it is read afresh before it is used again."""
         self._has_worked = False
         """Whether a request has succeeded since it was last in doubt."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from vapi_provider.polling.walk import CLOCK_SLACK
+
 if TYPE_CHECKING:
     from vapi_provider.models.call import CallStatusView
     from vapi_provider.models.outcome import CallOutcome
@@ -24,7 +26,7 @@ MOST_LIVE_CALLS = 300
 LONGEST_ABSENCE = timedelta(hours=24)
 """How far back a listener reads what changed while nothing polled."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ListenedPoll(NamedTuple):
@@ -34,11 +36,13 @@ class ListenedPoll(NamedTuple):
     :param ended: the calls that have ended; the same ones may come again
     :param read_until: the instant, in Vapi's time, before which the listener has read everything
     :param live: the ids of the calls that are live
+    :param anew_from: the instant from which the listener reads anew, because Vapi's clock was wrong; None otherwise
     """
 
     ended: list[CallStatusView]
     read_until: datetime
     live: list[str]
+    anew_from: datetime | None = None
 
 
 @dataclass(eq=False)
@@ -47,7 +51,8 @@ class EndListener:
     Collects the calls that end.
 
     :param poll_interval: the most seconds between two polls
-    :param lookback: how many seconds before it was made it starts to read
+    :param lookback: how many seconds before ``started_at`` it starts to read
+    :param started_at: when its trigger started, by the monotonic clock
     :param assistant_id: only calls of this assistant; None for all
     :param phone_number_id: only calls over this phone number; None for all
     :param outcomes: only calls with these outcomes; none for all
@@ -57,6 +62,7 @@ class EndListener:
 
     poll_interval: float
     lookback: float
+    started_at: float
     assistant_id: str | None = None
     phone_number_id: str | None = None
     outcomes: frozenset[CallOutcome] = frozenset()
@@ -67,27 +73,33 @@ class EndListener:
     """The feed that it reads; a new one has to start where the last one ended."""
     live_calls: dict[str, float] = field(init=False)
     """The live calls, and when each was last read, by the monotonic clock."""
-    _made_at: float = field(init=False)
+    _read_before: datetime | None = field(init=False, default=None)
+    """What had been read when it joined the feed."""
+    _anew_from: datetime | None = field(init=False, default=None)
     _since: asyncio.Future[datetime] = field(init=False)
     _ended: list[CallStatusView] = field(init=False, default_factory=list)
     _polled: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._made_at = time.monotonic()
         self.live_calls = dict.fromkeys(self.live, -math.inf)
         self._since = asyncio.get_running_loop().create_future()
 
     def begin(self, feed: ChangeFeed) -> None:
         """Read a feed, starting where this listener has read everything."""
         now = feed.now()
-        if self.read_until is not None:
-            self.read_until = min(max(self.read_until, now - LONGEST_ABSENCE), now)
-        else:
-            # Vapi may have been unreachable since it was made.
-            waited = time.monotonic() - self._made_at
+        is_anew = self.feed is not None and self.feed.is_misled
+        if not is_anew:
+            self._read_before = self.read_until
+        if self._read_before is None or self._read_before > now + CLOCK_SLACK:
+            # Vapi may have been unreachable since the trigger started.
+            waited = time.monotonic() - self.started_at
             self.read_until = now - timedelta(seconds=self.lookback + waited)
+        else:
+            self.read_until = min(max(self._read_before, now - LONGEST_ABSENCE), now)
         if not self._since.done():
             self._since.set_result(self.read_until)
+        elif is_anew:
+            self._anew_from = self.read_until
         self.feed = feed
         feed.read_from(self.read_until)
 
@@ -108,7 +120,7 @@ class EndListener:
 
     def publish(self) -> None:
         """Hand over what was read; after each poll, also one that failed."""
-        if self.feed is not None and self.read_until is not None:
+        if self.feed is not None and self.read_until is not None and not self.feed.is_misled:
             self.read_until = max(self.read_until, self.feed.read_until or self.read_until)
         self._polled.set()
 
@@ -121,7 +133,8 @@ class EndListener:
         await self._polled.wait()
         self._polled.clear()
         ended, self._ended = self._ended, []
-        return ListenedPoll(ended, self.read_until or self._since.result(), list(self.live_calls))
+        anew_from, self._anew_from = self._anew_from, None
+        return ListenedPoll(ended, self.read_until or self._since.result(), list(self.live_calls), anew_from)
 
     def _is_wanted(self, view: CallStatusView) -> bool:
         return self.assistant_id in (None, view.assistant_id) and self.phone_number_id in (

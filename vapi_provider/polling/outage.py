@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Outage:

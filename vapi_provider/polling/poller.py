@@ -42,7 +42,7 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 MAX_BACK_OFF_SECONDS = 600.0
 """The longest pause after a failure while no call is pending."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class CallPoller:
@@ -146,7 +146,9 @@ class CallPoller:
                 self._back_off("Reading the connection was cancelled.", None)
             except Exception as error:
                 # A defect of the provider must not end a wait.
-                self._back_off(f"{type(error).__name__} in the provider itself.", None, traceback=True)
+                self._back_off(
+                    f"Bug in airflow-provider-vapi ({type(error).__name__}).", None, traceback=True
+                )
             else:
                 self._failures = 0
                 self._outage.log_end()
@@ -263,7 +265,10 @@ class CallPoller:
                 self._calls.take_row(row)
                 self._listeners.take(row)
             feed.take(page)
-            self._listeners.begin(feed)
+            if feed.is_misled:
+                feed = self._feed = ChangeFeed(self._interval)
+            else:
+                self._listeners.begin(feed)
         self._list_is_down = False
         return pages
 

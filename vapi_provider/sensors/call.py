@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -17,13 +17,13 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.rendering import show_call_id
 from vapi_provider.waiting.given import as_given
 from vapi_provider.waiting.mixin import WaitsForCall
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
     from vapi_provider.models.outcome import CallOutcome
     from vapi_provider.models.summary import CallSummary
     from vapi_provider.waiting.wait import CallWait
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _REFUSED = {
     "exponential_backoff": "the end of a long call would be noticed late; raise poke_interval instead",
     "never_fail": "it would hide permanent errors; use soft_fail instead",
-    "silent_fail": "transient errors are waited out anyway, except at the first poke, after which Airflow retries the task; all other errors are permanent",
+    "silent_fail": "a transient error at the first poke fails the try, and retries apply; later ones only log a warning and the "
+    "wait goes on; any other error fails the task without retries",
 }
 """Arguments of Airflow's sensors that this one does not support, with the reasons."""
 
@@ -61,8 +62,8 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("call_id", "vapi_conn_id")
-    shown_fields = {"call_id": show_call_id}
-    operator_extra_links = (VapiCallLink(),)
+    shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"call_id": show_call_id}
+    operator_extra_links: Collection[BaseOperatorLink] = (VapiCallLink(),)
     ui_color = "#d9f2ea"
     interval_argument = "poke_interval"
 
@@ -83,10 +84,10 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         self._refuse_arguments()
         self.call_id = call_id
         self.vapi_conn_id = vapi_conn_id
-        self.fail_on = as_given(fail_on)
+        self.fail_on: Iterable[CallOutcome | str] = as_given(fail_on)
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
-        self.include = as_given(include)
+        self.include: Iterable[str] = as_given(include)
         self.deferrable = deferrable
         self._wait: CallWait | None = None
 

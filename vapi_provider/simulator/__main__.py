@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from vapi_provider.simulator.reasons import known_reasons, near_reasons
 from vapi_provider.simulator.scenario import Scenario
 from vapi_provider.simulator.server import DEFAULT_API_KEY, VapiSimulator
 
@@ -24,6 +25,10 @@ example:
   python -m vapi_provider.simulator --port 8765 --speed 5 \\
       --outcome '+1202555010*=customer-did-not-answer' --outcome '*=customer-ended-call'
 """
+
+# Together, they keep a call within the years that Python's dates have.
+_YEAR = 31_536_000
+_SLOWEST = 0.001
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -175,11 +180,13 @@ def _number(text: str, is_right: Callable[[float], bool], what: str) -> float:
 
 
 def _seconds(text: str) -> float:
-    return _number(text, lambda value: value >= 0, "a number of seconds, 0 or more")
+    return _number(text, lambda value: 0 <= value <= _YEAR, "a number of seconds from 0 to a year")
 
 
 def _speed(text: str) -> float:
-    return _number(text, lambda value: value > 0, "a factor greater than 0, such as 10 or 0.5")
+    return _number(
+        text, lambda value: value >= _SLOWEST, f"a factor of {_SLOWEST} or more, such as 10 or 0.5"
+    )
 
 
 def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -206,9 +213,10 @@ def _outcome(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(
             f"{text!r} has no callee; write CALLEE=REASON, such as '+1202555010*=customer-did-not-answer'"
         )
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", reason):
+    if reason not in known_reasons():
+        examples = near_reasons(reason) or ["customer-busy", "voicemail"]
         raise argparse.ArgumentTypeError(
-            f"{reason!r} is not an endedReason of Vapi, such as customer-busy or voicemail"
+            f"{reason!r} is not an endedReason of Vapi, such as {' or '.join(examples)}"
         )
     return callee.strip(), reason
 

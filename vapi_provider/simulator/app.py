@@ -7,23 +7,27 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
 
 from vapi_provider.simulator import bodies, validation
 from vapi_provider.simulator.artifacts import KINDS, Artifacts
 from vapi_provider.simulator.errors import ApiError, error_body
 from vapi_provider.simulator.local_server import HOST
 from vapi_provider.simulator.page_routes import page_routes
-from vapi_provider.simulator.store import CallStore, OverConcurrencyLimitError
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from vapi_provider.simulator.request_log import RequestRecord
+    from vapi_provider.simulator.store import CallStore
 
 OVER_LIMIT = "Over Concurrency Limit. Wait until a live call ends, or raise the limit."
 
 
-def create_app(store: CallStore, artifacts: Artifacts, api_key: str, log: list[RequestRecord]) -> FastAPI:
+def create_app(store: CallStore, artifacts: Artifacts, api_key: str, log: list[RequestRecord]) -> Starlette:
     """
     Make the application.
 
@@ -32,67 +36,65 @@ def create_app(store: CallStore, artifacts: Artifacts, api_key: str, log: list[R
     :param api_key: the private key that every request to ``/call`` must carry.
     :param log: the requests so far, for the pages.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_exception_handler(ApiError, _respond_with_error)
-    app.add_exception_handler(HTTPException, _respond_to_unknown_route)
-    with_key = [Depends(_key_check(api_key))]
-    app.include_router(_call_routes(store), dependencies=with_key)
-    app.include_router(_artifact_routes(store, artifacts), dependencies=with_key)
-    app.include_router(_control_routes(store))
-    app.include_router(page_routes(store, log))
+    routes = [*_call_routes(store), _artifact_route(store, artifacts)]
+    app = Starlette(
+        routes=[
+            *[_behind_key(route, f"Bearer {api_key}".encode()) for route in routes],
+            _control_route(store),
+            *page_routes(store, log),
+        ],
+        exception_handlers={ApiError: _respond_with_error, HTTPException: _respond_to_unknown_route},
+    )
+    app.router.redirect_slashes = False
     return app
 
 
-def _call_routes(store: CallStore) -> APIRouter:
-    router = APIRouter(redirect_slashes=False)
-
-    @router.get("/call")
+def _call_routes(store: CallStore) -> list[Route]:
     async def list_calls(request: Request) -> Response:
         matches, limit = validation.read_filters(request.query_params.multi_items())
         return _json(store.search(matches, limit))
 
-    @router.post("/call")
     async def create_call(request: Request) -> Response:
         body = await _read_body(request)
         validation.check_create(body)
         if "customers" in body:
             return _json(bodies.encode(_place_batch(store, body)), 201)
-        try:
-            return _json(store.place(body), 201)
-        except OverConcurrencyLimitError:
-            raise ApiError(400, OVER_LIMIT, {"subscriptionLimits": store.limits(True)}) from None
+        [placed] = store.place([body])
+        if placed is None:
+            raise ApiError(400, OVER_LIMIT, {"subscriptionLimits": store.limits(True)})
+        return _json(bodies.encode(placed), 201)
 
-    @router.get("/call/{call_id}")
-    async def get_call(call_id: str) -> Response:
-        validation.check_call_id(call_id)
+    async def get_call(request: Request) -> Response:
+        call_id = _call_id(request)
         return _found(store.find(call_id))
 
-    @router.patch("/call/{call_id}")
-    async def update_call(call_id: str, request: Request) -> Response:
-        validation.check_call_id(call_id)
+    async def update_call(request: Request) -> Response:
+        call_id = _call_id(request)
         body = await _read_body(request)
         validation.check_update(body)
         return _found(store.rename(call_id, body))
 
-    @router.delete("/call/{call_id}")
-    async def delete_call(call_id: str, request: Request) -> Response:
-        validation.check_call_id(call_id)
+    async def delete_call(request: Request) -> Response:
+        call_id = _call_id(request)
         body = await _read_body(request)
         validation.check_delete(body)
         return _found(store.delete(body.get("ids", [call_id])))
 
-    return router
+    return [
+        Route("/call", list_calls, methods=["GET"]),
+        Route("/call", create_call, methods=["POST"]),
+        Route("/call/{call_id}", get_call, methods=["GET"]),
+        Route("/call/{call_id}", update_call, methods=["PATCH"]),
+        Route("/call/{call_id}", delete_call, methods=["DELETE"]),
+    ]
 
 
-def _artifact_routes(store: CallStore, artifacts: Artifacts) -> APIRouter:
-    router = APIRouter(redirect_slashes=False)
-
-    @router.get("/call/{call_id}/{kind}")
-    async def get_artifact(call_id: str, kind: str, request: Request) -> Response:
+def _artifact_route(store: CallStore, artifacts: Artifacts) -> Route:
+    async def get_artifact(request: Request) -> Response:
+        kind: str = request.path_params["kind"]
         if kind not in KINDS:
             raise ApiError(404, f"Cannot GET {request.url.path}")
-        validation.check_call_id(call_id)
-        call = store.find(call_id)
+        call = store.find(_call_id(request))
         if call is None:
             raise ApiError(404, "There is no call with this id")
         link = artifacts.link(json.loads(call), kind, request.url.hostname or HOST)
@@ -100,55 +102,58 @@ def _artifact_routes(store: CallStore, artifacts: Artifacts) -> APIRouter:
             raise ApiError(404, "The call has no such artifact")
         return Response(status_code=302, headers={"Location": link})
 
-    return router
+    return Route("/call/{call_id}/{kind}", get_artifact, methods=["GET"])
 
 
-def _control_routes(store: CallStore) -> APIRouter:
-    router = APIRouter(redirect_slashes=False)
-
-    @router.post("/control/{token}")
-    async def control_call(token: str, request: Request) -> Response:
+def _control_route(store: CallStore) -> Route:
+    async def control_call(request: Request) -> Response:
         # The URL alone grants access. Vapi would ignore a key, but a client should not send it here.
         if "authorization" in request.headers:
             raise ApiError(400, "A control URL must not be sent the private key")
         if await _read_body(request) != {"type": "end-call"}:
             raise ApiError(400, ["the simulator only understands the type end-call"])
-        if not store.hang_up(token):
+        if not store.hang_up(request.path_params["token"]):
             raise ApiError(404, "No live call has this control URL")
         return _json(b"{}")
 
-    return router
+    return Route("/control/{token}", control_call, methods=["POST"])
 
 
 def _place_batch(store: CallStore, body: dict[str, Any]) -> dict[str, Any]:
     shared = {name: value for name, value in body.items() if name != "customers"}
-    results: list[Any] = []
+    checked = [(customer, validation.customer_errors(customer)) for customer in body["customers"]]
+    placed = iter(
+        store.place({**shared, "customer": customer} for customer, problems in checked if not problems)
+    )
+    results: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
     blocked = False
-    for customer in body["customers"]:
-        problems = validation.customer_errors(customer)
-        if not problems:
-            try:
-                placed = json.loads(store.place({**shared, "customer": customer}))
-                blocked = placed.pop("subscriptionLimits")["concurrencyBlocked"] or blocked
-                results.append(placed)
-            except OverConcurrencyLimitError:
-                blocked = True
-                problems = [OVER_LIMIT]
-        if problems:
-            errors.append({"customer": customer, "error": "; ".join(problems)})
+    for customer, problems in checked:
+        call = None if problems else next(placed)
+        if call is None:
+            blocked = blocked or not problems
+            errors.append({"customer": customer, "error": "; ".join(problems or [OVER_LIMIT])})
+        else:
+            blocked = call.pop("subscriptionLimits")["concurrencyBlocked"] or blocked
+            results.append(call)
     return {"results": results, "errors": errors, "subscriptionLimits": store.limits(blocked)}
 
 
-def _key_check(api_key: str) -> Any:
-    expected = f"Bearer {api_key}".encode()
-
-    async def check_key(request: Request) -> None:
+def _behind_key(route: Route, expected: bytes) -> Route:
+    async def with_key(request: Request) -> Response:
         sent = request.headers.get("authorization", "").encode()
         if not hmac.compare_digest(sent, expected):
             raise ApiError(401, "Invalid Key. This is not the private key of the simulated organization.")
+        response: Response = await route.endpoint(request)
+        return response
 
-    return check_key
+    return Route(route.path, with_key, methods=list(route.methods or ()))
+
+
+def _call_id(request: Request) -> str:
+    call_id: str = request.path_params["call_id"]
+    validation.check_call_id(call_id)
+    return call_id
 
 
 async def _read_body(request: Request) -> dict[str, Any]:

@@ -12,10 +12,14 @@ import wave
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.requests import Request
 
     from vapi_provider.simulator.clock import Clock
 
@@ -49,8 +53,9 @@ class Artifacts:
         # Where the URLs point; the simulator sets it once it is known.
         self.port = 0
         self.lifetime = lifetime
-        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-        self.app.get("/artifacts/{call_id}/{kind}")(self._serve)
+        self.app: Starlette = Starlette(
+            routes=[Route("/artifacts/{call_id}/{kind}", self._serve, methods=["GET"])]
+        )
         self._clock = clock
         self._secret = secrets.token_bytes(16)
         self._kept: dict[tuple[str, str], Artifact] = {}
@@ -77,7 +82,7 @@ class Artifacts:
         query = urlencode({"Expires": expires, "Signature": self._sign(path, expires)})
         return f"http://{host}:{self.port}{path}?{query}"
 
-    async def _serve(self, call_id: str, kind: str, request: Request) -> Response:
+    async def _serve(self, request: Request) -> Response:
         if "authorization" in request.headers:
             # The URL is the capability, and the key has no business here.
             return _refuse(400, "InvalidArgument")
@@ -88,7 +93,7 @@ class Artifacts:
             return _refuse(403, "SignatureDoesNotMatch")
         if self._clock.now().timestamp() >= int(expires):
             return _refuse(403, "AccessDenied")
-        found = self._kept.get((call_id, kind))
+        found = self._kept.get((request.path_params["call_id"], request.path_params["kind"]))
         if found is None:
             return _refuse(404, "NoSuchKey")
         return Response(found.content, media_type=found.content_type)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from vapi_provider.simulator.views import CallView
 
 SHOWN_REQUESTS = 10
+SHOWN_STEPS = 100
+SHOWN_MESSAGES = 200
+SHOWN_RESULTS = 50
+
+_NO_TRANSCRIPT = "Nothing was said, or the transcript is yet to come."
+_NO_RESULTS = "No results, or they are yet to come."
 
 # Only these fields are shown: a call's JSON also contains credentials and URLs that need no key.
 _FACTS = {
@@ -46,15 +52,15 @@ def call_page(call: CallView, requests: list[RequestRecord]) -> bytes:
     own = [record for record in requests if record.path.lower() == f"/call/{call.id.lower()}"]
     latest = own[: -SHOWN_REQUESTS - 1 : -1]
     left = joined(
-        page.card("Timeline", _steps(call)),
+        _card("Timeline", _steps(call), SHOWN_STEPS, frame="ol", class_="steps body"),
         page.card("Details", _facts(call)),
     )
     right = joined(
-        page.card("Transcript", _transcript(_mapping(body.get("artifact")))),
-        page.card("Results", _results(body)),
+        _card("Transcript", _messages(body), SHOWN_MESSAGES, class_="chat body", empty=_NO_TRANSCRIPT),
+        _card("Results", _results(body), SHOWN_RESULTS, empty=_NO_RESULTS),
     )
     return page.document(
-        f"{body.get('status')} · {name}",
+        f"{page.name_text(body.get('status'))} · {name}",
         tag("a", "← All calls", href="/", class_="muted"),
         tag("div", tag("h1", name), _pills(body), class_="title"),
         tag("div", tag("div", left), tag("div", right), class_="columns"),
@@ -79,18 +85,25 @@ def unknown_call_page(call_id: str) -> bytes:
     )
 
 
+def _card(
+    heading: str, parts: list[Html], most: int, *, frame: str = "div", class_: str = "body", empty: str = ""
+) -> Html:
+    """Return a card with the latest of the parts, or with a text if there are none."""
+    content = tag(frame, *parts[-most:], class_=class_) if parts else tag("p", empty, class_="empty")
+    return page.card(heading, content, note=page.latest(most, len(parts)))
+
+
 def _pills(body: Mapping[str, Any]) -> Html:
     return joined(page.status_pill(body.get("status")), page.reason_pill(body.get("endedReason")))
 
 
-def _steps(call: CallView) -> Html:
+def _steps(call: CallView) -> list[Html]:
     seen: set[str] = set()
-    steps = [
+    return [
         tag("li", tag("span", what), tag("span", _offset(at - call.created_at), class_="muted"))
         for at, fields in call.changes
         for what in _happenings(fields, seen)
     ]
-    return tag("ol", *steps, class_="steps body")
 
 
 def _offset(time: timedelta) -> str:
@@ -100,9 +113,9 @@ def _offset(time: timedelta) -> str:
 def _happenings(fields: Mapping[str, Any], seen: set[str]) -> Iterator[Html]:
     """Describe a change in words; ``seen`` collects the ids of the outputs so far."""
     if "status" in fields:
-        yield escaped(fields["status"])
+        yield escaped(page.name_text(fields["status"]))
     if "name" in fields:
-        yield joined("renamed to ", tag("strong", fields["name"]))
+        yield joined("renamed to ", tag("strong", page.name_text(fields["name"])))
     if "analysis" in fields:
         yield escaped("analysis, transcript and cost" if "artifact" in fields else "analysis")
     artifact = _mapping(fields.get("artifact"))
@@ -145,11 +158,9 @@ def _cost(cost: object) -> str | None:
     return f"${cost:.4f}" if isinstance(cost, (int, float)) else None
 
 
-def _transcript(artifact: Mapping[str, Any]) -> Html:
-    messages = [each for each in _list(artifact.get("messages")) if isinstance(each, dict)]
-    if not messages:
-        return tag("p", "Nothing was said, or the transcript is yet to come.", class_="empty")
-    return tag("div", *map(_bubble, messages), class_="chat body")
+def _messages(body: Mapping[str, Any]) -> list[Html]:
+    messages = _list(_mapping(body.get("artifact")).get("messages"))
+    return [_bubble(each) for each in messages if isinstance(each, dict)]
 
 
 def _bubble(message: Mapping[str, Any]) -> Html:
@@ -158,7 +169,7 @@ def _bubble(message: Mapping[str, Any]) -> Html:
     return tag("div", speaker, message.get("message"), class_="user" if is_user else None)
 
 
-def _results(body: Mapping[str, Any]) -> Html:
+def _results(body: Mapping[str, Any]) -> list[Html]:
     artifact = _mapping(body.get("artifact"))
     results = [
         _result(_ANALYSIS.get(name, name), value) for name, value in _mapping(body.get("analysis")).items()
@@ -167,9 +178,7 @@ def _results(body: Mapping[str, Any]) -> Html:
         results.append(_result(_mapping(output).get("name") or id_, _mapping(output).get("result")))
     for id_, output in _mapping(artifact.get("skippedStructuredOutputs")).items():
         results.append(_result(_mapping(output).get("name") or id_, "skipped, its condition was not met"))
-    if not results:
-        return tag("p", "No results, or they are yet to come.", class_="empty")
-    return tag("div", *results, class_="body")
+    return results
 
 
 def _result(name: object, value: object) -> Html:

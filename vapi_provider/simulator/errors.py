@@ -25,7 +25,7 @@ class ApiError(Exception):
         super().__init__(status, message)
         self.status = status
         self.message = message
-        self.fields = fields or {}
+        self.fields: Mapping[str, Any] = fields or {}
 
 
 def error_body(status: int, message: str | list[str] | None = None) -> dict[str, Any]:

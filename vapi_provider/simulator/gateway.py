@@ -7,7 +7,10 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from starlette.responses import Response
+
 from vapi_provider.simulator import bodies
+from vapi_provider.simulator.access import REFUSAL, names_other_host
 from vapi_provider.simulator.errors import error_body
 from vapi_provider.simulator.faults import Fault, Faults
 from vapi_provider.simulator.page_routes import is_page
@@ -41,6 +44,10 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to one request; those for web pages are neither logged nor subject to faults."""
+        if scope["type"] == "http" and names_other_host(scope):
+            refusal = Response(bodies.encode(error_body(403, REFUSAL)), 403, media_type="application/json")
+            await refusal(scope, receive, send)
+            return
         if scope["type"] != "http" or is_page(scope["path"]):
             await self._app(scope, receive, send)
             return

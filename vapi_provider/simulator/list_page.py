@@ -39,8 +39,10 @@ def list_page(overview: Overview, requests: list[RequestRecord], url: str) -> by
     return page.document(
         f"{overview.live} live · Vapi simulator" if overview.live else "Vapi simulator",
         _tiles(overview, len(requests)),
-        page.card("Calls", _calls(overview, url), note=_shown(len(overview.calls), overview.total)),
-        page.card("Latest requests", page.requests_table(latest), note=_shown(len(latest), len(requests))),
+        page.card("Calls", _calls(overview, url), note=page.latest(len(overview.calls), overview.total)),
+        page.card(
+            "Latest requests", page.requests_table(latest), note=page.latest(len(latest), len(requests))
+        ),
     )
 
 
@@ -59,10 +61,6 @@ def _tiles(overview: Overview, requests: int) -> Html:
     return tag("div", *each, class_="tiles")
 
 
-def _shown(number: int, total: int) -> str | None:
-    return f"latest {number} of {total}" if total > number else None
-
-
 def _calls(overview: Overview, url: str) -> Html:
     if not overview.calls:
         first = tag("strong", "No calls yet")
@@ -79,7 +77,7 @@ def _call_cells(call: CallView, now: datetime) -> Html:
     return joined(
         tag("td", page.status_pill(call.body.get("status"))),
         tag("td", callee, tag("div", number, class_="muted") if number else None, class_="wide"),
-        tag("td", call.body.get("name"), class_="full"),
+        tag("td", page.name_text(call.body.get("name")), class_="full"),
         tag("td", page.reason_pill(call.body.get("endedReason")), class_="long"),
         tag("td", page.rings_of(call), class_="number", data_label="Rings"),
         tag("td", page.age(call.created_at, now), class_="number muted", data_label="Age"),

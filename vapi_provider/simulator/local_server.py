@@ -39,7 +39,7 @@ class LocalServer:
     """
 
     def __init__(self, app: ASGIApp, port: int) -> None:
-        self.port = port
+        self.port: int = port
         # The process's own logging configuration stays untouched.
         self._config = uvicorn.Config(
             app,

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import html
 
+LONGEST_TEXT = 2000
+"""How many characters of a text a page shows."""
+
 
 class Html(str):
     """Text that is HTML already."""
@@ -13,10 +16,16 @@ class Html(str):
 
 
 def escaped(content: object) -> Html:
-    """Return content as HTML, escaped unless it already is; None becomes empty."""
+    """Return content as HTML, shortened and escaped unless it already is; None becomes empty."""
     if isinstance(content, Html):
         return content
-    return Html("" if content is None else html.escape(str(content)))
+    return Html("" if content is None else html.escape(shortened(content)))
+
+
+def shortened(content: object, longest: int = LONGEST_TEXT) -> str:
+    """Return content as a text that ends with an ellipsis if it was longer."""
+    text = str(content)
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def joined(*contents: object) -> Html:

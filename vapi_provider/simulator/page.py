@@ -7,7 +7,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from vapi_provider.simulator.markup import Html, escaped, joined, tag
+from vapi_provider.simulator.markup import Html, escaped, joined, shortened, tag
 from vapi_provider.simulator.stylesheet import STYLESHEET
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 2
 """How often a page refreshes itself."""
+
+LONGEST_NAME = 80
+"""How many characters of a name, a status or a reason a page shows; Vapi's own names have at most 40."""
+
+LONGEST_PATH = 300
+"""How many characters of a request's path and query a page shows."""
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLESHEET.encode()).digest()).decode()
 
@@ -89,7 +95,7 @@ def status_pill(status: object) -> Html:
     """Return a call's status as a coloured pill."""
     tone = _LIVE_TONES.get(str(status), "idle")
     dot = tag("span", class_="dot") if tone != "idle" else None
-    return tag("span", dot, status, class_=f"pill nowrap {tone}")
+    return tag("span", dot, name_text(status), class_=f"pill nowrap {tone}")
 
 
 def reason_pill(ended_reason: object) -> Html:
@@ -102,7 +108,7 @@ def reason_pill(ended_reason: object) -> Html:
         if any(word in reason for word in words):
             tone = meaning
             break
-    return tag("span", reason, class_=f"pill {tone}")
+    return tag("span", name_text(reason), class_=f"pill {tone}")
 
 
 def rings_of(call: CallView) -> Html:
@@ -115,9 +121,19 @@ def names_of(body: Mapping[str, Any]) -> tuple[object, object]:
     """Return a callee's name and number, or the number alone if there is no name."""
     customer = body.get("customer")
     customer = customer if isinstance(customer, dict) else {}
-    number = customer.get("number") or customer.get("sipUri") or body.get("customerId")
-    name = customer.get("name")
+    number = name_text(customer.get("number") or customer.get("sipUri") or body.get("customerId"))
+    name = name_text(customer.get("name"))
     return (name, number) if name else (number or "unknown callee", None)
+
+
+def name_text(name: object) -> str | None:
+    """Return a name as a page shows it, shortened; None without one."""
+    return None if name is None else shortened(name, LONGEST_NAME)
+
+
+def latest(number: int, total: int) -> str | None:
+    """Return the note of a card that shows only the latest of many; None if it shows all."""
+    return f"latest {number} of {total}" if total > number else None
 
 
 def requests_table(requests: list[RequestRecord]) -> Html:
@@ -139,7 +155,7 @@ def age(since: datetime, now: datetime) -> str:
 
 def _request_cells(record: RequestRecord) -> Html:
     query = "&".join(f"{name}={value}" for name, value in record.query.items())
-    path = tag("code", f"{record.path}?{query}" if query else record.path)
+    path = tag("code", shortened(f"{record.path}?{query}" if query else record.path, LONGEST_PATH))
     status = escaped("no response" if record.status is None else record.status)
     is_good = record.status is not None and record.status < 400
     return joined(

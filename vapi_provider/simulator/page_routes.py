@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import Response
+from starlette.routing import Route
 
 from vapi_provider.simulator import bodies
+from vapi_provider.simulator.access import REFUSAL, is_loopback
 from vapi_provider.simulator.call_page import call_page, unknown_call_page
 from vapi_provider.simulator.errors import ApiError
 from vapi_provider.simulator.list_page import SHOWN_CALLS, list_page
 from vapi_provider.simulator.page import HEADERS
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from vapi_provider.simulator.request_log import RequestRecord
     from vapi_provider.simulator.store import CallStore
 
@@ -28,55 +30,41 @@ def is_page(path: str) -> bool:
     return path in ("/", RINGS) or path.startswith(CALLS)
 
 
-def page_routes(store: CallStore, log: list[RequestRecord]) -> APIRouter:
+def page_routes(store: CallStore, log: list[RequestRecord]) -> list[Route]:
     """
     Make the routes of the pages.
 
     :param store: the organization's calls.
     :param log: the requests to the API so far.
     """
-    router = APIRouter(redirect_slashes=False, dependencies=[Depends(_check_local)])
 
-    @router.get("/")
-    async def show_calls() -> Response:
+    async def show_calls(request: Request) -> Response:
+        _check_peer(request)
         return _page(list_page(store.overview(SHOWN_CALLS), list(log), store.base_url))
 
-    @router.get(f"{CALLS}{{call_id:path}}")
-    async def show_call(call_id: str) -> Response:
+    async def show_call(request: Request) -> Response:
+        _check_peer(request)
+        call_id = request.path_params["call_id"]
         call = store.view(call_id)
         if call is None:
             return _page(unknown_call_page(call_id), 404)
         return _page(call_page(call, list(log)))
 
-    @router.get(RINGS)
-    async def count_rings() -> Response:
+    async def count_rings(request: Request) -> Response:
+        _check_peer(request)
         return Response(bodies.encode(store.rings()), media_type="application/json")
 
-    return router
+    return [
+        Route("/", show_calls, methods=["GET"]),
+        Route(f"{CALLS}{{call_id:path}}", show_call, methods=["GET"]),
+        Route(RINGS, count_rings, methods=["GET"]),
+    ]
 
 
-async def _check_local(request: Request) -> None:
-    peer = request.client.host if request.client else ""
-    # A website can make its own host name resolve to this machine (DNS rebinding), so check the name, too.
-    if not (_is_loopback(peer) and _is_loopback(_host_of(request.headers.get("host", "")))):
-        raise ApiError(
-            403,
-            "The simulator's pages are for browsers on its own machine: open http://127.0.0.1 and the port.",
-        )
-
-
-def _host_of(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _check_peer(request: Request) -> None:
+    # The pages do not need the key.
+    if not is_loopback(request.client.host if request.client else ""):
+        raise ApiError(403, REFUSAL)
 
 
 def _page(content: bytes, status: int = 200) -> Response:

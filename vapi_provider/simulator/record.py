@@ -49,13 +49,13 @@ class CallRecord:
     ) -> None:
         created_at = read_timestamp(body.get("createdAt")) or now
         updated_at = read_timestamp(body.get("updatedAt")) or created_at
-        self.id = str(body["id"])
-        self.control_token = secrets.token_urlsafe(24)
+        self.id: str = str(body["id"])
+        self.control_token: str = secrets.token_urlsafe(24)
         self.encoded: bytes | None = None
         self.changes: list[tuple[datetime, Mapping[str, Any]]] = [
             (created_at, {"status": body.get("status")})
         ]
-        self.rings = 0
+        self.rings: int = 0
         self._timeline = timeline or NO_TIMELINE
         self._keeps_versions = keeps_versions
         self._versions = [Version(now, body, created_at, updated_at)]

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from vapi_provider.simulator.bodies import callee_of
-from vapi_provider.simulator.timeline import StructuredOutput, Timeline
+from vapi_provider.simulator.timeline import LONGEST_SECONDS, StructuredOutput, Timeline
 
 _RINGS_AFTER = 1.0
 _NEVER_RINGS = ("call.start.*", "call-start-*", "assistant-request-*", "assistant-not-*")
@@ -43,7 +43,7 @@ class Scenario:
     :param speed: how many times faster all of this happens.
     :param outcomes: the ``endedReason`` of calls by glob patterns of callees, such as
         ``{"+1202555010*": "customer-did-not-answer"}``; the first pattern that matches wins.
-    :raises ValueError: if a time is negative, or the speed is not positive.
+    :raises ValueError: if a time is negative, the speed is not positive, or a call would take more than about 3,000 years.
     """
 
     answer_after: float = 2
@@ -58,6 +58,8 @@ class Scenario:
             raise ValueError("the times of a scenario must not be negative")
         if not (math.isfinite(self.speed) and self.speed > 0):
             raise ValueError("the speed of a scenario must be positive")
+        if not self._seconds(_RINGS_AFTER, *times) <= LONGEST_SECONDS:
+            raise ValueError("the calls of a scenario must be over within 1e11 seconds")
 
     def __call__(self, request: Mapping[str, Any]) -> Timeline:
         """

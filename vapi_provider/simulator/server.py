@@ -71,7 +71,7 @@ class VapiSimulator:
     ) -> None:
         self.api_key = api_key
         self.clock: Clock = clock or SystemClock()
-        self.faults = Faults()
+        self.faults: Faults = Faults()
         self.requests: list[RequestRecord] = []
         self._store = CallStore(
             self.clock,

@@ -35,10 +35,6 @@ BLOCKED = Timeline(
 """The life of a call that is accepted although no line is free."""
 
 
-class OverConcurrencyLimitError(Exception):
-    """Raised if no line is free for another call."""
-
-
 class CallStore:
     """
     All calls, brought up to date at each access.
@@ -65,7 +61,7 @@ class CallStore:
         self.concurrency_limit = concurrency_limit
         self.over_limit = over_limit
         self.list_lag = list_lag
-        self.hidden_fields = frozenset(hidden_fields)
+        self.hidden_fields: frozenset[str] = frozenset(hidden_fields)
         # The base of control URLs; the server sets it once it knows its port.
         self.base_url = "http://127.0.0.1"
         self._clock = clock
@@ -88,46 +84,57 @@ class CallStore:
             self._keep(body, timeline)
             return call_id
 
-    def place(self, request: Mapping[str, Any]) -> bytes:
+    def place(self, requests: Iterable[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
         """
-        Place a call to one customer, as POST does.
+        Place calls, as POST does.
 
-        :param request: the validated request, with a single customer.
-        :raises OverConcurrencyLimitError: if no line is free and such a call is refused.
-        :return: the call's JSON.
+        :param requests: the validated requests, each with a single customer.
+        :return: the calls' JSON; None for a call that is refused because no line is free.
         """
         with self._lock:
             now = to_milliseconds(self._clock.now())
-            plan = request.get("schedulePlan") or {}
-            earliest = read_timestamp(plan.get("earliestAt")) or now
-            is_blocked = earliest <= now and self.free_lines() == 0
-            if is_blocked and self.over_limit == "refuse":
-                raise OverConcurrencyLimitError
-            status = {"status": "scheduled"} if earliest > now else {}
-            call_id = bodies.new_id(now)
-            body = bodies.new_call(call_id, now, {**request, **status})
-            timeline = self.timeline(request) if callable(self.timeline) else self.timeline
-            if is_blocked and self.over_limit == "end":
-                timeline = BLOCKED
-            record = self._keep(body, timeline, max(earliest, now))
-            self._placed.add(call_id)
-            return bodies.encode(
-                {**self._render(record, record.current), "subscriptionLimits": self.limits(is_blocked)}
-            )
+            # Counted once, because a count for each call would make a long batch slow.
+            live = self._count_live()
+            placed: list[dict[str, Any] | None] = []
+            for request in requests:
+                due = read_timestamp((request.get("schedulePlan") or {}).get("earliestAt")) or now
+                is_blocked = due <= now and live >= self.concurrency_limit
+                if is_blocked and self.over_limit == "refuse":
+                    placed.append(None)
+                    continue
+                record = self._place(request, now, due, is_blocked=is_blocked)
+                call = self._render(record, record.current)
+                self._advance(record)
+                live += record.is_live
+                placed.append({**call, "subscriptionLimits": self._limits(is_blocked, live)})
+            return placed
+
+    def _place(
+        self, request: Mapping[str, Any], now: datetime, due: datetime, *, is_blocked: bool
+    ) -> CallRecord:
+        status = {"status": "scheduled"} if due > now else {}
+        body = bodies.new_call(bodies.new_id(now), now, {**request, **status})
+        timeline = self.timeline(request) if callable(self.timeline) else self.timeline
+        if is_blocked and self.over_limit == "end":
+            timeline = BLOCKED
+        record = self._keep(body, timeline, max(due, now))
+        self._placed.add(record.id)
+        return record
 
     def limits(self, is_blocked: bool) -> dict[str, Any]:
         """Return the ``subscriptionLimits`` of a response to POST."""
+        with self._lock:
+            return self._limits(is_blocked, self._count_live())
+
+    def _limits(self, is_blocked: bool, live: int) -> dict[str, Any]:
         return {
             "concurrencyBlocked": is_blocked,
             "concurrencyLimit": self.concurrency_limit,
-            "remainingConcurrentCalls": self.free_lines(),
+            "remainingConcurrentCalls": max(0, self.concurrency_limit - live),
         }
 
-    def free_lines(self) -> int:
-        """Return how many more calls may be live now."""
-        with self._lock:
-            live = sum(record.is_live for record in self._up_to_date())
-            return max(0, self.concurrency_limit - live)
+    def _count_live(self) -> int:
+        return sum(record.is_live for record in self._up_to_date())
 
     def find(self, call_id: str) -> bytes | None:
         """Return a call's JSON, or None if there is no such call."""

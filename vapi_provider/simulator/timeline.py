@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+LONGEST_SECONDS = 1e11
+"""The longest that a step may take, about 3,000 years; Python's dates end in the year 9999."""
+
 
 @dataclass(frozen=True)
 class StructuredOutput:
@@ -19,7 +22,7 @@ class StructuredOutput:
     :param lag: how many seconds after the end it arrives; None for never.
     :param is_skipped: whether it is skipped because the call did not meet its condition.
     :param id: its id; derived from the name by default.
-    :raises ValueError: if the lag is negative.
+    :raises ValueError: if the lag is negative or longer than about 3,000 years.
     """
 
     name: str
@@ -29,8 +32,10 @@ class StructuredOutput:
     id: str = ""
 
     def __post_init__(self) -> None:
-        if self.lag is not None and self.lag < 0:
-            raise ValueError("a structured output cannot arrive before the end")
+        if self.lag is not None and not 0 <= self.lag <= LONGEST_SECONDS:
+            raise ValueError(
+                "a structured output cannot arrive before the end, or more than 1e11 seconds after it"
+            )
         if not self.id:
             object.__setattr__(self, "id", str(uuid.uuid5(uuid.NAMESPACE_URL, self.name)))
 
@@ -58,7 +63,7 @@ class Timeline:
     :param structured_data: the ``structuredData`` in the analysis; None for none.
     :param cost: the cost of the call, in US dollars.
     :param structured_outputs: the structured outputs, each with its own lag after the end.
-    :raises ValueError: if a time is negative or earlier than that of the step before it.
+    :raises ValueError: if a time is negative, earlier than that of the step before it, or later than about 3,000 years.
     """
 
     ringing: float | None = 1
@@ -81,6 +86,8 @@ class Timeline:
         times = [t for t in (0, self.ringing, self.answered, self.ended, self.analysis) if t is not None]
         if times != sorted(times):
             raise ValueError("the steps of a timeline must follow one another in time")
+        if not max(times) <= LONGEST_SECONDS:
+            raise ValueError("the steps of a timeline must come within 1e11 seconds")
 
     def steps(self) -> list[tuple[float, Step]]:
         """Return the steps to come in their order, each with its time in seconds."""

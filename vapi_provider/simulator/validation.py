@@ -49,6 +49,8 @@ _CUSTOMER_FIELDS = {
     "externalId": "string:40",
 }
 _SCHEDULE_FIELDS = {"earliestAt": "string", "latestAt": "string"}
+# Python's dates end in 9999, and the steps of the call come later.
+_FIRST_YEAR_TOO_LATE = 3000
 
 
 def _fields(kind: str, names: str) -> dict[str, str]:
@@ -233,8 +235,11 @@ def _schedule_errors(plan: Mapping[str, Any] | None) -> list[str]:
     if "earliestAt" not in plan:
         errors.append("schedulePlan.earliestAt must be given")
     for name in _SCHEDULE_FIELDS:
-        if name in plan and read_timestamp(plan[name], offset_needed=True) is None:
+        instant = read_timestamp(plan.get(name), offset_needed=True)
+        if name in plan and instant is None:
             errors.append(f"schedulePlan.{name} must be a valid ISO 8601 date string with an offset")
+        elif instant is not None and instant.year >= _FIRST_YEAR_TOO_LATE:
+            errors.append(f"schedulePlan.{name} must be before the year {_FIRST_YEAR_TOO_LATE}")
     return errors
 
 

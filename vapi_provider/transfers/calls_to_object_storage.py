@@ -8,7 +8,7 @@ from datetime import datetime
 from os import SEEK_END
 from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-from airflow.providers.common.compat.sdk import Asset
+from vapi_provider.outlets import add_to_events
 from vapi_provider.rendering import RendersFields
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class CallsExport(TypedDict):
     """
     The result of an export.
 
-    ``bytes`` is the size of the object, ``cost`` is in US dollars, and ``outcomes`` has the number of calls for every
+    ``bytes`` is the size of the object, ``cost`` is in US dollars (None if the sum is too large for a number), and ``outcomes`` has the number of calls for every
     :class:`~vapi_provider.models.outcome.CallOutcome`.
     """
 
@@ -33,7 +33,7 @@ class CallsExport(TypedDict):
     unfinished: int
     scheduled: int
     bytes: int
-    cost: float
+    cost: float | None
     outcomes: dict[str, int]
     schema_version: int
 
@@ -105,7 +105,8 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         Export the calls.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: if an argument or a connection is invalid; no request is sent
+        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; no request is
+            sent
         :raises VapiTransientError: for a transient failure, for a list that cannot be paged without gaps, and after an
             unfinished export while the task has retries left
         :raises VapiPermanentError: if Vapi refuses, if the object exists and ``if_exists`` is ``fail``, and if it has
@@ -125,6 +126,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         interval = read_interval(self.created_at_ge, self.created_at_lt)
         self.refuse_missing("path", "storage_conn_id", "assistant_id", "phone_number_id")
         target = Target(read_location(self.path, self.storage_conn_id))
+        target.refuse_missing_bucket()
         target.refuse_existing(self.if_exists)
         return self._export(context, interval, include, target)
 
@@ -183,11 +185,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         target.put(file)
 
     def _report(self, context: Context, result: CallsExport) -> CallsExport:
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                extra: Any = context["outlet_events"][outlet].extra
-                # What the author has set stays.
-                extra.update({key: value for key, value in result.items() if key not in extra})
+        add_to_events(context, self.outlets, result)
         self.log.info(
             "Exported to %s (calls: %d, bytes: %d).", result["path"], result["calls"], result["bytes"]
         )

@@ -36,9 +36,9 @@ LOG_SECONDS = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _COST_DIGITS = 6
-_NO_INTERVAL = (
-    "In Airflow 3, the data intervals of schedule='@daily' have no length, and a run without a logical date has no interval. "
-    "Use CronDataIntervalTimetable or CronTriggerTimetable(..., interval=timedelta(days=1)), or pass both bounds."
+_SCHEDULE = (
+    "Schedule the DAG with CronDataIntervalTimetable or CronTriggerTimetable(..., interval=timedelta(days=1)), or pass "
+    "both bounds."
 )
 
 
@@ -59,18 +59,23 @@ def read_interval(created_at_ge: Any, created_at_lt: Any) -> Interval:
         _read_bound(value, name)
         for name, value in (("created_at_ge", created_at_ge), ("created_at_lt", created_at_lt))
     )
+    if begin == end:
+        problem = f"is empty. By default, Airflow 3 gives schedules such as '@daily' intervals without a length. {_SCHEDULE}"
+    else:
+        problem = "ends before it begins. Pass the earlier time as created_at_ge."
     if begin >= end:
-        problem = "is empty" if begin == end else "ends before it begins"
         raise VapiConfigurationError(
-            f"The interval from {begin.isoformat()} (created_at_ge) to {end.isoformat()} (created_at_lt) {problem}. "
-            f"{_NO_INTERVAL}"
+            f"The interval from {begin.isoformat()} (created_at_ge) to {end.isoformat()} (created_at_lt) {problem}"
         )
     return Interval(begin, end)
 
 
 def _read_bound(value: Any, name: str) -> datetime:
     if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
-        raise VapiConfigurationError(f"{name} is empty; an export needs both bounds. {_NO_INTERVAL}")
+        raise VapiConfigurationError(
+            f"{name} is empty; an export needs both bounds. A run without a logical date has no data "
+            f"interval. {_SCHEDULE}"
+        )
     return datetime.fromisoformat(str(check_instant(value, parameter=name)))
 
 
@@ -120,9 +125,9 @@ class Export:
     """
 
     def __init__(self, write: Callable[[bytes], Any], include: tuple[str, ...], log: Any) -> None:
-        self.calls = 0
-        self.unfinished = 0
-        self.scheduled = 0
+        self.calls: int = 0
+        self.unfinished: int = 0
+        self.scheduled: int = 0
         self.responded_at: datetime | None = None
         """When Vapi sent the first page, by its clock; None if there was no call."""
         self._write = write
@@ -175,8 +180,7 @@ class Export:
             "calls": self.calls,
             "unfinished": self.unfinished,
             "scheduled": self.scheduled,
-            # fsum rounds once, so the order of the calls does not matter.
-            "cost": round(math.fsum(self._costs), _COST_DIGITS),
+            "cost": _sum(self._costs),
             "outcomes": {outcome.value: self._outcomes[outcome.value] for outcome in CallOutcome},
             "schema_version": SCHEMA_VERSION,
         }
@@ -202,6 +206,15 @@ class Export:
     def _flush(self) -> None:
         while self._pending and self._pending[0][0] < self._oldest - OVERLAP // _MICROSECOND:
             self._write(heapq.heappop(self._pending)[2])
+
+
+def _sum(costs: list[float]) -> float | None:
+    """Return the sum; None if it is too large for a float, because JSON has no infinity."""
+    try:
+        # fsum rounds once, so the order of the calls does not matter.
+        return round(math.fsum(costs), _COST_DIGITS)
+    except OverflowError:
+        return None
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.rendering import RendersFields, show_call_id
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, XComArg
     from vapi_provider.hooks.vapi import VapiHook
     from vapi_provider.models.summary import CallSummary
     from vapi_provider.transfers.target import Location, Target
@@ -76,8 +76,8 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
     """
 
     template_fields: Sequence[str] = ("call_id", "path", "storage_conn_id", "vapi_conn_id")
-    shown_fields = {"call_id": show_call_id}
-    operator_extra_links = (VapiCallLink(),)
+    shown_fields: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"call_id": show_call_id}
+    operator_extra_links: Collection[BaseOperatorLink] = (VapiCallLink(),)
     ui_color = "#d9f2ea"
 
     def __init__(
@@ -108,7 +108,8 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         Copy the recording.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: if an argument or a connection is invalid; no request is sent
+        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; no request is
+            sent
         :raises VapiTransientError: for a transient failure, and if the file is missing while the call is live or ended
             less than 5 minutes ago
         :raises VapiPermanentError: if Vapi refuses, if the file is missing, past its retention, too large or at a
@@ -131,6 +132,7 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         location = read_location(self.path, self.storage_conn_id, may_be_folder=True)
         self._refuse_shared_path(context, location, call_id)
         place = Target(location)
+        place.refuse_missing_bucket()
         extensions = dict.fromkeys(_EXTENSIONS[self.kind].values())
         # Unless the place is a folder, it is the target for all extensions.
         for target in dict.fromkeys(self._target(place, call_id, extension) for extension in extensions):
@@ -143,12 +145,30 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         from vapi_provider.exceptions import VapiConfigurationError
 
         ti: Any = context.get("ti")
-        is_mapped = getattr(ti, "map_index", -1) >= 0
-        if is_mapped and not location.is_folder and call_id not in location.url.lower():
+        if getattr(ti, "map_index", -1) < 0 or location.is_folder:
+            return
+        url = location.url.lower()
+        missing = [] if call_id in url else ["the call id"]
+        if self._has_mapped_kind() and self.kind not in url:
+            missing.append("the kind")
+        if missing:
             raise VapiConfigurationError(
-                "path is the same for every mapped task, so the recordings would replace each other. End it with a slash, "
-                "or add the call id."
+                "path is the same for every mapped task, so the recordings would replace each other. End it with a "
+                f"slash, or add {' and '.join(missing)}."
             )
+
+    def _has_mapped_kind(self) -> bool:
+        """Return whether mapped tasks of this operator may have several kinds."""
+        dag = self.get_dag()
+        mapped: Any = dag.get_task(self.task_id) if dag else None
+        if not hasattr(mapped, "expand_input"):
+            # In a mapped task group, the kind is a constant.
+            return False
+        values = mapped.expand_input.value
+        if isinstance(values, Mapping):
+            return "kind" in values
+        # With expand_kwargs only the values of this task are known.
+        return self.kind != "mono" and not self._fields_of_the_dag_file(("kind",), mapped)
 
     def _target(self, place: Target, call_id: str, extension: str) -> Target:
         """Return the object: the place itself, or a file in it if it is a folder."""

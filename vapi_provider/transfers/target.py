@@ -122,7 +122,7 @@ class Target:
 
     def __init__(self, location: Location) -> None:
         self.location = location
-        self.url = location.url
+        self.url: str = location.url
         if location.conn_id is not None:
             _check_connection(location.conn_id)
         scheme = location.url.partition(":")[0]
@@ -147,6 +147,28 @@ class Target:
         child.url = child.location.url
         child._path = ObjectStoragePath(child.url, conn_id=child.location.conn_id)
         return child
+
+    def refuse_missing_bucket(self) -> None:
+        """
+        Fail before the export if it has nowhere to go; only S3 shows for certain that a bucket does not exist.
+
+        :raises VapiConfigurationError: if S3 responds that there is no such bucket
+        """
+        if not self._is_s3:
+            return
+        bucket = self.url.split("/")[2]
+        is_missing = False
+        try:
+            self._fs.call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            is_missing = True
+        except Exception:
+            # Writing may be allowed where looking is not.
+            pass
+        if is_missing:
+            raise VapiConfigurationError(
+                f"There is no bucket {bucket!r} on S3, which path names. Create it, or correct path."
+            )
 
     def refuse_existing(self, if_exists: str) -> None:
         """

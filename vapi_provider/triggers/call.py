@@ -72,12 +72,12 @@ class VapiCallTrigger(BaseTrigger):
         self.vapi_conn_id = vapi_conn_id
         self.call_id = call_id
         self.poll_interval = poll_interval
-        self.end_time = math.inf if end_time is None else end_time
+        self.end_time: float = math.inf if end_time is None else end_time
         self.since = since
         self.wait_for_analysis = wait_for_analysis
         self.analysis_timeout = analysis_timeout
         self.hang_up_on_kill = hang_up_on_kill
-        self.results = list(results or ())
+        self.results: list[str] = list(results or ())
         self.results_before = results_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vapi_provider.triggers.state import AssetState
 
 MIN_POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 86_400.0
 MAX_LOOKBACK_SECONDS = 86_400.0
 """As far back as a restarted trigger reads, too."""
 
@@ -28,6 +29,7 @@ STORING_SECONDS = 4.0
 """How long Airflow may take to store an event; only then the trigger remembers that it has reported it."""
 
 _DEFECT_PAUSE_SECONDS = 60.0
+_LONGEST_SHOWN = 10**12
 
 
 class VapiCallEndedTrigger(BaseEventTrigger):
@@ -42,8 +44,8 @@ class VapiCallEndedTrigger(BaseEventTrigger):
     :param assistant_id: only calls of this assistant; all by default
     :param phone_number_id: only calls over this phone number of yours; all by default
     :param outcomes: only calls with these outcomes, see :class:`~vapi_provider.models.outcome.CallOutcome`; all by default
-    :param poll_interval: the seconds between two polls, at least 5; all triggers of a connection share the shortest one.
-        60 by default
+    :param poll_interval: the seconds between two polls, from 5 to a day; all triggers of a connection share the shortest
+        one. 60 by default
     :param lookback: how many seconds before its first start to report ends from, at most a day; before Airflow 3.3 before
         each start. 900 by default
     :raises ValueError: at DAG parse time, for an unusable argument
@@ -59,14 +61,18 @@ class VapiCallEndedTrigger(BaseEventTrigger):
         lookback: float = 900,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.vapi_conn_id = _check_text("vapi_conn_id", vapi_conn_id)
-        self.assistant_id = None if assistant_id is None else _check_text("assistant_id", assistant_id)
-        self.phone_number_id = (
+        self.vapi_conn_id: str = _check_text("vapi_conn_id", vapi_conn_id)
+        self.assistant_id: str | None = (
+            None if assistant_id is None else _check_text("assistant_id", assistant_id)
+        )
+        self.phone_number_id: str | None = (
             None if phone_number_id is None else _check_text("phone_number_id", phone_number_id)
         )
-        self.outcomes = _check_outcomes(outcomes)
-        self.poll_interval = _check_seconds("poll_interval", poll_interval, MIN_POLL_SECONDS, math.inf)
-        self.lookback = _check_seconds("lookback", lookback, 0.0, MAX_LOOKBACK_SECONDS)
+        self.outcomes: list[str] = _check_outcomes(outcomes)
+        self.poll_interval: float = _check_seconds(
+            "poll_interval", poll_interval, MIN_POLL_SECONDS, MAX_POLL_SECONDS
+        )
+        self.lookback: float = _check_seconds("lookback", lookback, 0.0, MAX_LOOKBACK_SECONDS)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
@@ -101,11 +107,13 @@ class VapiCallEndedTrigger(BaseEventTrigger):
         from vapi_provider.triggers.memory import EndMemory
         from vapi_provider.triggers.state import AssetState
 
+        # Loading the state may take minutes.
+        started_at = time.monotonic()
         state = AssetState(getattr(self, "asset_state_store", None), self.state_key, self.log)
         memory = EndMemory.of(await state.load()) or EndMemory()
         while True:
             try:
-                async with aclosing(self._listen(state, memory)) as events:
+                async with aclosing(self._listen(state, memory, started_at)) as events:
                     async for event in events:
                         yield event
             except Exception as error:
@@ -117,16 +125,20 @@ class VapiCallEndedTrigger(BaseEventTrigger):
                 )
             await asyncio.sleep(_DEFECT_PAUSE_SECONDS)
 
-    async def _listen(self, state: AssetState, memory: EndMemory) -> AsyncGenerator[TriggerEvent, None]:
+    async def _listen(
+        self, state: AssetState, memory: EndMemory, started_at: float
+    ) -> AsyncGenerator[TriggerEvent, None]:
         from vapi_provider.models.ended import describe_end
         from vapi_provider.polling.poller import CallPoller
 
-        listener = self._listener(memory)
+        listener = self._listener(memory, started_at)
         reported_at = -math.inf
         with CallPoller.listen(self.vapi_conn_id, listener):
             memory.begin(await listener.started())
             while True:
                 poll = await listener.next_poll()
+                if poll.anew_from is not None:
+                    memory.begin(poll.anew_from)
                 # Nothing confirms that Airflow has stored an event, so what a poll found is saved one poll later.
                 await asyncio.sleep(max(0.0, reported_at + STORING_SECONDS - time.monotonic()))
                 await state.save(memory.state())
@@ -137,12 +149,13 @@ class VapiCallEndedTrigger(BaseEventTrigger):
                         reported_at = time.monotonic()
                 memory.finish_poll(poll)
 
-    def _listener(self, memory: EndMemory) -> EndListener:
+    def _listener(self, memory: EndMemory, started_at: float) -> EndListener:
         from vapi_provider.polling.listeners import EndListener
 
         return EndListener(
             poll_interval=self.poll_interval,
             lookback=self.lookback,
+            started_at=started_at,
             assistant_id=self.assistant_id,
             phone_number_id=self.phone_number_id,
             outcomes=frozenset(CallOutcome(outcome) for outcome in self.outcomes),
@@ -169,7 +182,9 @@ def _check_outcomes(outcomes: Any) -> list[str]:
 
 def _check_seconds(name: str, value: Any, least: float, most: float) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not least <= value <= most or math.isinf(value):
-        limits = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be a number of seconds, {limits}; got {value!r}.")
+    if not is_number or not least <= value <= most:
+        # The text of an integer may have thousands of digits.
+        is_long = isinstance(value, int) and abs(value) > _LONGEST_SHOWN
+        shown = "a number of many digits" if is_long else repr(value)
+        raise ValueError(f"{name} must be a number of seconds, from {least:g} to {most:g}; got {shown}.")
     return float(value)

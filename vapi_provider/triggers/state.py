@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-_LOAD_TRIES = 60
+CALL_SECONDS = 10.0
+"""Time limit of an access to the store: events do not wait for one that hangs."""
+
+_LOAD_SECONDS = 600.0
+"""After so long a trigger starts without its state."""
 _PAUSE_SECONDS = 10.0
-"""With the number of tries: after ten minutes a trigger starts without its state."""
 
 SEVERAL_ASSETS = (
     "Several assets are watched with the same trigger arguments, and Airflow keeps no state for such a trigger: it reports "
@@ -33,9 +36,9 @@ class AssetState:
 
     async def load(self) -> Any:
         """Return the stored value; None without one, without a store, and when the store fails for ten minutes."""
-        for _ in range(_LOAD_TRIES):
-            if self._accessors is None:
-                return None
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + _LOAD_SECONDS
+        while self._accessors is not None and clock() < ends_at:
             try:
                 return await self._call("get", self._key)
             except Exception as error:
@@ -61,6 +64,20 @@ class AssetState:
             self._is_failing = False
 
     async def _call(self, name: str, *args: Any) -> Any:
+        """Access the store in a task of its own, because Airflow's channel, when it breaks, cancels what waits for it."""
+        access = asyncio.ensure_future(self._access(name, *args))
+        try:
+            # Not wait_for: before Python 3.12 it can swallow a cancellation.
+            await asyncio.wait({access}, timeout=CALL_SECONDS)
+        finally:
+            access.cancel()
+        if not access.done():
+            raise TimeoutError
+        if access.cancelled():
+            raise ConnectionError
+        return access.result()
+
+    async def _access(self, name: str, *args: Any) -> Any:
         asynchronous = getattr(self._accessors, f"a{name}", None)
         if asynchronous is not None:
             return await asynchronous(*args)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 12 * 60 * 60
 """The longest call that Vapi allows, in seconds."""
 
-ONLY_WHILE_WAITING = {
+ONLY_WHILE_WAITING: Mapping[str, Any] = {
     "poll_interval": 15,
     "timeout": DEFAULT_TIMEOUT,
     "fail_on": (),

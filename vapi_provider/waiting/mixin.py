@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import show_end
 from vapi_provider.rendering import RendersFields
-from vapi_provider.waiting.outlets import show_end
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -33,6 +33,16 @@ _LONGEST_DEFERRAL = timedelta(days=365_000)
 
 _STATE = "wait"
 """The key of the state that the processes of a waiting task share."""
+
+
+def backstop_after(seconds: float) -> timedelta:
+    """
+    Return the limit of a deferral, after which Airflow resumes the task without an event.
+
+    :param seconds: how long the trigger may wait
+    """
+    seconds = min(seconds, _LONGEST_DEFERRAL.total_seconds())
+    return min(timedelta(seconds=seconds + BACKSTOP_SECONDS), _LONGEST_DEFERRAL)
 
 
 class StopFlag:
@@ -65,6 +75,8 @@ class WaitsForCall(RendersFields):
     """The name of the argument for the pause between two reads of the call."""
     _hook: VapiHook | None = None
     _has_link: bool = False
+    _saved: WaitState
+    """What the previous process of this task has saved, read once when the task resumes."""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral, see :meth:`execute_complete`."""
@@ -73,7 +85,8 @@ class WaitsForCall(RendersFields):
 
     def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> CallSummary:
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
-        begun_by, try_number = self._load_state(context).try_number, context["ti"].try_number
+        self._saved = self._load_state(context)
+        begun_by, try_number = self._saved.try_number, context["ti"].try_number
         # A sensor's state from version 0.1.0 has no try number.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
@@ -149,7 +162,7 @@ class WaitsForCall(RendersFields):
         """Defer the rest of the wait to the triggerer, if any time is left."""
         from vapi_provider.triggers.call import VapiCallTrigger
 
-        left = min(wait.ends_at - time.time(), _LONGEST_DEFERRAL.total_seconds())
+        left = wait.ends_at - time.time()
         if left <= 0:
             return self._time_out(wait)
         self._save_state(context, wait.state)
@@ -171,13 +184,13 @@ class WaitsForCall(RendersFields):
                 results_before=wait.state.results,
             ),
             method_name="execute_complete",
-            timeout=min(timedelta(seconds=left + BACKSTOP_SECONDS), _LONGEST_DEFERRAL),
+            timeout=backstop_after(left),
         )
 
     def _resume_wait(self, context: Context, event: Any = None) -> CallWait:
         from vapi_provider.waiting.report import reported_call_id
 
-        state = self._load_state(context)
+        state = self._saved
         state.call_id = state.call_id or reported_call_id(event)
         return self._begin_wait(context, state, self._wait_policy(), is_first=False, pokes_once=True)
 

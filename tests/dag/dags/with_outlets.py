@@ -9,7 +9,6 @@ from airflow.sdk import DAG, Asset, task
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.sensors.call import VapiCallSensor
 
-CALL_ID = "{{ dag_run.conf['call_id'] }}"
 CALL: dict[str, Any] = {
     "assistant_id": "0198a3f0-0000-7000-8000-000000000002",
     "phone_number_id": "0198a3f0-0000-7000-8000-000000000003",
@@ -18,6 +17,10 @@ CALL: dict[str, Any] = {
 
 def asset(name: str) -> Asset:
     return Asset(name=f"calls_of_{name}", uri=f"vapi://calls/{name}")
+
+
+def call_of(name: str) -> str:
+    return f"{{{{ dag_run.conf['call_ids']['{name}'] }}}}"
 
 
 def outlet(name: str) -> dict[str, Any]:
@@ -29,16 +32,20 @@ def set_by_author(context: Any) -> None:
 
 
 with DAG("with_outlets", schedule=None) as dag:
-    VapiUpdateCallOperator(**outlet("update"), call_id=CALL_ID, name="Thank")
-    VapiCallSensor(**outlet("poke"), call_id=CALL_ID)
-    VapiCallSensor(**outlet("reschedule"), call_id=CALL_ID, mode="reschedule", poke_interval=1)
-    VapiCallSensor(**outlet("defer"), call_id=CALL_ID, deferrable=True)
-    VapiCallSensor(**outlet("authored"), call_id=CALL_ID, pre_execute=set_by_author)
+    VapiUpdateCallOperator(**outlet("update"), call_id=call_of("poke"), name="Thank")
+    VapiCallSensor(**outlet("poke"), call_id=call_of("poke"), poke_interval=0.1)
+    VapiCallSensor(
+        **outlet("reschedule"), call_id=call_of("reschedule"), mode="reschedule", poke_interval=0.1
+    )
+    VapiCallSensor(**outlet("defer"), call_id=call_of("defer"), deferrable=True, poke_interval=0.1)
+    VapiCallSensor(
+        **outlet("authored"), call_id=call_of("authored"), poke_interval=0.1, pre_execute=set_by_author
+    )
     for number, (name, arguments) in enumerate(
         {
             "place": {"wait_for_completion": False},
-            "place_and_wait": {"poll_interval": 1},
-            "place_and_defer": {"deferrable": True},
+            "place_and_wait": {"poll_interval": 0.1},
+            "place_and_defer": {"deferrable": True, "poll_interval": 0.1},
         }.items()
     ):
         customer: Any = {"number": f"+1202555015{number}"}

@@ -11,8 +11,8 @@ from markdown_pages import DOCS, ROOT, code_in, read, table
 from vapi_provider.models.ended import EndedCall
 from vapi_provider.notifications import alert, call as notifier_module
 from vapi_provider.notifications.call import VapiNotifier
-from vapi_provider.polling import listeners, poller
-from vapi_provider.triggers import ended, memory
+from vapi_provider.polling import connection, listeners, poller
+from vapi_provider.triggers import ended, memory, state
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
 
 NOTIFIER = {
@@ -57,7 +57,10 @@ def test_keys_of_the_payload() -> None:
 
 def test_figures_of_the_trigger() -> None:
     text = page()
-    assert f"at least {ended.MIN_POLL_SECONDS:g} |" in text
+    assert f"from {ended.MIN_POLL_SECONDS:g} seconds to a day |" in text
+    assert ended.MAX_POLL_SECONDS == 86_400
+    assert f"took more than {state.CALL_SECONDS:g} seconds" in text
+    assert f"larger than {connection.MAX_RESPONSE_BYTES >> 20} MiB" in text
     assert ended.MAX_LOOKBACK_SECONDS == 86_400
     assert "more than an hour after its `endedAt`" in text
     assert memory.MEMORY_SECONDS == 3_600

@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from vapi_provider.client import artifact, deadline, hang_up, responses, transport
 from vapi_provider.connection import CONN_FIELDS, DEFAULT_TIMEOUT
 from vapi_provider.models import call, cleaning
-from vapi_provider.placing import dialling, placement, search
+from vapi_provider.placing import dialling, line, placement, schedule, search
 from vapi_provider.placing.request import MAX_NAME_LENGTH
 from vapi_provider.polling import calls, changes, connection, poller
 from vapi_provider.sensors.call import VapiCallSensor
@@ -68,10 +68,12 @@ from vapi_provider.waiting import given, mixin, wait
         ("exporting", "64 KiB arrive in 30 seconds", (deadline.PACE_BYTES, deadline.PACE_SECONDS), (65_536, 30)),
         ("exporting", "| 1 GiB |", artifact.MAX_BYTES, 2**30),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH, 30),
-        ("placing", "A worker has 3 seconds", hang_up.HANG_UP_SECONDS, 3),
-        ("placing", "In the first 30 seconds after its placement", wait.READ_LAG_SECONDS, 30),
+        ("placing", "In a worker, this takes at most 3 seconds", hang_up.HANG_UP_SECONDS, 3),
+        ("placing", "In the first 30 seconds after the placement", wait.READ_LAG_SECONDS, 30),
         ("placing", "until it is dialled, for up to 14 seconds", sum(dialling.PAUSES), 14),
         ("placing", "The default of 12 hours", given.DEFAULT_TIMEOUT, 12 * 3600),
+        ("campaigns", "go on within 30 seconds after it", line.OPENING_SECONDS, 30),
+        ("campaigns", "In the last 30 seconds before the closing", schedule._SENDING_TIME.total_seconds(), 30),
         ("troubleshooting", "`VapiCreateCallOperator` is 12 hours by default", given.DEFAULT_TIMEOUT, 12 * 3600),
         ("simulator", "for at least 5 seconds", trigger.SETTLE_SECONDS, 5),
         ("troubleshooting", "Airflow's default of 7 days", VapiCallSensor(task_id="wait", call_id="x").timeout, 604_800),

@@ -250,7 +250,7 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
 }  # fmt: skip
 
 
-# The messages of tests of the sensor, of paging and of a missing connection.
+# The messages of tests of the sensor, of paging, of a missing connection and of the transfers.
 ELSEWHERE = {
     "Airflow found no connection 'vapi_default'",
     "had not ended after",
@@ -258,6 +258,8 @@ ELSEWHERE = {
     "The triggerer cannot read call",
     "does not understand the triggerer's event",
     "cannot continue",
+    "There is no bucket",
+    "is the same for every mapped task",
 }
 
 

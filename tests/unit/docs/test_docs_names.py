@@ -35,6 +35,14 @@ def test_names_for_include() -> None:
     assert sorted(named) == sorted(known[1].split(", "))
 
 
+def test_each_promise_about_security_names_its_tests() -> None:
+    sources = "".join(read(path) for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^(?:async )?def (test_\w+)\(", sources, re.MULTILINE))
+    named = [code_in(row[-1]) for row in table("SECURITY.md", "| what | how | tests |")]
+    assert [] not in named
+    assert {name for names in named for name in names} - there == set()
+
+
 def test_type_of_the_summary_has_its_fields() -> None:
     named = {code_in(row[0])[0] for row in table("outcomes.md", "| name | adds |")}
     base = Call.model_validate({"id": CALL_ID}).summary()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,12 @@ from vapi_provider.models.outcome import (
     outcome_of,
     was_never_dialled,
 )
+from vapi_provider.simulator.reasons import FILE
 
 
 def known_reasons() -> Iterator[tuple[str, str]]:
     outcome = ""
-    for line in (Path(__file__).parent / "ended_reasons.txt").read_text().splitlines():
+    for line in FILE.read_text().splitlines():
         if line.startswith("["):
             outcome = line.strip("[]")
         elif line and not line.startswith("#"):

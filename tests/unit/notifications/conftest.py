@@ -23,7 +23,7 @@ MakeNotifier = Callable[..., VapiNotifier]
 
 @pytest.fixture(autouse=True)
 def _own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alert, "_dialled_at", {})
+    monkeypatch.setattr(alert, "_dialled", {})
     # Airflow's own logger writes past pytest.
     monkeypatch.setattr(VapiNotifier, "log", logging.getLogger("notifier"))
 
@@ -53,4 +53,4 @@ def notifier() -> MakeNotifier:
 @pytest.fixture
 def another_process() -> Callable[[], None]:
     """Forget what this process has dialled, as another one does not know it."""
-    return alert._dialled_at.clear
+    return alert._dialled.clear

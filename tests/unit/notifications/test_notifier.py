@@ -95,10 +95,21 @@ def test_message_is_cut(simulator: VapiSimulator, notifier: MakeNotifier, contex
     assert messages(simulator) == ["x" * MAX_MESSAGE_LENGTH]
 
 
+def test_control_characters_are_not_spoken(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    notifier()({**context, "exception": ValueError("\x1b[31mno\x00\r\n\trows\x1b[0m \ud800 left\x9f")})
+    assert messages(simulator) == ["sales failed:  no rows    left"]
+
+
 def test_secrets_known_to_airflow_are_not_spoken(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
-    from airflow.sdk.log import mask_secret
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:
+        # Before Airflow 3.0.5.
+        from airflow.sdk.execution_time.secrets_masker import mask_secret
 
     mask_secret("hunter2-hunter2")
     notifier()({**context, "exception": ValueError("password hunter2-hunter2 refused")})
@@ -112,7 +123,9 @@ def test_unknown_names_render_as_empty(
     assert messages(simulator) == ["sales failed"]
 
 
-@pytest.mark.parametrize("message", ["{{ 1 / 0 }}", "{% if %}", "{{ nothing }}", "{{ exception }}"])
+@pytest.mark.parametrize(
+    "message", ["{{ 1 / 0 }}", "{% if %}", "{{ nothing }}", "{{ none }}", "{{ '\\0' }}", "{{ exception }}"]
+)
 def test_broken_message_becomes_a_fixed_sentence(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context, message: str
 ) -> None:
@@ -159,6 +172,13 @@ def test_notifier_and_context_stay_as_they_are(
     assert context == before
     alert({**context, "run_id": "run 2", "exception": ValueError("other")})
     assert messages(simulator) == ["sales failed: no rows", "sales failed: other"]
+
+
+def test_call_without_a_context_uses_its_own(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    notifier(context=context)()
+    assert messages(simulator) == ["sales failed: no rows"]
 
 
 def test_copied_notifier_works(simulator: VapiSimulator, notifier: MakeNotifier, context: Context) -> None:
@@ -313,6 +333,10 @@ MISUSED: dict[str, dict[str, Any]] = {
     "speak_first has no effect": {**SQUAD, "speak_first": True},
     "assistant_overrides requires an assistant": {**SQUAD, "assistant_overrides": {"voice": {}}},
     "quiet_for must be": {"quiet_for": timedelta(minutes=-1)},
+    r"dedup_key must be a non-empty string; got 'None' \(NoneType\)": {"dedup_key": None},
+    r"dedup_key must be a non-empty string; got 'None' \(str\)": {"dedup_key": "None"},
+    r"dedup_key must be a non-empty string; got ' ' \(str\)": {"dedup_key": " "},
+    r"message must be a non-empty string; got 'None' \(NoneType\)": {"message": None},
 }
 
 
@@ -320,3 +344,20 @@ MISUSED: dict[str, dict[str, Any]] = {
 def test_misuse_is_refused_at_parse_time(notifier: MakeNotifier, problem: str) -> None:
     with pytest.raises(VapiConfigurationError, match=problem):
         notifier(**MISUSED[problem])
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_misuse_by_a_deadline_is_logged_without_the_arguments(
+    simulator: VapiSimulator,
+    notifier: MakeNotifier,
+    context: Context,
+    caplog: pytest.LogCaptureFixture,
+    is_async: bool,
+) -> None:
+    # If its constructor raised, Airflow would log all arguments.
+    overrides = {"variableValues": {"said": "in confidence"}}
+    alert = notifier(assistant_id=None, assistant_overrides=overrides, context=context)
+    asyncio.run(alert.async_notify(context)) if is_async else alert()
+    assert simulator.requests == []
+    assert "The alert call failed. VapiNotifier: exactly one of assistant_id" in caplog.text
+    assert "in confidence" not in caplog.text

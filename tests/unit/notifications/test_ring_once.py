@@ -87,11 +87,16 @@ def test_other_alerts_ring(
     assert len(simulator.calls) == 2
 
 
-@pytest.mark.parametrize("broken", ["{{ 1 / 0 }}", "{{ nothing }}"])
+@pytest.mark.parametrize("broken", ["{{ 1 / 0 }}", "{{ nothing }}", "{{ none }}", "{{ '\\0' }}"])
 def test_broken_key_becomes_the_default_key(
-    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, broken: str
+    simulator: VapiSimulator,
+    notifier: MakeNotifier,
+    context: Context,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
 ) -> None:
     notifier(dedup_key=broken)(context)
+    assert "dedup_key cannot be rendered" in caplog.text
     notifier()(context)
     notifier(dedup_key=broken)({**context, "run_id": "run 2"})
     assert len(simulator.calls) == 2
@@ -130,10 +135,22 @@ def test_found_call_is_quiet_from_its_own_time(
     simulator.clock.advance(800)  # type: ignore[attr-defined]
     notifier()(context)
     # Two minutes later.
-    monkeypatch.setattr(alert, "_dialled_at", {token: at - 120 for token, at in alert._dialled_at.items()})
+    earlier = {token: dialled._replace(at=dialled.at - 120) for token, dialled in alert._dialled.items()}
+    monkeypatch.setattr(alert, "_dialled", earlier)
     simulator.clock.advance(120)  # type: ignore[attr-defined]
     notifier()(context)
     assert len(simulator.calls) == 2
+
+
+def test_memory_forgets_alerts_that_are_no_longer_quiet(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, quiet_for in enumerate((60, 60, 900)):
+        notifier(dedup_key=f"key {number}", quiet_for=quiet_for)(context)
+    earlier = {token: dialled._replace(at=dialled.at - 120) for token, dialled in alert._dialled.items()}
+    monkeypatch.setattr(alert, "_dialled", earlier)
+    notifier(dedup_key="key 3")(context)
+    assert sorted(dialled.quiet_seconds for dialled in alert._dialled.values()) == [900, 900]
 
 
 @pytest.mark.parametrize("quiet_for", [1e12, timedelta.max], ids=["seconds", "timedelta"])

@@ -30,6 +30,9 @@ PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
 NUMBER = "+12025550143"
 
 
+NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp()
+"""When a test begins, whatever the time of day it runs at."""
+
 NO_TIME = 0.001
 """The time limit of a request that has no time left."""
 
@@ -121,7 +124,7 @@ class AirflowModel:
     simulator: VapiSimulator
     clock: ManualClock
     has_store: bool
-    now: float = field(default_factory=lambda: float(int(datetime.now().timestamp())))
+    now: float
     at: Callable[[str], None] = ignore
     requested: str = ""
     """The last request that was about to be sent, such as ``GET /call/{id}``."""

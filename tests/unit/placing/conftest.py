@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_model import AirflowModel, vapis_clock
+from airflow_model import NOON, AirflowModel, vapis_clock
 
 if TYPE_CHECKING:
     from vapi_provider.simulator import ManualClock, VapiSimulator
@@ -22,7 +21,7 @@ def _hanging_up_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return vapis_clock(float(int(time.time())))
+    return vapis_clock(NOON)
 
 
 @pytest.fixture(params=[True, False], ids=["with-store", "without-store"])

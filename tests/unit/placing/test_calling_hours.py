@@ -167,6 +167,23 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "hour without zero": ({**NEW_YORK, "opens": "9:00"}, "calling_hours.opens must be a 24-hour time"),
     "number": ({**NEW_YORK, "opens": 540}, "calling_hours.opens must be a 24-hour time"),
     "unknown zone": ({**NEW_YORK, "timezone": "Mars/Base"}, "calling_hours.timezone must be a time zone"),
+    "zone of the machine": (
+        {**NEW_YORK, "timezone": "localtime"},
+        "calling_hours.timezone must be a time zone",
+    ),
+    "zone without a place": (
+        {**NEW_YORK, "timezone": "Factory"},
+        "calling_hours.timezone must be a time zone",
+    ),
+    "rules of POSIX": ({**NEW_YORK, "timezone": "posixrules"}, "calling_hours.timezone must be a time zone"),
+    "leap seconds": (
+        {**NEW_YORK, "timezone": "right/America/New_York"},
+        "calling_hours.timezone must be a time zone",
+    ),
+    "zone of POSIX": (
+        {**NEW_YORK, "timezone": "posix/America/New_York"},
+        "calling_hours.timezone must be a time zone",
+    ),
     "folder of zones": ({**NEW_YORK, "timezone": "America"}, "calling_hours.timezone must be a time zone"),
     "path": ({**NEW_YORK, "timezone": "../etc/passwd"}, "calling_hours.timezone must be a time zone"),
     "zone missing": ({"opens": "09:00", "closes": "20:00"}, "calling_hours.timezone must be a time zone"),
@@ -174,6 +191,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "text for days": ({**NEW_YORK, "days": "mon"}, "calling_hours.days must be a list of mon"),
     "unknown day": ({**NEW_YORK, "days": ["monday"]}, "calling_hours.days must be a list of mon"),
     "no date": ({**NEW_YORK, "closed": ["2026-02-30"]}, "calling_hours.closed must be a list of dates"),
+    "date of a week": (
+        {**NEW_YORK, "closed": ["2026-W52-5"]},
+        "calling_hours.closed must be a list of dates",
+    ),
+    "date without dashes": (
+        {**NEW_YORK, "closed": ["20261225"]},
+        "calling_hours.closed must be a list of dates",
+    ),
     "text for dates": ({**NEW_YORK, "closed": "2026-12-25"}, "calling_hours.closed must be a list of dates"),
 }
 

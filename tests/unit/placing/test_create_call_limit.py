@@ -149,7 +149,7 @@ def test_call_that_ended_undialled_is_over_the_limit(
     (call_id,) = placed_ids(model)
     assert slot.xcoms["call_id"] == call_id
     assert slot.xcoms[LINK].endswith(call_id)
-    assert f"Vapi accepted call {call_id}, over the organization's concurrency limit." in caplog.text
+    assert f"Vapi accepted call {call_id} although it exceeds the concurrency limit." in caplog.text
     free_the_lines(model)
     model.pass_time(300)
     assert slot.attempt()["status"] == "queued"

@@ -8,11 +8,11 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow_model import NUMBER, AirflowModel, Slot
+from airflow_model import NUMBER, AirflowModel, Slot, vapis_clock
 from depth import at_depth
 from placing_helpers import OVER, await_event, begin, deferral, resume, wait_out
 from task_instances import Deferral, reported
@@ -22,15 +22,30 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from vapi_provider.exceptions import VapiConcurrencyLimitError, VapiTransientError
 from vapi_provider.operators.call import VapiCreateCallOperator
 from vapi_provider.placing.line import pause_for_line
-from vapi_provider.simulator import Fault, Timeline, VapiSimulator
+from vapi_provider.simulator import Fault, ManualClock, Timeline, VapiSimulator
 
 LIMIT = 3
+LIMITED = Timeline(
+    ringing=None,
+    answered=None,
+    ended=1,
+    analysis=None,
+    ended_reason="call.start.error-subscription-concurrency-limit-reached",
+)
 MINUTES = 10
 """For how long all lines are taken."""
 OVER_LIMIT = '{"message": "Over Concurrency Limit", "statusCode": 400}'
 
 modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
 shapes = pytest.mark.parametrize("over_limit", ["refuse", "end"])
+
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return vapis_clock(NOON)
 
 
 @pytest.fixture
@@ -170,6 +185,28 @@ def test_limit_timeout_ends_the_wait(model: AirflowModel, deferrable: bool, over
     assert model.rings() == {}
 
 
+def test_retry_after_beyond_limit_timeout_is_cut_short(model: AirflowModel) -> None:
+    headers = {"Retry-After": "250"}
+    model.simulator.faults.add(
+        Fault(method="POST", path="/call", status=400, body=OVER_LIMIT, headers=headers)
+    )
+    slot = model.slot(limit_timeout=100)
+    deferred = deferral(slot)
+    assert deferred.trigger.end_time - model.now == 100
+    # All lines are still taken.
+    with pytest.raises(VapiConcurrencyLimitError):
+        resume(slot, deferred, await_event(model, deferred.trigger))
+
+
+def test_wait_for_a_line_may_be_of_any_length(model: AirflowModel) -> None:
+    headers = {"Retry-After": "1" + "0" * 11}
+    model.simulator.faults.add(
+        Fault(method="POST", path="/call", status=400, body=OVER_LIMIT, headers=headers)
+    )
+    # Airflow adds it to the current time, and dates end in the year 9999.
+    assert deferral(model.slot(limit_timeout=1e12)).timeout == timedelta(days=365_000)
+
+
 def test_retry_after_limit_timeout_waits_again(model: AirflowModel) -> None:
     slot = model.slot(limit_timeout=240)
     for _ in range(2):
@@ -183,7 +220,7 @@ def test_execution_timeout_ends_the_deferred_wait(model: AirflowModel) -> None:
     slot = model.slot(deferrable=True, execution_timeout=timedelta(minutes=2))
     began_at = model.now
     with pytest.raises(
-        AirflowTaskTimeout, match=r"No call was placed after 2 min 0 s \(execution_timeout=120\)"
+        AirflowTaskTimeout, match=r"No call was placed within 2 min 0 s \(execution_timeout=120\)"
     ):
         wait_out(slot)
     assert model.now - began_at == 120
@@ -195,12 +232,8 @@ def test_timeout_counts_from_the_placement(model: AirflowModel) -> None:
 
 
 def test_wait_for_hours_ends_the_wait_for_a_line(model: AirflowModel) -> None:
-    from datetime import datetime, timezone
-
-    closes = datetime.fromtimestamp(model.now + 120, timezone.utc)
-    hours = {"opens": "00:00", "closes": f"{closes:%H:%M}", "timezone": "UTC"}
-    if closes.hour == 0:
-        pytest.skip("It is midnight in UTC, when these hours would be empty.")
+    # It is noon.
+    hours = {"opens": "09:00", "closes": "12:02", "timezone": "UTC"}
     slot = model.slot(deferrable=True, calling_hours=hours, limit_timeout=600)
     deferred = deferral(slot)
     while deferred.trigger.end_time - model.now < 3600:
@@ -263,13 +296,30 @@ def test_one_line_begins_the_wait_and_one_ends_it(
     begun = [line for line in caplog.messages if "Waiting for a free line, for up to 12 h 0 min." in line]
     assert len(begun) == 1
     assert "the limit is 3, 0 left" in begun[0]
-    assert len([line for line in caplog.messages if line.startswith("Got a line after")]) == 1
+    assert len([line for line in caplog.messages if line.startswith("A line became free after")]) == 1
+
+
+@modes
+@pytest.mark.parametrize("lines", [100], ids=["100-lines"])
+def test_line_is_logged_once_the_call_is_dialled(
+    model: AirflowModel, simulator: VapiSimulator, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Vapi accepts each call within the limit, and ends the first ones undialled all the same."""
+    placed = itertools.count()
+    simulator.timeline = lambda _request: LIMITED if next(placed) < 4 else Timeline()
+    slot = model.slot(deferrable=deferrable)
+    assert wait_out(slot)["outcome"] == "completed"
+    assert model.posts() == 5
+    begun = [line for line in caplog.messages if "Waiting for a free line" in line]
+    ended = [line for line in caplog.messages if line.startswith("A line became free after")]
+    assert (len(begun), len(ended)) == (1, 1)
+    model.assert_rang_once(slot)
 
 
 # Campaigns that know nothing of each other
 
 CAMPAIGNS = 4
-PEOPLE = at_depth(8, 50)
+PEOPLE = at_depth(5, 50)
 """In each campaign."""
 
 

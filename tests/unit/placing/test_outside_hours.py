@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,9 +16,10 @@ from task_instances import Deferral
 from ways import kill_at, once_at
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
+from vapi_provider.exceptions import VapiConfigurationError, VapiNotReachedError, VapiOutsideHoursError
+from vapi_provider.links.call import VapiCallLink
 from vapi_provider.operators.call import VapiCreateCallOperator
-from vapi_provider.simulator import Fault, ManualClock
+from vapi_provider.simulator import Fault, ManualClock, Timeline
 
 HOURS = {"opens": "09:00", "closes": "20:00", "timezone": "America/New_York"}
 SETTLED_AFTER = 65
@@ -45,6 +47,11 @@ def _log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
     # Airflow's own logger writes past pytest.
     monkeypatch.setattr(VapiCreateCallOperator, "log", logging.getLogger("task"))
     caplog.set_level(logging.INFO)
+
+
+@pytest.fixture(autouse=True)
+def _shortest_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda least, _most: least)
 
 
 def go_to(model: AirflowModel, instant: float) -> None:
@@ -150,6 +157,34 @@ def test_execution_timeout_before_the_opening_fails_at_once(model: AirflowModel)
     assert model.now == NIGHT
 
 
+def test_tasks_that_wait_for_one_opening_are_spread(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", random.Random(15).uniform)
+    opening = {"calling_hours": {**HOURS, "closes": "09:01"}}
+    people = [model.slot(number=f"+12025550{number}", **opening) for number in range(100, 120)]
+    deferrals = [deferral(slot) for slot in people]
+    ends = sorted(each.trigger.end_time for each in deferrals)
+    assert len(set(ends)) == 20
+    assert OPENING <= ends[0] < ends[-1] <= OPENING + 30
+    assert ends[-1] - ends[0] > 15
+    go_to(model, OPENING + 30)
+    for slot, deferred in zip(people, deferrals, strict=True):
+        resume(slot, deferred, await_event(model, deferred.trigger))
+    assert set(model.rings().values()) == {1}
+
+
+def test_spread_does_not_exceed_execution_timeout(
+    model: AirflowModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _least, most: most)
+    slot = night_slot(model, execution_timeout=timedelta(seconds=OPENING - NIGHT + 8))
+    deferred = deferral(slot)
+    assert OPENING < deferred.trigger.end_time < OPENING + 8
+    resume(slot, deferred, await_event(model, deferred.trigger))
+    model.assert_rang_once(slot)
+
+
 def test_short_wait_does_not_exceed_execution_timeout(model: AirflowModel) -> None:
     go_to(model, OPENING - 9)
     slot = night_slot(model, deferrable=True, execution_timeout=timedelta(seconds=5))
@@ -191,6 +226,67 @@ def test_unknown_choice_is_refused(model: AirflowModel) -> None:
     ):
         night_slot(model, outside_hours="hold").attempt()
     assert model.simulator.requests == []
+
+
+UNANSWERED = Timeline(
+    ringing=1, answered=None, ended=20, analysis=None, ended_reason="customer-did-not-answer"
+)
+
+
+@modes
+@pytest.mark.parametrize(
+    ("outside_hours", "kind"),
+    [("skip", AirflowSkipException), ("fail", VapiConfigurationError), ("wait", VapiOutsideHoursError)],
+)
+def test_call_id_of_an_earlier_attempt_stays(
+    model: AirflowModel, deferrable: bool, outside_hours: str, kind: type[Exception]
+) -> None:
+    go_to(model, OPENING)
+    model.simulator.timeline = UNANSWERED
+    slot = night_slot(
+        model,
+        outside_hours=outside_hours,
+        deferrable=deferrable,
+        redial_on=["no_answer"],
+        retries=5,
+        wait_for_completion=True,
+    )
+    with pytest.raises(VapiNotReachedError) as not_reached:
+        wait_out(slot)
+    go_to(model, CLOSING)
+    for _ in range(2):
+        if deferrable and outside_hours == "wait":
+            slot.xcoms.clear()
+            assert deferral(slot).trigger.call_id is None
+        else:
+            with pytest.raises(kind):
+                wait_out(slot)
+        if model.has_store or outside_hours != "wait":
+            assert slot.xcoms["call_id"] == not_reached.value.call_id
+            assert slot.xcoms[VapiCallLink().xcom_key].endswith(not_reached.value.call_id)
+    go_to(model, TOMORROW)
+    model.simulator.timeline = Timeline()
+    assert wait_out(slot, outside_hours="wait")["attempts"] == 2
+    assert slot.xcoms["call_id"] != not_reached.value.call_id
+
+
+@pytest.mark.parametrize("has_store", [True])
+def test_wait_for_hours_survives_an_emptied_store(model: AirflowModel) -> None:
+    go_to(model, OPENING)
+    model.simulator.timeline = UNANSWERED
+    slot = night_slot(model, redial_on=["no_answer"], retries=5)
+    with pytest.raises(VapiNotReachedError):
+        wait_out(slot, deferrable=True)
+    go_to(model, CLOSING)
+    deferred = deferral(slot)
+    slot.stored.clear()
+    event = await_event(model, deferred.trigger)
+    model.simulator.timeline = Timeline()
+    # The search finds the first attempt, and not the task's last call.
+    searching = resume(slot, deferred, event)
+    with pytest.raises(VapiNotReachedError):
+        resume(slot, searching, await_event(model, searching.trigger))
+    assert wait_out(slot, deferrable=True)["attempts"] == 2
 
 
 # Each way to a request passes the hours.
@@ -328,6 +424,45 @@ def test_timeout_counts_from_the_fitted_schedule(model: AirflowModel, point: str
     deferred = deferral(slot)
     assert deferred.trigger.call_id is not None
     assert deferred.trigger.end_time == CLOSING + 60
+
+
+@pytest.mark.parametrize("point", ["", "sent.POST"], ids=["first try", "retry"])
+@pytest.mark.parametrize(("ahead", "behind"), [(300, 0), (0, 300)], ids=["Vapi is ahead", "Vapi is behind"])
+def test_timeout_does_not_depend_on_vapis_clock(
+    model: AirflowModel, point: str, ahead: int, behind: int
+) -> None:
+    go_to(model, CLOSING - 120 - behind)
+    model.clock.advance(ahead)
+    model.now += behind
+    model.simulator.timeline = Timeline(ended=3600, analysis=None)
+    slot = night_slot(model, schedule_plan={"earliest_at": instant(NIGHT)}, timeout=60)
+    if point:
+        kill_at(model, slot, point, wait_for_completion=True)
+        model.pass_time(SETTLED_AFTER)
+    assert deferral(slot).trigger.end_time == CLOSING + 60
+
+
+@pytest.mark.parametrize("vapi_options", [{"hidden_fields": ["schedulePlan"]}], ids=["hidden"])
+def test_timeout_of_a_plan_that_vapi_does_not_show(model: AirflowModel) -> None:
+    slot = night_slot(model, schedule_plan={"earliest_at": instant(NIGHT)}, timeout=60)
+    kill_at(model, slot, "sent.POST", wait_for_completion=True)
+    model.pass_time(SETTLED_AFTER)
+    assert deferral(slot).trigger.end_time == CLOSING + 60
+
+
+@pytest.mark.parametrize("before", [0.3, 29])
+def test_schedule_moves_on_when_the_closing_is_near(model: AirflowModel, before: float) -> None:
+    go_to(model, CLOSING - before)
+    night_slot(model, schedule_plan={"earliest_at": instant(NIGHT)}).attempt()
+    assert plan_sent(model) == (TOMORROW, TOMORROW + 11 * 3600)
+
+
+def test_schedule_that_ends_at_once_is_refused(model: AirflowModel) -> None:
+    go_to(model, OPENING)
+    plan = {"earliest_at": instant(NIGHT), "latest_at": instant(OPENING + 1)}
+    with pytest.raises(VapiConfigurationError, match="^schedule_plan ends within 30 seconds"):
+        night_slot(model, schedule_plan=plan).attempt()
+    assert model.simulator.requests == []
 
 
 @pytest.mark.parametrize("has_store", [True])

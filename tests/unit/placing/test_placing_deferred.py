@@ -129,7 +129,9 @@ def test_call_that_is_listed_is_adopted_at_once(model: AirflowModel) -> None:
 
 def test_lost_request_is_not_repeated_in_its_try(model: AirflowModel) -> None:
     slot = lose_response(model, effect=False)
-    with pytest.raises(VapiTransientError, match="Vapi lists no call that was dialled, so no phone rang"):
+    with pytest.raises(
+        VapiTransientError, match="Vapi lists no dialled call with the token, so no phone rang"
+    ):
         go_on(slot, placing(slot))
     assert model.posts() == 1
     assert until_placed(slot).trigger.call_id == slot.xcoms["call_id"]

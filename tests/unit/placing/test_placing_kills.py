@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import pytest
-from airflow_model import AirflowModel, Killed
+from airflow_model import NUMBER, AirflowModel, Killed, Slot
 from depth import at_depth
+from placing_helpers import wait_out
 from task_instances import ignore
 from ways import FIRST, SECOND, Way, at_nth, be_killed, caller
+
+from vapi_provider.exceptions import VapiTransientError
+from vapi_provider.simulator import Timeline
 
 QUIET_STRIDE = 20
 LIBRARY_STRIDE = 40
@@ -29,6 +34,9 @@ LIBRARIES = ("requests", "urllib3", "http")
 
 PARTS = 4
 """A walk is so many tests, each of which takes its share of the steps."""
+
+CAMPAIGN_STRIDE = at_depth(400, 25)
+"""The steps from one kill to the next in the tries of a campaign, of which there are some thousands."""
 
 STRIDE = at_depth(3, 1)
 """``make test`` kills at every third step, ``make test-deep`` at each."""
@@ -163,3 +171,63 @@ def test_two_kills_in_a_row_cause_no_second_call(model: AirflowModel) -> None:
                 model.at = ignore
                 break
         assert second > 1
+
+
+# A campaign: two attempts, and a wait for calling hours before each
+
+HOURS = {"opens": "09:00", "closes": "09:10", "timezone": "UTC"}
+DAY, SEVEN = 86_400, 7 * 3600
+
+
+def campaign_call(model: AirflowModel, extension: int) -> Slot:
+    """Make a task instance that waits for its hours, and calls twice if need be."""
+    return model.slot(
+        model.run(run_id=f"run {extension}"),
+        customer={"number": NUMBER, "extension": str(extension)},
+        calling_hours=HOURS,
+        redial_on=["no_answer"],
+        max_attempts=2,
+        retries=8,
+        wait_for_completion=True,
+        deferrable=True,
+    )
+
+
+def run_campaign(slot: Slot) -> Any:
+    """Run tries until one succeeds, each later than the hours that the one before was called in."""
+    while True:
+        try:
+            return wait_out(slot)
+        except VapiTransientError:
+            slot.model.pass_time(900)
+
+
+@pytest.mark.searches
+def test_kill_at_any_line_of_a_campaign_repeats_no_attempt(model: AirflowModel) -> None:
+    placed: Counter[str] = Counter()
+
+    def timeline(request: Any) -> Timeline:
+        placed[extension := request["customer"]["extension"]] += 1
+        unanswered = Timeline(
+            ringing=1, answered=None, ended=20, analysis=None, ended_reason="customer-did-not-answer"
+        )
+        return unanswered if placed[extension] == 1 else Timeline(ended=20, analysis=None)
+
+    model.simulator.timeline = timeline
+    run_campaign(campaign_call(model, 0))
+    for step in range(0, 100_000, CAMPAIGN_STRIDE):
+        model.pass_time(DAY - (model.now - SEVEN) % DAY)
+        slot, walker = campaign_call(model, step + 1), Walker(model, step)
+        walker.walk(lambda slot=slot: run_campaign(slot))  # type: ignore[misc]
+        if walker.died_at is None:
+            break
+        summary, at = run_campaign(slot), f"a kill at {walker.died_at}, step {step}"
+        calls = [
+            call for call in model.simulator.calls.values() if call["customer"]["extension"] == str(step + 1)
+        ]
+        tokens = {call["assistantOverrides"]["variableValues"]["airflow_token"] for call in calls}
+        assert len(calls) == len(tokens) == 2, f"{len(calls)} calls of {len(tokens)} attempts after {at}"
+        assert (summary["outcome"], summary["attempts"]) == ("completed", 2), at
+        assert slot.xcoms["call_id"] == summary["id"], at
+        assert {call["createdAt"][11:15] for call in calls} == {"09:0"}, at
+    assert step > 800

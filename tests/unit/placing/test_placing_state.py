@@ -28,6 +28,7 @@ FIELDS = {
     "phone_number_id",
     "call_id",
     "attempt",
+    "earlier_call_id",
 }
 
 

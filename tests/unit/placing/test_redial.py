@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -274,11 +275,60 @@ def test_end_that_cannot_be_recorded_is_read_again(
 
     model.at = at
     error = not_reached(slot)
-    assert f"Could not record the end of call {error.call_id} (OSError)." in caplog.text
+    assert (
+        f"Could not record the end of call {error.call_id} (OSError). The next try reads the call again."
+        in caplog.messages
+    )
     model.at = lambda _: None
     assert not_reached(slot).attempt == 1
     assert not_reached(slot).attempt == 2
     assert model.rings() == {NUMBER: 2}
+
+
+def lose_writes(model: AirflowModel, after: int, count: int) -> list[str]:
+    """Let the store refuse some writes, and return its writes."""
+    writes: list[str] = []
+
+    def at(point: str) -> None:
+        if point == "store.set":
+            writes.append(point)
+            if after < len(writes) <= after + count:
+                raise OSError
+
+    model.at = at
+    return writes
+
+
+@WITH_STORE
+def test_end_of_a_task_is_recorded_once_more(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = redialling(model, max_attempts=1)
+    writes = lose_writes(model, after=2, count=2)
+    wait_out(slot)
+    assert len(writes) == 5
+    assert "Could not record" not in caplog.text
+    slot.clear()
+    assert wait_out(slot, max_attempts=5)["attempts"] == 1
+    assert model.rings() == {NUMBER: 1}
+
+
+@WITH_STORE
+def test_log_names_what_an_unrecorded_end_means(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = redialling(model, max_attempts=1)
+    lose_writes(model, after=2, count=100)
+    call_id = wait_out(slot)["id"]
+    warning = f"Could not record the end of call {call_id} (OSError). With redial_on, clearing this task may call again."
+    assert caplog.messages.count(warning) == 1
+
+
+@WITH_STORE
+@pytest.mark.parametrize(("waits", "count"), [(True, 3), (False, 2)])
+def test_task_without_redial_writes_its_state_once_more(model: AirflowModel, waits: bool, count: int) -> None:
+    writes = lose_writes(model, after=0, count=0)
+    model.slot(wait_for_completion=waits).attempt()
+    # The request that is about to be sent, the call, and its end.
+    assert len(writes) == count
 
 
 def test_call_that_was_never_dialled_is_no_attempt(model: AirflowModel) -> None:
@@ -330,6 +380,32 @@ def test_cleared_task_without_tries_left_before_redials_nothing(model: AirflowMo
     slot.clear()
     assert wait_out(slot)["attempts"] == 2
     assert model.rings() == {NUMBER: 2}
+
+
+@modes
+@WITH_STORE
+@pytest.mark.parametrize("fail_on", [[], ["no_answer"]], ids=["success", "failed"])
+def test_redial_on_of_a_later_edit_redials_nothing(
+    model: AirflowModel, deferrable: bool, fail_on: list[str]
+) -> None:
+    slot = redialling(model, deferrable=deferrable, fail_on=fail_on)
+    with suppress(VapiCallFailedError):
+        wait_out(slot, redial_on=[])
+    slot.clear()
+    with suppress(VapiCallFailedError):
+        assert wait_out(slot)["attempts"] == 1
+    assert model.rings() == {NUMBER: 1}
+
+
+@WITH_STORE
+def test_undialled_call_is_placed_again_after_a_clear(model: AirflowModel) -> None:
+    model.simulator.timeline = UNDIALLED
+    slot = model.slot(wait_for_completion=True)
+    wait_out(slot)
+    slot.clear()
+    model.simulator.timeline = ANSWERED
+    assert wait_out(slot)["outcome"] == "completed"
+    assert model.rings() == {NUMBER: 1}
 
 
 @WITH_STORE
@@ -510,9 +586,12 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "completed": ({"redial_on": ["completed"]}, "redial_on must not contain completed"),
     "unknown outcome": ({"redial_on": ["busy"]}, r"redial_on must be a list of known outcomes \(completed"),
     "text": ({"redial_on": "no_answer"}, "redial_on must be a list of known outcomes"),
-    "zero": ({"max_attempts": 0}, "max_attempts must be an integer from 1, or None; got 0"),
-    "bool": ({"max_attempts": True}, "max_attempts must be an integer from 1, or None; got True"),
-    "text attempts": ({"max_attempts": "3"}, "max_attempts must be an integer from 1, or None; got '3'"),
+    "zero": ({"max_attempts": 0}, "max_attempts must be an integer of at least 1, or None; got 0"),
+    "bool": ({"max_attempts": True}, "max_attempts must be an integer of at least 1, or None; got True"),
+    "text attempts": (
+        {"max_attempts": "3"},
+        "max_attempts must be an integer of at least 1, or None; got '3'",
+    ),
     "on_limit": ({"on_limit": "hold"}, "on_limit must be one of wait, fail; got 'hold'"),
     "limit_timeout": (
         {"limit_timeout": -1},

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -189,25 +191,46 @@ def test_page_that_holds_everything_needs_no_order(
 
 
 @OTHER_ORDERS
-def test_unsorted_walk_is_given_up_and_mark_moves(
-    clock: VirtualClock, order: Callable[[list[Row]], list[Row]], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("size", [200, 30_000])
+@pytest.mark.parametrize("count", [41, 100, 101, 800, 2_000])
+def test_list_in_another_order_is_read_whole(
+    clock: VirtualClock,
+    order: Callable[[list[Row]], list[Row]],
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    count: int,
 ) -> None:
     vapi = Vapi(clock, order)
-    call_ids, feed = vapi.add_and_poll(1_200)
-    for _ in range(3):
+    call_ids, feed = vapi.add_and_poll(2_100, size=size)
+    for _ in range(2):
         clock.now += 200
-        changed = random.Random(1).sample(call_ids, 800)
+        changed = random.Random(1).sample(call_ids, count)
         vapi.change(changed, within=190)
-        assert vapi.poll(feed) == 1
-        assert vapi.unread(changed)
-        # What changed until then stops being in the way.
+        pages = vapi.poll(feed)
+        assert vapi.unread(changed) == []
+        assert pages <= 8 + count * max(size, 2_500) / 250_000
         clock.now += 15
-        assert vapi.poll(feed) == 1
-        clock.now += 130
-        vapi.change(call_ids[:10])
-        assert vapi.poll(feed) == 1
-        assert vapi.unread(call_ids[:10]) == []
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert vapi.poll(feed) <= 8 + count * max(size, 2_500) / 250_000
+    assert not caplog.records
+
+
+def test_calls_that_change_during_a_split_walk_are_read(clock: VirtualClock) -> None:
+    vapi = Vapi(clock, in_no_order)
+    call_ids, feed = vapi.add_and_poll(500, size=30_000)
+    clock.now += 60
+    vapi.change(call_ids, within=50)
+    answer = vapi.answer
+
+    def answer_while_calls_change(query: dict[str, Any]) -> CallPage | None:
+        clock.now += 0.2
+        vapi.change(random.Random(len(vapi.queries)).sample(call_ids, 5))
+        return answer(query)
+
+    vapi.answer = answer_while_calls_change  # type: ignore[method-assign]
+    vapi.poll(feed)
+    vapi.answer = answer  # type: ignore[method-assign]
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
 
 
 @COUNTS
@@ -234,21 +257,72 @@ def test_calls_created_within_a_millisecond_are_all_read(vapi: Vapi, spacing: fl
     assert vapi.unread(call_ids) == []
 
 
-def test_too_many_calls_at_one_instant_are_given_up_once(
-    vapi: Vapi, caplog: pytest.LogCaptureFixture
-) -> None:
-    call_ids, feed = vapi.add_and_poll(450, spacing=0)
+@pytest.mark.parametrize("count", [450, 999, 1_500])
+def test_calls_of_one_instant_are_all_read(vapi: Vapi, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    call_ids, feed = vapi.add_and_poll(count, spacing=0)
+    vapi.clock.now += 15
+    # Beyond 1,000, which is the longest page, they must not have changed at the same instant, too.
+    vapi.change(call_ids, within=0 if count <= 1_000 else 10)
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
+    assert not caplog.records
+
+
+def test_server_that_sends_at_most_100_rows_hides_no_change(clock: VirtualClock) -> None:
+    vapi = Vapi(clock, in_no_order)
+    call_ids, feed = vapi.add_and_poll(500, size=200)
+    clock.now += 15
+    vapi.change(call_ids, within=10)
+    answer = vapi.answer
+    vapi.answer = lambda query: answer({**query, "limit": min(100, query["limit"])})  # type: ignore[method-assign]
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
+
+
+def test_too_many_calls_of_one_change_are_left_out_once(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
+    call_ids, feed = vapi.add_and_poll(1_100, spacing=0)
+    alone = vapi.add(1)
     for _ in range(3):
         vapi.clock.now += 15
         vapi.change(call_ids)
-        assert vapi.poll(feed) == 2
-        assert vapi.unread(call_ids)
-        vapi.clock.now += 15
-        vapi.change(call_ids[:1])
+        changed_at = vapi.now
+        vapi.clock.now += 5
+        vapi.change(alone)
         vapi.poll(feed)
-        assert vapi.unread(call_ids[:1]) == []
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "without a gap" in caplog.text
+        assert vapi.unread(call_ids)
+        assert vapi.unread(alone) == []
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "too many calls share an instant" in record.getMessage()
+    first, last = re.findall(r"20\d\d-[^ ]+", record.getMessage())
+    begin, end = (datetime.fromisoformat(text.rstrip(".")) for text in (first, last))
+    assert timedelta(0) < end - begin <= timedelta(milliseconds=2)
+    assert begin <= changed_at - timedelta(seconds=40) < end
+
+
+@pytest.mark.parametrize("lie", ["repeats", "ignores bounds", "no times"])
+def test_walk_through_a_lying_list_ends(clock: VirtualClock, lie: str) -> None:
+    vapi = Vapi(clock, last_changed_first)
+    call_ids, feed = vapi.add_and_poll(500)
+    clock.now += 15
+    vapi.change(call_ids, within=10)
+    answer = vapi.answer
+
+    def answer_with_lies(query: dict[str, Any]) -> CallPage | None:
+        page = answer({"limit": query["limit"]} if lie == "ignores bounds" else query)
+        if page is None or not page.rows:
+            return page
+        rows = page.rows
+        if lie == "repeats":
+            rows = rows[:1] * len(rows)
+        elif lie == "no times":
+            rows = [CallStatusView.model_validate({"id": row.id}) for row in rows]
+        return dataclasses.replace(page, rows=rows)
+
+    vapi.answer = answer_with_lies  # type: ignore[method-assign]
+    for _ in range(3):
+        assert vapi.poll(feed) <= 8
+        clock.now += 15
 
 
 @pytest.mark.parametrize("pages", [1, 2, 5])
@@ -352,40 +426,42 @@ def test_oversized_page_is_requested_again_with_fewer_calls(vapi: Vapi) -> None:
     assert vapi.unread(call_ids) == []
 
 
-def test_oversized_call_hides_no_later_changes(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("places", [[7], [59], [0], [7, 8], [3, 40], [0, 30, 59]], ids=str)
+@pytest.mark.parametrize("within", [9, 0.3])
+def test_oversized_calls_hide_no_others(
+    vapi: Vapi, caplog: pytest.LogCaptureFixture, places: list[int], within: float
+) -> None:
     vapi.largest_answer = 1_000_000
     call_ids = vapi.add(60)
-    vapi.rows[call_ids[7]].size = 2_000_000
+    for place in places:
+        vapi.rows[call_ids[place]].size = 2_000_000
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)
+    vapi.clock.now += 15
+    vapi.change(call_ids, within=within)
+    assert vapi.poll(feed) < 60 * len(places)
+    others = [call_id for place, call_id in enumerate(call_ids) if place not in places]
+    assert vapi.unread(others) == []
+    [record] = caplog.records
+    assert "without a gap (a call is too large)" in record.getMessage()
+    vapi.clock.now += 200
+    vapi.poll(feed)
+    vapi.clock.now += 15
+    assert vapi.poll(feed) == 1
+
+
+def test_many_oversized_calls_end_the_walk(vapi: Vapi) -> None:
+    vapi.largest_answer = 1_000_000
+    call_ids, feed = vapi.add_and_poll(60, size=2_000_000)
     vapi.clock.now += 15
     vapi.change(call_ids, within=9)
-    assert vapi.poll(feed) < 15
-    # Those that were created before it are on no page without it.
-    assert vapi.unread(call_ids) == call_ids[:8]
-    vapi.clock.now += 15
-    vapi.change(call_ids[:7])
-    vapi.poll(feed)
-    assert vapi.unread(call_ids[:7]) == []
-    assert "without a gap" in caplog.text
-
-
-def test_oversized_newest_call_hides_changes_for_two_minutes(vapi: Vapi) -> None:
-    """No page can be read, so no row shows how up to date the list is."""
-    vapi.largest_answer = 1_000_000
-    call_ids = vapi.add(60)
-    vapi.rows[call_ids[-1]].size = 2_000_000
-    feed = ChangeFeed(INTERVAL)
-    vapi.poll(feed)
-    vapi.change(call_ids)
-    for _ in range(8):
-        vapi.clock.now += 15
+    assert vapi.poll(feed) < 200
+    vapi.clock.now += 200
+    vapi.change(alone := vapi.add(1))
+    for _ in range(2):
         vapi.poll(feed)
-    assert vapi.unread(call_ids) == call_ids
-    vapi.clock.now += 15
-    vapi.change(call_ids[:7])
-    vapi.poll(feed)
-    assert vapi.unread(call_ids[:7]) == []
+        vapi.clock.now += 15
+    assert vapi.unread(alone) == []
 
 
 @pytest.mark.parametrize("quiet", [150, 800], ids="{} s without news".format)
@@ -469,19 +545,62 @@ def test_catch_up_takes_only_spare_pages(vapi: Vapi) -> None:
     assert vapi.unread(old) == []
 
 
-def test_catch_up_gives_up_like_any_walk(vapi: Vapi, caplog: pytest.LogCaptureFixture) -> None:
+def test_catch_up_reads_calls_of_one_instant(vapi: Vapi) -> None:
     call_ids = vapi.add(450, spacing=0)
     vapi.clock.now += 86_400
     vapi.change(call_ids)
     vapi.clock.now += 300
     feed = ChangeFeed(INTERVAL)
     vapi.poll(feed)
-    assert vapi.unread(call_ids)
+    assert vapi.unread(call_ids) == []
     vapi.clock.now += 15
     vapi.change(call_ids[:1])
     assert vapi.poll(feed) == 1
     assert vapi.unread(call_ids[:1]) == []
-    assert "without a gap" in caplog.text
+
+
+# A wrong time of the first response
+
+
+def first_page_of(vapi: Vapi, feed: ChangeFeed, off: timedelta) -> None:
+    vapi.poll(feed, pages=0)
+    page = vapi.answer(feed.next_query() or {})
+    assert page is not None
+    feed.take(dataclasses.replace(page, responded_at=page.responded_at + off))
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=3), timedelta(hours=1), timedelta(days=40)], ids=str)
+def test_first_time_in_the_future_misleads_until_the_next_page(vapi: Vapi, off: timedelta) -> None:
+    vapi.add(40)
+    feed = ChangeFeed(INTERVAL)
+    first_page_of(vapi, feed, off)
+    assert not feed.is_misled
+    vapi.poll(feed)
+    assert feed.is_misled
+    assert feed.is_stale
+
+
+@pytest.mark.parametrize("off", [timedelta(), timedelta(minutes=2), timedelta(hours=-1)], ids=str)
+def test_first_time_that_is_not_too_late_misleads_nothing(vapi: Vapi, off: timedelta) -> None:
+    call_ids = vapi.add(40)
+    feed = ChangeFeed(INTERVAL)
+    first_page_of(vapi, feed, off)
+    vapi.poll(feed)
+    assert not feed.is_misled
+    vapi.clock.now += 121
+    vapi.change(call_ids)
+    vapi.poll(feed)
+    assert vapi.unread(call_ids) == []
+
+
+def test_later_time_in_the_past_misleads_no_feed_that_has_seen_changes(vapi: Vapi) -> None:
+    call_ids, feed = vapi.add_and_poll(40)
+    vapi.clock.now += 15
+    vapi.change(call_ids)
+    vapi.poll(feed)
+    vapi.off = timedelta(hours=-1)
+    vapi.poll(feed)
+    assert not feed.is_misled
 
 
 @pytest.mark.parametrize(

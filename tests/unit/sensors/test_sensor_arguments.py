@@ -25,7 +25,9 @@ def sensor(**arguments: Any) -> VapiCallSensor:
         pytest.param({"exponential_backoff": True}, "exponential_backoff: .*poke_interval", id="backoff"),
         pytest.param({"exponential_backoff": 2.0}, "exponential_backoff: ", id="backoff-factor"),
         pytest.param({"never_fail": True}, "never_fail: .*soft_fail", id="never-fail"),
-        pytest.param({"silent_fail": True}, "silent_fail: .*waited out", id="silent-fail"),
+        pytest.param(
+            {"silent_fail": True}, "silent_fail: .*fails the try, and retries apply", id="silent-fail"
+        ),
     ],
 )
 def test_unsupported_argument_is_an_error_at_parse_time(arguments: dict[str, Any], message: str) -> None:

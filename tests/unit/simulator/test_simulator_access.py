@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 import requests
 
-from vapi_provider.simulator import VapiSimulator
+from vapi_provider.simulator import Fault, VapiSimulator
 
 CALL = "0198a3f0-0000-7000-8000-00000000000a"
 
@@ -68,3 +68,37 @@ def test_another_key_can_be_required(client):
         assert client(simulator)("GET", "/call").status_code == 200
         wrong = client(simulator)("GET", "/call", headers={"Authorization": "Bearer simulator-key"})
         assert wrong.status_code == 401
+
+
+FOREIGN_HOSTS = [
+    "rebound.example.invalid",
+    "rebound.example.invalid:80",
+    "127.0.0.1.example.invalid",
+    "10.0.0.1",
+    "[",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+@pytest.mark.parametrize("path", ["/call", "/control/x", "/unknown"])
+def test_foreign_host_name_is_refused(simulator, api, path, host):
+    simulator.faults.add(Fault(status=503))
+    for method in ("GET", "POST"):
+        response = api(method, path, json={}, headers={"Host": host})
+        assert response.status_code == 403
+        assert "serves only its own machine" in response.json()["message"]
+    assert simulator.requests == []
+    assert len(simulator.faults) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8765", "127.0.0.1", "127.0.0.1:8765", "[::1]:8765"])
+def test_loopback_host_name_is_accepted(api, host):
+    assert api("GET", "/call", headers={"Host": host}).status_code == 200
+
+
+def test_recording_is_not_served_to_a_foreign_host_name(simulator, api):
+    call_id = simulator.add_call()
+    simulator.add_artifact(call_id, "call-logs", b"log")
+    link = api("GET", f"/call/{call_id}/call-logs").headers["Location"]
+    assert requests.get(link, timeout=20).content == b"log"
+    assert requests.get(link, headers={"Host": "rebound.example.invalid"}, timeout=20).status_code == 403

@@ -84,6 +84,15 @@ def test_times_are_options(client: MakeClient, request_body: dict[str, Any]) -> 
     assert (timeline.ringing, timeline.answered, timeline.ended, timeline.analysis) == (2, 10, 50, 60)
 
 
+def test_slowest_call_can_be_placed(client: MakeClient, request_body: dict[str, Any]) -> None:
+    year = "31536000"
+    arguments = ["--speed", "0.001", "--answer-after", year, "--end-after", year, "--analysis-after", year]
+    plan = {"earliestAt": "2999-12-31T23:59:59Z"}
+    with command_line.make_simulator(arguments) as simulator:
+        for body in (request_body, {**request_body, "schedulePlan": plan}):
+            assert client(simulator)("POST", "/call", json=body).status_code == 201
+
+
 def test_limits_are_options(client: MakeClient, request_body: dict[str, Any]) -> None:
     arguments = [
         "--concurrency-limit",
@@ -106,10 +115,12 @@ def test_limits_are_options(client: MakeClient, request_body: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--speed", "0"], "--speed: '0' is not a factor greater than 0, such as 10 or 0.5"),
-        (["--speed", "fast"], "--speed: 'fast' is not a factor greater than 0"),
-        (["--speed", "inf"], "--speed: 'inf' is not a factor greater than 0"),
-        (["--answer-after", "-1"], "--answer-after: '-1' is not a number of seconds, 0 or more"),
+        (["--speed", "0"], "--speed: '0' is not a factor of 0.001 or more, such as 10 or 0.5"),
+        (["--speed", "1e-320"], "--speed: '1e-320' is not a factor of 0.001 or more"),
+        (["--speed", "fast"], "--speed: 'fast' is not a factor of 0.001 or more"),
+        (["--speed", "inf"], "--speed: 'inf' is not a factor of 0.001 or more"),
+        (["--answer-after", "-1"], "--answer-after: '-1' is not a number of seconds from 0 to a year"),
+        (["--end-after", "1e12"], "--end-after: '1e12' is not a number of seconds from 0 to a year"),
         (["--end-after", "nan"], "--end-after: 'nan' is not a number of seconds"),
         (["--analysis-after", "2s"], "--analysis-after: '2s' is not a number of seconds"),
         (["--list-lag", ""], "--list-lag: '' is not a number of seconds"),
@@ -119,6 +130,11 @@ def test_limits_are_options(client: MakeClient, request_body: dict[str, Any]) ->
         (["--outcome", "voicemail"], "--outcome: 'voicemail' has no callee; write CALLEE=REASON"),
         (["--outcome", "=voicemail"], "--outcome: '=voicemail' has no callee"),
         (["--outcome", "*=no answer"], "--outcome: 'no answer' is not an endedReason of Vapi"),
+        (
+            ["--outcome", "*=customer-bussy"],
+            "'customer-bussy' is not an endedReason of Vapi, such as customer-busy",
+        ),
+        (["--outcome", "*=gone-fishing"], "'gone-fishing' is not an endedReason of Vapi, such as "),
         (["--outcome", "*="], "--outcome: '' is not an endedReason of Vapi"),
         (["--api-key", " "], "--api-key: a key consists of printable ASCII characters"),
         (["--spee", "2"], "unrecognized arguments: --spee 2"),

@@ -51,6 +51,40 @@ def test_pages_escape_everything(simulator: VapiSimulator, api: Api) -> None:
         assert page.text.count(SCRIPT) >= at_least
 
 
+def test_pages_shorten_long_texts(simulator: VapiSimulator, api: Api) -> None:
+    long = "x" * 1_000_000
+    call_id = simulator.add_call(
+        body={
+            "status": long,
+            "name": long,
+            "endedReason": long,
+            "assistantId": long,
+            "customer": {"name": long, "number": long},
+            "analysis": {long: long, "other": {long: [long]}},
+            "artifact": {"messages": [{"role": "user", "message": long}]},
+        }
+    )
+    simulator.add_structured_output(call_id, StructuredOutput(long, long))
+    api("GET", "/call", params={"assistantId": long[:5000]})
+    for path in (f"/calls/{call_id}", "/"):
+        page = open_path(simulator, path).text
+        assert "…" in page
+        assert len(page) < 50_000
+
+
+def test_call_page_shows_the_latest_of_many(simulator: VapiSimulator) -> None:
+    messages = [{"role": "user", "message": f"message {number}."} for number in range(1000)]
+    outputs = {f"id-{number}": {"name": f"output {number}.", "result": 1} for number in range(1000)}
+    call_id = simulator.add_call(body={"artifact": {"messages": messages, "structuredOutputs": outputs}})
+    for number in range(1000):
+        simulator.set_status(call_id, f"status {number}.")
+    page = Page(open_path(simulator, f"/calls/{call_id}"))
+    for text, most in (("message", 200), ("output", 50), ("status", 100)):
+        assert f"{text} 999." in page.text
+        assert f"{text} 500." not in page.text
+        assert f"latest {most} of 100" in page.text
+
+
 def test_page_escapes_an_unknown_id(simulator: VapiSimulator) -> None:
     response = open_path(simulator, "/calls/%3Cscript%3Ealert(1)%3C%2Fscript%3E")
     assert response.status_code == 404
@@ -133,7 +167,7 @@ def test_pages_refuse_foreign_host_names(simulator: VapiSimulator, path: str, ho
     simulator.add_call(body={"id": UNKNOWN_ID, "name": "Reminder"})
     response = open_path(simulator, path, Host=host)
     assert response.status_code == 403
-    assert "browsers on its own machine" in response.json()["message"]
+    assert "serves only its own machine" in response.json()["message"]
     assert "Reminder" not in response.text
 
 

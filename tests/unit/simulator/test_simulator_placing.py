@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from vapi_provider.simulator import Timeline, VapiSimulator
+from vapi_provider.simulator import ManualClock, Timeline, VapiSimulator
 from vapi_provider.simulator.timestamps import read_timestamp, write_timestamp
 
 NUMBER, OTHER, THIRD = "+12025550143", "+12025550144", "+12025550145"
@@ -174,6 +174,13 @@ def test_valid_variants_are_placed(api, request_body, change):
         ),
         ({"schedulePlan": {}}, ["schedulePlan.earliestAt must be given"]),
         (
+            {"schedulePlan": {"earliestAt": "9999-12-31T23:59:59Z", "latestAt": "3000-01-01T00:00:00Z"}},
+            [
+                "schedulePlan.earliestAt must be before the year 3000",
+                "schedulePlan.latestAt must be before the year 3000",
+            ],
+        ),
+        (
             {"schedulePlan": {"earliestAt": "2030-01-01T10:00:00"}},
             ["schedulePlan.earliestAt must be a valid ISO 8601 date string with an offset"],
         ),
@@ -217,6 +224,29 @@ def test_batch_can_fail_in_part(simulator, api, clock, request_body):
     }
     clock.advance(1)
     assert simulator.rings == {NUMBER: 1, OTHER: 1}
+
+
+class CountingClock(ManualClock):
+    """Counts how often it is read, which is once for each call that is brought up to date."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    def now(self):
+        self.reads += 1
+        return super().now()
+
+
+def test_work_of_a_batch_grows_with_its_size(client, request_body):
+    del request_body["customer"]
+    clock, size = CountingClock(), 1000
+    customers = [{"number": f"+12025550{number:03}"} for number in range(size)]
+    with VapiSimulator(clock=clock, concurrency_limit=size - 1) as simulator:
+        response = client(simulator)("POST", "/call", json={**request_body, "customers": customers})
+    assert len(response.json()["results"]) == size - 1
+    assert len(response.json()["errors"]) == 1
+    assert clock.reads < 5 * size
 
 
 def test_batch_over_the_limit_is_blocked_in_part(clock, client, request_body):

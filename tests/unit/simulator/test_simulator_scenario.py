@@ -150,7 +150,15 @@ def test_speed_divides_all_times(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"speed": 0}, {"speed": float("inf")}, {"end_after": -1}, {"answer_after": float("nan")}]
+    "wrong",
+    [
+        {"speed": 0},
+        {"speed": float("inf")},
+        {"speed": 1e-320},
+        {"end_after": -1},
+        {"end_after": 1e12},
+        {"answer_after": float("nan")},
+    ],
 )
 def test_impossible_scenario_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="of a scenario must"):

@@ -109,6 +109,17 @@ def test_no_calls_give_an_empty_object(simulator: VapiSimulator, export: Export,
     assert (tmp_path / "calls.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize(("cost", "total"), [(0.25, 0.5), (1e308, None), (-1e308, None)])
+def test_sum_of_costs_is_valid_json(
+    simulator: VapiSimulator, export: Export, tmp_path: Path, cost: float, total: float | None
+) -> None:
+    for _ in range(2):
+        add(simulator, NOON, cost=cost)
+    assert json.loads(json.dumps(export(), allow_nan=False))["cost"] == total
+    lines = (tmp_path / "calls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cost"] for line in lines] == [cost] * 2
+
+
 class ShuffledList:
     """Lists calls newest first, with ties in random order."""
 
@@ -348,7 +359,24 @@ def test_unusable_bound_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("end", ["2026-03-10T00:00:00Z", "2026-03-09T00:00:00Z", "2026-03-10T01:00:00+01:00"])
+def test_reversed_interval_is_refused(simulator: VapiSimulator, export: Export) -> None:
+    with pytest.raises(
+        VapiConfigurationError, match="ends before it begins. Pass the earlier time"
+    ) as caught:
+        export(created_at_lt="2026-03-09T00:00:00Z")
+    # The schedule is not the cause.
+    assert "@daily" not in str(caught.value)
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize("name", ["created_at_ge", "created_at_lt"])
+def test_missing_bound_is_explained(export: Export, name: str) -> None:
+    with pytest.raises(VapiConfigurationError, match="without a logical date has no data interval") as caught:
+        export(**{name: ""})
+    assert "@daily" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["2026-03-10T00:00:00Z", "2026-03-10T01:00:00+01:00"])
 def test_empty_interval_is_refused_and_explained(simulator: VapiSimulator, export: Export, end: str) -> None:
     with pytest.raises(VapiConfigurationError, match="@daily.*CronDataIntervalTimetable") as caught:
         export(created_at_lt=end)

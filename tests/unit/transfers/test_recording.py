@@ -14,6 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk import DAG
 from vapi_provider.client.artifact import ARTIFACTS
 from vapi_provider.exceptions import (
     VapiArtifactExpiredError,
@@ -217,6 +218,49 @@ def test_mapped_task_needs_a_path_of_its_own(
     assert simulator.requests == []
     copy(f"{call_id.upper()}.wav")
     copy("folder/")
+
+
+MAPPED = {
+    "expand": lambda fixed: fixed.expand(kind=["mono", "stereo"]),
+    "expand-kwargs": lambda fixed: fixed.expand_kwargs([{"kind": "stereo"}]),
+}
+
+
+def mapped_task(arguments: dict[str, Any], expand: Callable[[Any], Any], kind: str) -> Any:
+    with DAG("mapped", schedule=None, default_args={"retries": 0}):
+        mapped = expand(VapiRecordingToObjectStorageOperator.partial(task_id="copy", **arguments))
+    return mapped.unmap({"kind": kind})
+
+
+@pytest.mark.parametrize("how", MAPPED)
+def test_mapped_kinds_need_the_kind_in_the_path(
+    simulator: VapiSimulator, call_id: str, tmp_path: Path, context: Any, how: str
+) -> None:
+    context["ti"].map_index = 0
+    simulator.add_artifact(call_id, ARTIFACTS["stereo"], RECORDING)
+    kinds = ["mono", "stereo"] if how == "expand" else ["stereo"]
+    for kind in kinds:
+        path = f"file://{tmp_path}/{call_id}.wav"
+        with pytest.raises(VapiConfigurationError, match="End it with a slash, or add the kind"):
+            mapped_task({"call_id": call_id, "path": path}, MAPPED[how], kind).execute(context)
+    assert simulator.requests == []
+    for name in (f"{call_id}-{kinds[-1]}.wav", ""):
+        path = f"file://{tmp_path}/{name}"
+        mapped_task({"call_id": call_id, "path": path}, MAPPED[how], kinds[-1]).execute(context)
+
+
+def test_constant_kind_need_not_be_in_the_path(
+    simulator: VapiSimulator, call_id: str, tmp_path: Path, context: Any
+) -> None:
+    context["ti"].map_index = 0
+    simulator.add_artifact(call_id, ARTIFACTS["stereo"], RECORDING)
+    arguments = {"path": f"file://{tmp_path}/{call_id}.wav"}
+    with DAG("mapped", schedule=None, default_args={"kind": "stereo"}):
+        by_default = VapiRecordingToObjectStorageOperator.partial(task_id="by_default", **arguments)
+        fixed = VapiRecordingToObjectStorageOperator.partial(task_id="fixed", kind="stereo", **arguments)
+        mapped = [by_default.expand(call_id=[call_id]), fixed.expand_kwargs([{"call_id": call_id}])]
+    for each in mapped:
+        assert each.unmap({"call_id": call_id}).execute(context)["kind"] == "stereo"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from vapi_provider.exceptions import VapiConfigurationError, VapiError, VapiPerm
 from vapi_provider.simulator import Fault, VapiSimulator
 from vapi_provider.transfers import target as target_module
 from vapi_provider.transfers.export import Export as Lines
+from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToObjectStorageOperator
 
 Export = Callable[..., Any]
 InChild = Callable[[Callable[[], Any]], int]
@@ -267,6 +268,53 @@ def test_prefix_as_path_is_refused(
     memory.pipe_file("/bucket/calls/2026.jsonl", b"")
     with pytest.raises(VapiConfigurationError, match="is a folder"):
         export(path="memory://bucket/calls", if_exists="skip")
+
+
+class S3(MemoryFileSystem):
+    """The part of an S3 filesystem that shows whether a bucket exists."""
+
+    protocol = "s3"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+    response: Exception | None = None
+
+    def call_s3(self, method: str, *, Bucket: str) -> None:
+        assert (method, Bucket) == ("head_bucket", "archive")
+        if self.response is not None:
+            raise self.response
+
+
+@pytest.fixture
+def s3() -> S3:
+    from airflow.sdk.io import attach
+
+    filesystem = S3()
+    filesystem.response = None
+    attach("s3", fs=filesystem)
+    return filesystem
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "replace", "skip"])
+def test_missing_bucket_fails_before_any_request(
+    simulator: VapiSimulator, export: Export, context: Any, s3: S3, if_exists: str
+) -> None:
+    s3.response = FileNotFoundError("Not Found")
+    with pytest.raises(VapiConfigurationError, match="There is no bucket 'archive' on S3"):
+        export(path="s3://archive/calls.jsonl", if_exists=if_exists)
+    copy = VapiRecordingToObjectStorageOperator(
+        task_id="copy", call_id="019a7c2e-5f00-7000-8000-0000000000aa", path="s3://archive/"
+    )
+    with pytest.raises(VapiConfigurationError, match="There is no bucket 'archive' on S3"):
+        copy.execute(context)
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize("error", [None, PermissionError("Forbidden"), OSError("moved"), ValueError()])
+def test_bucket_that_may_not_be_seen_can_be_written(
+    simulator: VapiSimulator, export: Export, s3: S3, error: Exception | None
+) -> None:
+    s3.response = error
+    assert export(path="s3://archive/calls.jsonl", if_exists="replace")["calls"] == 0
 
 
 @pytest.mark.usefixtures("memory", "_calls")

@@ -7,7 +7,9 @@ import asyncio
 import json
 import logging
 import math
+import random
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -37,6 +39,11 @@ def add_ended(world: World, *, age: float, reason: str = "customer-ended-call", 
     return world.simulator.add_call(status="ended", body=body)
 
 
+def date_of(world: World, off: timedelta) -> str:
+    """Return a Date header that is off by a while."""
+    return format_datetime(world.simulator.clock.now() + off, usegmt=True)
+
+
 def hear(world: World, seconds: float = 15, **arguments: Any) -> list[dict[str, Any]]:
     """Listen for some seconds, and return the events."""
 
@@ -54,11 +61,15 @@ def hear(world: World, seconds: float = 15, **arguments: Any) -> list[dict[str, 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"poll_interval": 4.9}, "poll_interval must be a number of seconds, at least 5; got 4.9"),
+        ({"poll_interval": 4.9}, "poll_interval must be a number of seconds, from 5 to 86400; got 4.9"),
         ({"poll_interval": math.nan}, "got nan"),
         ({"poll_interval": math.inf}, "got inf"),
         ({"poll_interval": timedelta(minutes=1)}, "poll_interval must be a number of seconds"),
         ({"poll_interval": True}, "got True"),
+        ({"poll_interval": 86_401}, "got 86401"),
+        ({"poll_interval": 1e300}, "got 1e+300"),
+        ({"poll_interval": 10**400}, "got a number of many digits"),
+        ({"lookback": -(10**5000)}, "got a number of many digits"),
         ({"lookback": -1}, "lookback must be a number of seconds, from 0 to 86400; got -1"),
         ({"lookback": 86_401}, "got 86401"),
         ({"outcomes": ["busy"]}, "outcomes must be a list of outcomes among completed, no_answer,"),
@@ -401,6 +412,103 @@ def test_defect_does_not_end_it(
     monkeypatch.setattr(EndMemory, "is_new", break_once)
     assert [event["call_id"] for event in hear(world, 90)] == [call_id]
     assert "Bug in airflow-provider-vapi (KeyError)" in caplog.text
+
+
+# Vapi's clock
+
+
+@pytest.mark.parametrize("responses", [1, 2, 3])
+@pytest.mark.parametrize("off", [timedelta(minutes=10), timedelta(hours=1), timedelta(days=400)], ids=str)
+def test_wrong_first_time_hides_no_end(world: World, responses: int, off: timedelta) -> None:
+    before = add_ended(world, age=890)
+    add_ended(world, age=920)
+    world.simulator.faults.add(Fault(times=responses, headers={"Date": date_of(world, off)}))
+
+    async def main() -> None:
+        async with listening(poll_interval=5, store=AssetStore()) as heard:
+            await asyncio.sleep(8)
+            meanwhile = add_ended(world, age=0)
+            await asyncio.sleep(25)
+            later = add_ended(world, age=0)
+            await asyncio.sleep(11)
+            assert sorted(heard.call_ids) == sorted([before, meanwhile, later])
+            await asyncio.sleep(4_000)
+            assert len(heard.call_ids) == 3
+
+    world.run(main())
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=1), timedelta(hours=-1)], ids=str)
+def test_wrong_time_in_the_middle_repeats_and_hides_nothing(world: World, off: timedelta) -> None:
+    async def main() -> None:
+        async with listening(poll_interval=5, store=AssetStore()) as heard:
+            await asyncio.sleep(130)
+            ends = [add_ended(world, age=0)]
+            await asyncio.sleep(4_000)
+            world.simulator.faults.add(Fault(times=3, headers={"Date": date_of(world, off)}))
+            await asyncio.sleep(20)
+            ends.append(add_ended(world, age=0))
+            await asyncio.sleep(20)
+            assert heard.call_ids == ends
+
+    world.run(main())
+
+
+def test_state_is_not_lost_by_a_wrong_first_time(world: World) -> None:
+    store = AssetStore()
+
+    async def main() -> None:
+        async with listening(poll_interval=5, store=store) as heard:
+            await asyncio.sleep(11)
+            known = add_ended(world, age=0)
+            await asyncio.sleep(16)
+            assert heard.call_ids == [known]
+        ends = [add_ended(world, age=0)]
+        await asyncio.sleep(3_000)
+        ends.append(add_ended(world, age=0))
+        world.simulator.faults.add(Fault(times=1, headers={"Date": date_of(world, timedelta(hours=1))}))
+        async with listening(poll_interval=5, store=store) as heard:
+            await asyncio.sleep(21)
+            assert sorted(heard.call_ids) == sorted(ends)
+
+    world.run(main())
+
+
+def test_list_in_no_order_hides_no_end(world: World) -> None:
+    def in_no_order(query: dict[str, str], fetch: Any) -> Any:
+        rows = fetch({**query, "limit": "1000"})
+        random.Random(len(rows)).shuffle(rows)
+        return rows[: int(query["limit"])]
+
+    world.lie(in_no_order)
+
+    async def main() -> None:
+        async with listening(poll_interval=60) as heard:
+            await asyncio.sleep(125)
+            ends = [add_ended(world, age=place / 10) for place in range(300)]
+            await asyncio.sleep(121)
+            assert sorted(heard.call_ids) == sorted(ends)
+
+    world.run(main())
+
+
+@pytest.mark.parametrize("places", [[10], [10, 11], [0, 19]], ids=str)
+def test_oversized_calls_hide_no_other_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, places: list[int]
+) -> None:
+    monkeypatch.setattr("vapi_provider.polling.connection.MAX_RESPONSE_BYTES", 100_000)
+
+    async def main() -> None:
+        async with listening(poll_interval=5) as heard:
+            await asyncio.sleep(125)
+            sizes = {place: "x" * 110_000 for place in places}
+            ends = [add_ended(world, age=place, transcript=sizes.get(place, "")) for place in range(20)]
+            await asyncio.sleep(120)
+            expected = [call_id for place, call_id in enumerate(ends) if place not in places]
+            assert sorted(heard.call_ids) == sorted(expected)
+
+    world.run(main())
+    assert "An asset trigger may miss the ends of calls that last changed between 20" in caplog.text
 
 
 # One poll for all

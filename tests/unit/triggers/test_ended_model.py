@@ -56,6 +56,7 @@ steps = st.one_of(
     st.tuples(st.just("trouble"), st.sampled_from(sorted(FAULTS)), st.integers(1, 3)),
     st.tuples(st.just("show"), st.sampled_from(["honest", *LIES]), st.sampled_from([0, 3, 45])),
     st.tuples(st.just("date"), st.sampled_from([0, 100, -100])),
+    st.tuples(st.just("wrong_date"), st.sampled_from([3_600, 86_400]), st.integers(1, 2)),
     st.tuples(st.just("connection"), st.sampled_from(["another-key", None])),
     st.tuples(st.just("wall"), st.sampled_from([60.0, -7_200.0])),
     st.tuples(st.just("join")),
@@ -67,6 +68,8 @@ runs = st.fixed_dictionaries(
         # How many seconds before the start each call ended, below 0 after it; None for one that is live.
         "before": st.tuples(*[st.sampled_from([None, None, None, 10, 600, 1_200, 90_000])] * CALLS),
         "first_most": st.sampled_from([None, None, 1, 2]),
+        # By how much Vapi's first Date headers are wrong, and how many of them.
+        "first_dates": st.sampled_from([None, None, (3_600, 1), (3_600, 2), (600, 3)]),
         "steps": st.lists(steps, min_size=4, max_size=16),
     }
 )
@@ -90,6 +93,8 @@ class Model:
         for before in run["before"]:
             self.place_one(before)
         self.began = self.vapi.now()
+        if run["first_dates"] is not None:
+            await self.wrong_date(*run["first_dates"])
         self.start(run["first_most"])
         try:
             for name, *arguments in run["steps"]:
@@ -148,6 +153,9 @@ class Model:
     async def date(self, offset: float) -> None:
         self.vapi.date_offset = offset
 
+    async def wrong_date(self, offset: float, times: int) -> None:
+        self.vapi.wrong_dates = [offset] * times
+
     async def wall(self, step: float) -> None:
         self.triggerer.set_clock(step)
 
@@ -168,6 +176,7 @@ class Model:
         """Errors stop, the last trigger is not killed, and every call ends."""
         self.vapi.faults.clear()
         self.vapi.list_mode, self.vapi.lag, self.vapi.date_offset = "honest", 0.0, 0.0
+        self.vapi.wrong_dates = []
         self.triggerer.set_connection("key-of-the-tests")
         await self.kill(0.0, None)
         await asyncio.sleep(LONGEST_PAUSE)
@@ -206,7 +215,7 @@ class Model:
     deadline=None,
     database=None,
     print_blob=False,
-    max_examples=at_depth(10, 500),
+    max_examples=at_depth(10, 100),
     # To make a smaller run of one that fails takes minutes.
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

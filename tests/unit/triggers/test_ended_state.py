@@ -313,6 +313,63 @@ def test_store_that_fails_later_costs_no_event(
     assert len(logged()) == 1
 
 
+def test_first_start_counts_before_a_store_that_fails(world: World, store: AssetStore) -> None:
+    ends = [add_ended(world, age=age) for age in (890, 10)]
+    store.error = RuntimeError("down")
+
+    async def main() -> None:
+        async with listening(store=store, poll_interval=5) as heard:
+            await asyncio.sleep(630)
+            assert sorted(heard.call_ids) == sorted(ends)
+
+    world.run(main())
+
+
+@pytest.mark.parametrize("how", ["hang", "cancel"])
+@pytest.mark.parametrize("method", ["aget", "aset"])
+def test_store_that_hangs_or_is_cancelled_stops_no_event(
+    world: World, store: AssetStore, logged: Callable[[], list[str]], how: str, method: str
+) -> None:
+    async def stop(*_: Any) -> None:
+        if how == "cancel":
+            raise asyncio.CancelledError
+        await asyncio.sleep(1e9)
+
+    setattr(store, method, stop)
+
+    async def main() -> None:
+        async with listening(store=store, poll_interval=5) as heard:
+            await asyncio.sleep(640)
+            call_id = add_ended(world)
+            await asyncio.sleep(60)
+            assert heard.call_ids == [call_id]
+            assert not heard.task.done()
+
+    world.run(main())
+    [line] = logged()
+    assert line.startswith("The state store of the asset failed (")
+
+
+def test_killed_trigger_leaves_no_access_to_the_store(world: World, store: AssetStore) -> None:
+    cancelled = []
+
+    async def hang(*_: Any) -> None:
+        try:
+            await asyncio.sleep(1e9)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    store.aget = hang  # type: ignore[method-assign]
+
+    async def main() -> None:
+        async with listening(store=store, poll_interval=5):
+            await asyncio.sleep(1)
+
+    world.run(main())
+    assert cancelled == [True]
+
+
 def test_store_of_airflow_3_3_0_is_used_in_a_thread(world: World, store: AssetStore) -> None:
     class OlderStore:
         def get(self, key: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from vapi_provider.waiting.outlets import show_end
+from vapi_provider.outlets import show_end
 
 SUMMARY = {"id": "1", "outcome": "no_answer", "ended_reason": "customer-busy", "name": "Reminder"}
 END = {"call_id": "1", "outcome": "no_answer", "ended_reason": "customer-busy"}
