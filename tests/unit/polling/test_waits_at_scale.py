@@ -149,6 +149,22 @@ def test_refused_connection_ends_waits_in_lots(world: World) -> None:
     world.run(main())
 
 
+def test_long_page_ends_waits_in_lots(world: World) -> None:
+    """A list of calls that were all created at one instant cannot be paged, so it is read in pages of up to 1,000."""
+    call_ids = world.add_calls(NUMBER, spacing=0)
+
+    async def main() -> None:
+        async with watching(call_ids, since=world.since(*call_ids)) as tasks:
+            await asyncio.sleep(6)
+            world.end(*call_ids)
+            ends = count_ends(tasks.values())
+            await asyncio.sleep(20)
+        assert sum(ends) == NUMBER
+        assert max(ends) <= MOST_AT_ONCE
+
+    world.run(main())
+
+
 def test_missing_results_end_waits_in_lots(world: World) -> None:
     call_ids = world.add_calls(NUMBER)
     waiting = {"wait_for_analysis": True, "analysis_timeout": 60.0}
