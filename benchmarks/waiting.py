@@ -68,7 +68,8 @@ start-up: the same without the {interval:.0f} s that ours pauses first, because 
   until the window begins, after the first poll.
 median, p99: from the call's end in the simulator to the event in the waiting process, by the same clock.
 held: the longest time for which the event loop was busy without a break, from the first trigger to the last event, in
-  CPU time of the process.
+  CPU time of the process, without Python's garbage collection of the imported modules.
+MB, CPU at 10000 calls: the first polls also read what changed in the 15 minutes before.
 missed: ends without an event, events without an end, and failed waits.
 Not measured: the triggerer's handling of an event, and its supervisor, from which it reads connections."""
 

@@ -14,7 +14,7 @@ from vapi_provider.connection import CONN_FIELDS, DEFAULT_TIMEOUT
 from vapi_provider.models import call, cleaning
 from vapi_provider.placing import dialling, line, placement, schedule, search
 from vapi_provider.placing.request import MAX_NAME_LENGTH
-from vapi_provider.polling import calls, changes, connection, poller
+from vapi_provider.polling import calls, changes, connection, poller, walk
 from vapi_provider.sensors.call import VapiCallSensor
 from vapi_provider.transfers import export
 from vapi_provider.triggers import call as trigger
@@ -26,8 +26,8 @@ from vapi_provider.waiting import given, mixin, wait
     [
         ("how-it-works", "at most 20 requests", poller.REQUESTS_PER_POLL, 20),
         ("how-it-works", "Up to 20 calls are read one by one", poller.REQUESTS_PER_POLL, 20),
-        ("how-it-works", "at most 14 pages, each of up to 100 calls and about 5 MB", (poller.PAGES_PER_POLL, changes.PAGE_BYTES, changes.MOST_ROWS), (14, 5_000_000, 100)),
-        ("how-it-works", "1,400 calls of up to 50 KB, or 70 MB", (poller.PAGES_PER_POLL * changes.MOST_ROWS, poller.PAGES_PER_POLL * changes.PAGE_BYTES), (1_400, 70_000_000)),
+        ("how-it-works", "at most 14 pages, normally of up to 100 calls and about 5 MB each", (poller.PAGES_PER_POLL, changes.PAGE_BYTES, walk.MOST_ROWS), (14, 5_000_000, 100)),
+        ("how-it-works", "1,400 calls of up to 50 KB, or 70 MB", (poller.PAGES_PER_POLL * walk.MOST_ROWS, poller.PAGES_PER_POLL * changes.PAGE_BYTES), (1_400, 70_000_000)),
         ("how-it-works", "in lots of 100", calls.LOT, 100),
         ("how-it-works", "never less than 5 seconds", poller.MIN_INTERVAL_SECONDS, 5),
         ("how-it-works", "looks back over the last 15 minutes", changes.CATCH_UP_SECONDS, 900),
