@@ -200,7 +200,7 @@ MISSED = "Call {id} had not ended after"
 NOT_ANALYZED = "The analysis of call {id} had not arrived after"
 NO_ANALYSIS = "The analysis of call {id} did not arrive in time"
 REFUSED = "GET /call/{id} returned"
-FORGOTTEN = f"{MISSED} 1.0 s (timeout=1): its last status is unknown. The last error was: {REFUSED} 503"
+FORGOTTEN = f"{MISSED} 4.0 s (timeout=4): its last status is unknown. The last error was: {REFUSED} 503"
 SEE = "See {url}, or raise the timeout."
 
 ROWS: dict[str, Row] = {
@@ -274,22 +274,22 @@ ROWS: dict[str, Row] = {
     # timeout reached
     "timeout": fails(
         AirflowSensorTimeout,
-        f"{MISSED} 0.3 s (timeout=0.3): its last status was 'ringing'. {SEE}",
+        f"{MISSED} 2.0 s (timeout=2): its last status was 'ringing'. {SEE}",
         RINGING,
         event="timeout",
-        timeout=0.3,
+        timeout=2,
     ),
     "timeout at once": fails(
         AirflowSensorTimeout, f"{MISSED} 0.0 s (timeout=0): its last status was 'queued'.", QUEUED, timeout=0
     ),
     "timeout in an outage": fails(
         AirflowSensorTimeout,
-        f"{MISSED} 1.0 s (timeout=1): its last status was 'ringing'. The last error was: {REFUSED} 503 ... {SEE}",
+        f"{MISSED} 4.0 s (timeout=4): its last status was 'ringing'. The last error was: {REFUSED} 503 ... {SEE}",
         RINGING,
         OUTAGE,
         event="timeout",
         forgotten=FORGOTTEN,
-        timeout=1,
+        timeout=4,
     ),
     # wait_for_analysis
     "analysis at once": succeeds(ANALYZED, **ANALYSIS),
@@ -310,18 +310,18 @@ ROWS: dict[str, Row] = {
     ),
     "no analysis in time": succeeds(ENDED, A_MINUTE_LATER, **ANALYSIS, warns=NO_ANALYSIS),
     "no analysis at the timeout": succeeds(
-        RINGING, ENDED, **ANALYSIS, analysis_timeout=600, event="timeout", timeout=0.3, warns=NO_ANALYSIS
+        RINGING, ENDED, **ANALYSIS, analysis_timeout=600, event="timeout", timeout=2, warns=NO_ANALYSIS
     ),
     "no analysis at the timeout in an outage": fails(
         AirflowSensorTimeout,
-        f"{NOT_ANALYZED} 1.0 s (timeout=1): its last status was 'ended'. The last error was: {REFUSED} 503",
+        f"{NOT_ANALYZED} 4.0 s (timeout=4): its last status was 'ended'. The last error was: {REFUSED} 503",
         ENDED,
         OUTAGE,
         event="timeout",
         forgotten=FORGOTTEN,
         **ANALYSIS,
         analysis_timeout=600,
-        timeout=1,
+        timeout=4,
     ),
     "in fail_on without analysis": fails(
         VapiCallFailedError, NO_ANSWER, RINGING, VOICEMAIL, **ANALYSIS, fail_on=["no_answer"], timeout=60

@@ -110,7 +110,7 @@ class SensorClock:
 
     def sleep(self, seconds: float) -> None:
         # The shortest timeout of a row expires after a few pokes.
-        self._now += max(seconds, 0.1)
+        self._now += max(seconds, 0.5)
 
     def install(self, dag_module: ModuleType, patch: pytest.MonkeyPatch) -> None:
         # Its module differs between Airflow versions.
