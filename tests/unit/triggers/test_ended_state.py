@@ -17,7 +17,7 @@ from polling_world import World, written
 from vapi_provider.models.call import CallStatusView
 from vapi_provider.polling.listeners import MOST_LIVE_CALLS, ListenedPoll
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
-from vapi_provider.triggers.memory import MAX_STATE_BYTES, EndMemory
+from vapi_provider.triggers.memory import EndMemory
 from vapi_provider.triggers.state import SEVERAL_ASSETS
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
@@ -431,7 +431,7 @@ def test_state_stays_below_60_kb(number: int) -> None:
         memory.add(ended(each, seconds_ago=each * 800 / number))
     live = [f"0198a3f0-0000-7000-8000-{each:012d}" for each in range(MOST_LIVE_CALLS)]
     memory.finish_poll(poll_until(0, live))
-    assert len(json.dumps(memory.state())) <= MAX_STATE_BYTES
+    assert len(json.dumps(memory.state())) <= 60_000
     again = stored(memory)
     # The latest are known; what had to go is below the floor.
     assert not any(again.is_new(ended(each, each * 800 / number)) for each in range(0, number, 97))
