@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import re
@@ -362,6 +363,15 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]
 def world(make_world: Callable[..., World]) -> World:
     """A world whose Vapi has the right time."""
     return make_world()
+
+
+@pytest.fixture
+def imported_modules_are_no_garbage() -> Iterator[None]:
+    """Let Python's garbage collector search only what a test makes, not all modules of the test run."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def a_deferral_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         DefersPlacing,
         "_go_on_placing",
-        lambda task, context, _state: DefersPlacing._begin_anew(task, context),
+        lambda task, context, _state: task._begin_anew(context),
     )
 
 

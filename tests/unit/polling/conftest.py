@@ -10,6 +10,7 @@ stay as they are.
 from __future__ import annotations
 
 from polling_world import (
+    imported_modules_are_no_garbage as imported_modules_are_no_garbage,
     make_world as make_world,
     nothing_left as nothing_left,
     run as run,

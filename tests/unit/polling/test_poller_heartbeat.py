@@ -87,6 +87,7 @@ async def beat(late: list[float]) -> None:
 
 
 @pytest.mark.deep
+@pytest.mark.usefixtures("imported_modules_are_no_garbage")
 def test_event_loop_is_never_late_by_100_ms(
     run: Callable[..., Any],
     start_vapi: Callable[[], tuple[Any, list[str]]],
