@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -200,8 +202,14 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     }.items()
     for value in values
 }
-EACH_ODD_FIELD = pytest.mark.parametrize("fields", ODD_FIELDS.values(), ids=ODD_FIELDS)
 ODD_RECORDS: list[Any] = [["x"], [], "x", "placed", 7, 0, True, [{"state": "placed"}]]
+POINTS = ("send.POST", "sent.POST", "xcom.push")
+
+
+def in_turn(names: str, odd: dict[str, Any], others: Iterable[Any]) -> pytest.MarkDecorator:
+    """Combine each odd value with the next of the others, over and over."""
+    pairs = zip(odd.values(), itertools.cycle(others))
+    return pytest.mark.parametrize(names, list(pairs), ids=odd)
 
 
 def call_a_stranger(model: AirflowModel) -> str:
@@ -214,8 +222,7 @@ def call_a_stranger(model: AirflowModel) -> str:
     return VapiHook().create_call(request).id
 
 
-@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
-@EACH_ODD_FIELD
+@in_turn("fields,point", ODD_FIELDS, POINTS)
 def test_odd_value_counts_as_missing(model: AirflowModel, fields: dict[str, Any], point: str) -> None:
     stranger = call_a_stranger(model)
     slot = model.slot()
@@ -228,8 +235,7 @@ def test_odd_value_counts_as_missing(model: AirflowModel, fields: dict[str, Any]
     model.assert_rang_once(slot)
 
 
-@EACH_ODD_FIELD
-@pytest.mark.parametrize("state", ["sending", "placed", None])
+@in_turn("fields,state", ODD_FIELDS, ["sending", "placed", None])
 def test_record_of_odd_values_adopts_no_other_call(
     model: AirflowModel, fields: dict[str, Any], state: str | None
 ) -> None:
@@ -242,8 +248,7 @@ def test_record_of_odd_values_adopts_no_other_call(
     model.assert_rang_once(slot)
 
 
-@pytest.mark.parametrize("point", ["send.POST", "sent.POST", "xcom.push"])
-@pytest.mark.parametrize("record", ODD_RECORDS, ids=repr)
+@in_turn("record,point", {repr(record): record for record in ODD_RECORDS}, POINTS)
 def test_record_that_is_not_a_mapping_counts_as_missing(model: AirflowModel, record: Any, point: str) -> None:
     stranger = call_a_stranger(model)
     slot = model.slot()
