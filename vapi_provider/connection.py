@@ -149,7 +149,7 @@ def missing_connection(conn_id: str) -> VapiConnectionNotFoundError:
     problem = variable_problem(conn_id)
     advice = f"Create it on Airflow's Connections page (type {HOOK_NAME}), or set {_variable(conn_id)} to JSON or a URI."
     return VapiConnectionNotFoundError(
-        f"Airflow found no connection {conn_id!r}{f': {problem}' if problem else f'. {advice}'} Nothing was sent."
+        f"Airflow found no connection {conn_id!r}{f': {problem}' if problem else f'. {advice}'} The request was not sent."
     )
 
 
@@ -200,7 +200,9 @@ class _ConnectionParser:
         # Imported here: Airflow reads this module for the metadata before Airflow itself can be imported.
         from vapi_provider.exceptions import VapiConfigurationError
 
-        return VapiConfigurationError(f"Connection {self.conn_id!r}: {where} {what}. Nothing was sent.")
+        return VapiConfigurationError(
+            f"Connection {self.conn_id!r}: {where} {what}. The request was not sent."
+        )
 
     def _extra(self) -> dict[str, Any]:
         # Not conn.extra_dejson: it calls Airflow, which fails in a plain thread.

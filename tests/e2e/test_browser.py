@@ -171,7 +171,7 @@ def test_button_test_reports_a_wrong_key(
     said = page.press_test("vapi_reminders", "Test Connection Failed")
     expect(said).to_contain_text("GET /call returned 401: Invalid Key.")
     expect(said).to_contain_text(
-        "Replace the API key of this connection. Private keys: https://dashboard.vapi.ai/org/api-keys"
+        "Replace the API key of this connection with a private key (https://dashboard.vapi.ai/org/api-keys)."
     )
     assert planted.api_key not in window.texts() + "".join(window.answers)
 
@@ -201,7 +201,7 @@ def test_button_test_does_not_send_the_key_unencrypted(
     expect(said).to_contain_text(
         "host (API base URL) must use https:// (http:// is allowed only for localhost)"
     )
-    expect(said).to_contain_text("Nothing was sent.")
+    expect(said).to_contain_text("The request was not sent.")
 
 
 @pytest.mark.skipif(AIRFLOW > (3, 3, 2), reason="a bug that later Airflows do not have")

@@ -121,7 +121,7 @@ def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where:
     error = failure(VapiConfigurationError, lambda: read_settings(conn), secret=SECRET)
     assert str(error).startswith(f"Connection {CONN_ID!r}: {where} ")
     assert says in str(error)
-    assert str(error).endswith("Nothing was sent.")
+    assert str(error).endswith("The request was not sent.")
     assert (error.method, error.path, error.status_code) == (None, None, None)
     # VapiConfigurationError is a ValueError, too.
     assert isinstance(error, ValueError)
@@ -129,7 +129,9 @@ def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where:
 
 def test_connection_of_another_type_is_refused() -> None:
     error = failure(VapiConfigurationError, lambda: settings_of(conn_type="http"))
-    assert str(error) == f"Connection {CONN_ID!r}: type is 'http'; it must be 'vapi'. Nothing was sent."
+    assert (
+        str(error) == f"Connection {CONN_ID!r}: type is 'http'; it must be 'vapi'. The request was not sent."
+    )
 
 
 @pytest.mark.parametrize(

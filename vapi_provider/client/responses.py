@@ -171,13 +171,13 @@ class ApiResponse:
         if self.status == 401:
             return (
                 VapiAuthenticationError,
-                f"Replace the API key of {conn}. Private keys: {settings.keys_page}",
+                f"Replace the API key of {conn} with a private key ({settings.keys_page}).",
             )
         if self.status == 403 and self.is_in_vapis_shape:
             return (
                 VapiAuthenticationError,
-                f"The API key of {conn} lacks the permission. Use the private key, not the public one: "
-                f"{settings.keys_page}",
+                f"The API key of {conn} lacks the permission. Use the private key, not the public one "
+                f"({settings.keys_page}).",
             )
         if self.status == 403 and b"error code: 1010" in self.body:
             return (

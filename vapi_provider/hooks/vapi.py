@@ -114,7 +114,7 @@ class VapiHook(BaseHook):
         # Outside the handlers: a cause would be logged with its message.
         if problem is not None:
             raise VapiTransientError(
-                f"Airflow could not read connection {conn_id!r} ({problem}). Nothing was sent."
+                f"Airflow could not read connection {conn_id!r} ({problem}). The request was not sent."
             )
         if conn is None:
             _looked_up.pop(conn_id, None)

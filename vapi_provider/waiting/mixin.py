@@ -126,8 +126,8 @@ class WaitsForCall(RendersFields):
         if wait.state.refusals > 1:
             # The first time may be a coincidence, such as a key that was just being replaced.
             problem = VapiConfigurationError(
-                f"The triggerer cannot read call {wait.call_id} but this worker can: {report.message} Compare their "
-                "environment variables, secrets backend and network."
+                f"The triggerer cannot read call {wait.call_id} but this worker can. Compare their environment variables, "
+                f"secrets backend and network. The triggerer reported: {report.message}"
             )
             raise refused(problem, soft_fail=self.soft_fail)
         return self._defer_wait(context, wait)

@@ -43,7 +43,7 @@ def test_button_reports_a_wrong_key_and_where_to_find_it(
     assert "401" in sentence
     assert "Replace the API key" in sentence
     assert "https://dashboard.vapi.ai/org/api-keys" in sentence
-    assert "of this connection." in sentence
+    assert "of this connection" in sentence
     assert "made-up-id" not in sentence
     assert KEY not in sentence
     assert len(simulator.requests) == 1

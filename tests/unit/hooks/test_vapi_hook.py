@@ -68,7 +68,7 @@ def test_missing_connection_is_named_with_advice(api: requests_mock.Mocker, use:
     error = failure(VapiConnectionNotFoundError, lambda: use(VapiHook("vapi_nowhere")))
     assert str(error).startswith("Airflow found no connection 'vapi_nowhere'")
     assert "AIRFLOW_CONN_VAPI_NOWHERE" in str(error)
-    assert "Nothing was sent" in str(error)
+    assert "The request was not sent." in str(error)
     assert not api.called
 
 
@@ -136,7 +136,7 @@ def test_malformed_variable_is_explained_and_not_shown(
     kind = VapiConnectionNotFoundError if says.startswith(NOT_FOUND) else VapiConfigurationError
     error = failure(kind, lambda: VapiHook().get_call(CALL_ID))
     assert str(error).startswith(says)
-    assert str(error).endswith(" Nothing was sent.")
+    assert str(error).endswith(" The request was not sent.")
     assert not api.called
 
 

@@ -355,8 +355,8 @@ def test_second_error_in_the_triggerer_only_fails_the_task(
     failed = failure(airflow.resume, deferral, refusal, call_id=call_id)
     assert type(failed) is VapiConfigurationError
     assert str(failed) == (
-        f"The triggerer cannot read call {call_id} but this worker can: Airflow found no connection 'vapi_default'. "
-        "Compare their environment variables, secrets backend and network."
+        f"The triggerer cannot read call {call_id} but this worker can. Compare their environment variables, secrets "
+        "backend and network. The triggerer reported: Airflow found no connection 'vapi_default'."
     )
 
     airflow.store, airflow.task_instance.xcoms = kept
