@@ -133,7 +133,13 @@ class ShuffledList:
             self._late = []
         query = request.qs
         bound = query.get("createdatle", ["9999"])[0].upper().replace(" ", "+")
-        rows = [call for call in self.calls if datetime.fromisoformat(call[1]) <= _parsed(bound)]
+        before = query.get("createdatlt", ["9999"])[0].upper().replace(" ", "+")
+        rows = [
+            call
+            for call in self.calls
+            if datetime.fromisoformat(call[1]) <= _parsed(bound)
+            and datetime.fromisoformat(call[1]) < _parsed(before)
+        ]
         random.shuffle(rows)
         rows.sort(key=lambda call: call[1], reverse=True)
         return [
