@@ -71,6 +71,10 @@ def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = Fals
         )
     if not path.isprintable() or path != path.strip():
         raise _refuse("contains a line break or control character, or begins or ends with white space")
+    if "::" in path:
+        raise _refuse("contains '::', which chains filesystems; rename the object or folder")
+    if scheme.lower() in ("s3", "s3a") and "?versionid=" in rest.lower():
+        raise _refuse("contains '?versionId='; a new object cannot have the id of a version")
     authority, _, key = rest.partition("/")
     url_conn_id, _, container = authority.rpartition("@")
     if ":" in url_conn_id:
