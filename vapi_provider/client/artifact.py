@@ -57,6 +57,8 @@ ARRIVAL_SECONDS = 300.0
 """How long after the end of a call an artifact may still appear, in seconds."""
 
 _CHUNK_BYTES = 65_536
+# The response with the link should have no body; a gateway may send the file in place of it.
+_MAX_LINK_BYTES = 1 << 20
 _MAX_CONTENT_TYPE = 100
 # What a store returns for an expired link, or one that is not valid yet.
 _LINK_STATUSES = frozenset({400, 401, 403, 410})
@@ -126,7 +128,7 @@ class ArtifactDownload:
 
     def _link(self) -> _Link:
         """Request a signed URL, with the key."""
-        response = self._transport.exchange(ApiRequest("GET", self._path))
+        response = self._transport.exchange(ApiRequest("GET", self._path, max_response_bytes=_MAX_LINK_BYTES))
         if response.status == 302:
             url = response.headers.get("location", "")
             if response.mask.in_text(url) != url:

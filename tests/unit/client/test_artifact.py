@@ -410,6 +410,23 @@ def test_api_must_respond_with_302(simulator: VapiSimulator, fault: Fault, kind:
     assert [request.path for request in simulator.requests] == [PATH]
 
 
+def test_body_in_place_of_a_redirect_is_not_read_whole(raw_server: Start) -> None:
+    sent = 0
+
+    def talk(connection: socket.socket, server: RawServer) -> None:
+        nonlocal sent
+        server.read_head(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(bytes(1 << 20))
+            sent += 1
+
+    client = make_client(raw_server(talk).url, max_retries=0)
+    error = transient(lambda: client.download_artifact(CALL_ID, "mono", io.BytesIO()))
+    assert "more than the limit of 1,048,576 bytes" in str(error)
+    assert sent < 50
+
+
 def test_gateways_400_does_not_mean_expired(simulator: VapiSimulator) -> None:
     simulator.faults.add(Fault(path=PATH, status=400, body='{"message": "Bad"}'))
     with pytest.raises(VapiError) as caught:
@@ -458,6 +475,11 @@ def test_redirect_to_itself_ends(raw_server: Start) -> None:
         "https://[::1/file",
         "https://",
         "https://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254./latest/meta-data",
+        "https://2852039166./latest/meta-data",
+        "https://localhost/file",
+        "https://LOCALHOST./file",
+        "https://store.localhost/file",
         "https://127.0.0.2/file",
         "https://127.1/file",
         "https://0x7f000001/file",
@@ -482,7 +504,9 @@ def test_redirect_to_itself_ends(raw_server: Start) -> None:
         f"https://storage.example.org/{KEY}",
     ],
 )
-def test_redirect_to_a_forbidden_address_is_refused(raw_server: Start, location: str) -> None:
+def test_redirect_to_a_forbidden_address_is_refused(
+    raw_server: Start, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)
         connection.sendall(
@@ -490,6 +514,7 @@ def test_redirect_to_a_forbidden_address_is_refused(raw_server: Start, location:
         )
 
     # A proxy resolves names, so only literal addresses can be checked.
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     api = raw_server(talk)
     refused(lambda: make_client(api.url).download_artifact(CALL_ID, "mono", io.BytesIO()))
     assert len(api.heads) == 1
