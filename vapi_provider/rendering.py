@@ -41,6 +41,8 @@ class RendersFields(BaseOperator):
     """A template field's name, and the function that returns what to show instead of its value."""
     rendered_fields: Mapping[str, Any] = {}
     """The rendered values of those fields."""
+    given_fields: frozenset[str] = frozenset()
+    """The template fields that were not None before they were rendered."""
 
     def _do_render_template_fields(
         self,
@@ -53,6 +55,7 @@ class RendersFields(BaseOperator):
         if parent is not self:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
             return
+        self.given_fields = frozenset(name for name in template_fields if getattr(self, name) is not None)
         if (mapped := self._mapped_over_kwargs()) is not None:
             if _is_literal(mapped.expand_input.value, context):
                 # Airflow marks the XComArgs in it as resolved although they are not.
@@ -78,12 +81,29 @@ class RendersFields(BaseOperator):
         elif value:
             setattr(self, name, self.render_template(value, context, jinja_env, seen_oids))
 
-    def _mapped_over_kwargs(self) -> Any:
-        """Return the DAG's mapped operator if it uses ``expand_kwargs``, else None."""
+    def _mapped(self) -> Any:
+        """Return the DAG's mapped operator of this task, or None."""
         dag = self.get_dag()
         mapped: Any = dag.get_task(self.task_id) if dag else None
-        kind = getattr(getattr(mapped, "expand_input", None), "EXPAND_INPUT_TYPE", None)
+        return mapped if hasattr(mapped, "expand_input") else None
+
+    def _mapped_over_kwargs(self) -> Any:
+        """Return the DAG's mapped operator if it uses ``expand_kwargs``, else None."""
+        mapped = self._mapped()
+        kind = mapped and getattr(mapped.expand_input, "EXPAND_INPUT_TYPE", None)
         return mapped if kind == "list-of-dicts" else None
+
+    def is_mapped_over(self, name: str) -> bool:
+        """Return whether this task got an argument through ``expand`` or ``expand_kwargs``."""
+        mapped = self._mapped()
+        if mapped is None:
+            # In a mapped task group, the argument is the same for every task, or an XComArg.
+            return False
+        if isinstance(mapped.expand_input.value, Mapping):
+            return name in mapped.expand_input.value
+        # With expand_kwargs, only the arguments of this task are known, and those of the DAG file are among them.
+        passed = vars(self).get("_BaseOperator__init_kwargs", {})
+        return name in passed and not self._fields_of_the_dag_file((name,), mapped)
 
     def _fields_of_the_dag_file(self, template_fields: Iterable[str], mapped: Any) -> list[str]:
         """Return the template fields whose values are written in the DAG file."""
@@ -152,6 +172,22 @@ class RendersFields(BaseOperator):
                 f"{', '.join(places)}: a template, or an expression in it, rendered to None or an empty string. Nothing "
                 "was sent. Check the value that it reads, or give it a default with {{ ... | default('...', true) }}."
             )
+
+    def refuse_none(self, *fields: str) -> None:
+        """
+        Raise an error if an optional argument was given, but an upstream task returned None for it.
+
+        :param fields: the names of the fields to check, which have None as their default
+        :raises VapiConfigurationError: if one is None although it was given
+        """
+        from vapi_provider.exceptions import VapiConfigurationError
+
+        for name in fields:
+            if getattr(self, name) is None and (name in self.given_fields or self.is_mapped_over(name)):
+                raise VapiConfigurationError(
+                    f"{name} is None, although the DAG passes it. Nothing was sent. Check the task that returns it, or leave "
+                    f"out {name}."
+                )
 
 
 def _is_literal(kwargs: Any, context: Context) -> bool:

@@ -174,3 +174,15 @@ def test_no_secret_is_left_behind(
     found = {where: secrets for where, secrets in found.items() if secrets}
     # The key is in the environment only.
     assert found == {}
+
+
+@pytest.mark.parametrize("name", ["none", "mapped_none"])
+def test_filter_that_resolves_to_none_is_refused(
+    run: Run, simulator: VapiSimulator, dag_file: ModuleType, tmp_path: Path, name: str
+) -> None:
+    add(simulator)
+    assert run(name).state == "failed"
+    assert len(dag_file.failures) == 3
+    assert all("is None, although the DAG passes it" in str(failure) for failure in dag_file.failures)
+    assert simulator.requests == []
+    assert list(tmp_path.iterdir()) == []

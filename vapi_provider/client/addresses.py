@@ -60,7 +60,11 @@ class AddressRules:
         origin = f"{parts.scheme}://{host}"
         if parts.scheme != "https" and not (parts.scheme == "http" and host == self.loopback_host):
             raise self._refused(f"{origin}; files are downloaded over https:// only.")
-        literal = _literal(host)
+        # A trailing dot makes a name absolute, and resolvers accept one after an address, too.
+        bare = host.rstrip(".")
+        if host != self.loopback_host and (bare == "localhost" or bare.endswith(".localhost")):
+            raise self._refused(f"{host}, which is the worker itself; nothing was downloaded.")
+        literal = _literal(bare)
         if literal is not None:
             self.check_address(host, literal)
         return origin

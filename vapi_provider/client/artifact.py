@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
 import sys
+import zlib
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -16,9 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 from vapi_provider.client import deadline
 from vapi_provider.client.addresses import AddressRules
 from vapi_provider.client.arguments import check_choice
+from vapi_provider.client.decoding import COMPRESSED, PLAIN, decompressed
 from vapi_provider.client.failures import no_response
 from vapi_provider.client.responses import ApiRequest, is_repeatable_status
 from vapi_provider.client.session import open_session
+from vapi_provider.client.signed_urls import hide_signed_urls, is_signed
 from vapi_provider.exceptions import (
     VapiArtifactExpiredError,
     VapiArtifactNotFoundError,
@@ -56,6 +57,8 @@ ARRIVAL_SECONDS = 300.0
 """How long after the end of a call an artifact may still appear, in seconds."""
 
 _CHUNK_BYTES = 65_536
+# The response with the link should have no body; a gateway may send the file in place of it.
+_MAX_LINK_BYTES = 1 << 20
 _MAX_CONTENT_TYPE = 100
 # What a store returns for an expired link, or one that is not valid yet.
 _LINK_STATUSES = frozenset({400, 401, 403, 410})
@@ -125,7 +128,7 @@ class ArtifactDownload:
 
     def _link(self) -> _Link:
         """Request a signed URL, with the key."""
-        response = self._transport.exchange(ApiRequest("GET", self._path))
+        response = self._transport.exchange(ApiRequest("GET", self._path, max_response_bytes=_MAX_LINK_BYTES))
         if response.status == 302:
             url = response.headers.get("location", "")
             if response.mask.in_text(url) != url:
@@ -152,12 +155,27 @@ class ArtifactDownload:
             self._file.seek(self._begin)
             self._file.truncate()
             size = 0
-            for chunk in self._chunks(response, link):
+            for chunk in self._content(response, link):
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise self._too_large()
-                self._file.write(chunk)
+                _write(self._file, chunk)
             return ArtifactInfo(_content_type(response), size)
+
+    def _content(self, response: requests.Response, link: _Link) -> Iterator[bytes]:
+        """Yield the decoded body; urllib3's decoder accepts a stream that is cut off."""
+        response.raw.headers.pop("content-encoding", None)
+        chunks = self._chunks(response, link)
+        if _coding(response) in PLAIN:
+            yield from chunks
+            return
+        try:
+            yield from decompressed(chunks)
+        except (EOFError, zlib.error):
+            pass
+        else:
+            return
+        raise self._transient(f"{link.origin} sent a compressed body that is incomplete or invalid", None)
 
     def _chunks(self, response: requests.Response, link: _Link) -> Iterator[bytes]:
         """Yield the body, so that errors of the network and of the written file stay apart."""
@@ -175,6 +193,8 @@ class ArtifactDownload:
             raise self._transient(f"{link.origin} returned {status}", status)
         if raw.length_remaining is None and not raw.chunked:
             raise self._transient(f"{link.origin} sent a body of unknown length", None)
+        if _coding(response) not in PLAIN | COMPRESSED:
+            raise self._refused(f"{link.origin} sent a content coding other than gzip and deflate.")
         if (raw.length_remaining or 0) > self._max_bytes:
             raise self._too_large()
 
@@ -201,8 +221,8 @@ class ArtifactDownload:
     def _over_network(self, work: Callable[[], T], link: _Link, limit: float) -> T:
         surrounding = sys.exc_info()[1]
         failure: VapiError
-        token = _is_signed.set(True)
-        _hide_signed_urls()
+        token = is_signed.set(True)
+        hide_signed_urls()
         try:
             return work()
         except VapiError as error:
@@ -212,7 +232,7 @@ class ArtifactDownload:
             request = ApiRequest("GET", self._path)
             failure = no_response(error, settings, request, limit=limit, surrounding=surrounding)
         finally:
-            _is_signed.reset(token)
+            is_signed.reset(token)
         # Outside the handler: exceptions of requests contain the signed URL.
         raise failure
 
@@ -281,30 +301,19 @@ def missing_artifact(call: Call, path: str) -> VapiError:
     )
 
 
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    left = memoryview(chunk)
+    while left:
+        # An unbuffered file may write a part only; a file that does not count has written all.
+        written: int | None = file.write(left)
+        left = left[len(left) if written is None else written :]
+
+
+def _coding(response: requests.Response) -> str:
+    return str(response.headers.get("Content-Encoding", "")).strip().lower()
+
+
 def _content_type(response: requests.Response) -> str | None:
     sent = (clean_line(response.headers.get("Content-Type")) or "").strip()
     # Stores accept only ASCII.
     return sent[:_MAX_CONTENT_TYPE] if sent and sent.isascii() else None
-
-
-_is_signed: ContextVar[bool] = ContextVar("_is_signed", default=False)
-
-
-class _NoSignedUrls(logging.Filter):
-    """Drops what urllib3 logs about a request with a signed URL, such as the path."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _is_signed.get()
-
-
-_FILTER = _NoSignedUrls()
-# The filter of a logger does not apply to its children.
-_LOGGERS = tuple(
-    f"urllib3.{name}" for name in ("connection", "connectionpool", "poolmanager", "response", "util.retry")
-)
-
-
-def _hide_signed_urls() -> None:
-    # For each request, because configuring logging removes filters; adding one twice has no effect.
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_FILTER)

@@ -152,7 +152,7 @@ class VapiClient:
     def list_calls(self, filters: Mapping[str, str | None], page_size: int) -> Iterator[Call]:
         """List calls, newest first; filters are checked and have the API's names, and None means no filter."""
         given = {name: value for name, value in filters.items() if value is not None}
-        return newest_first(lambda page: self.list_page({**given, **page}), page_size)
+        return newest_first(lambda page: self.list_page({**given, **page}), page_size, is_exhaustive=True)
 
     def list_page(self, params: Mapping[str, Any]) -> list[Call]:
         """Read one page of the list (https://docs.vapi.ai/api-reference/calls/list)."""

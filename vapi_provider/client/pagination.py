@@ -15,7 +15,9 @@ OVERLAP = timedelta(milliseconds=1)
 """How far pages overlap, because the API may store more digits than the milliseconds it shows."""
 
 
-def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_size: int) -> Iterator[ViewT]:
+def newest_first(
+    read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_size: int, *, is_exhaustive: bool = False
+) -> Iterator[ViewT]:
     """
     Yield every call of a list that can only be paged by ``createdAt``.
 
@@ -23,10 +25,13 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
     new calls, because a server may return fewer calls than requested. Calls come newest first, but those within one
     overlap may come in any order.
 
-    :raises VapiTransientError: if calls could be missed, because more share one instant than fit on a page, or because
-        the list is not sorted
+    :param read_page: reads the page of a query
+    :param page_size: how many calls to request at once
+    :param is_exhaustive: whether to verify with one more request that no call is older than the last one
+    :raises VapiTransientError: if calls could be missed, because more share one instant than fit on a page, because the
+        list is not sorted, or because the last page is not the end of the list
     """
-    pager = _Pager[ViewT](page_size)
+    pager = _Pager[ViewT](page_size, is_exhaustive)
     while not pager.is_done:
         yield from pager.take(read_page(pager.query()))
         if pager.probe is not None:
@@ -36,15 +41,17 @@ def newest_first(read_page: Callable[[Mapping[str, Any]], list[ViewT]], page_siz
 class _Pager(Generic[ViewT]):
     """Keeps where the next page begins, and which of its calls are known."""
 
-    def __init__(self, page_size: int) -> None:
+    def __init__(self, page_size: int, is_exhaustive: bool) -> None:
         self.is_done = False
         self.probe: dict[str, Any] | None = None
         """A query that shows whether the last page hides other calls; None if that is certain."""
         self._limit = page_size
+        self._is_exhaustive = is_exhaustive
         self._oldest: datetime | None = None
         self._seen: dict[str, datetime | None] = {}
         self._last_ids: set[str] = set()
         self._longest_page = 0
+        self._may_be_cut = False
 
     def query(self) -> dict[str, Any]:
         """Return the query for the next page."""
@@ -62,11 +69,13 @@ class _Pager(Generic[ViewT]):
             self._advance(list(new.values()))
         elif len(page) >= self._limit:
             self._widen()
-        elif self._oldest is not None and len(page) >= self._longest_page:
-            # As long as the longest page: the server's own limit may have cut it within one instant.
-            self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
         else:
-            self.is_done = True
+            # As long as the longest page: the server's own limit may have cut it within one instant.
+            self._may_be_cut = len(page) >= self._longest_page
+            if self._oldest is not None and (self._may_be_cut or self._is_exhaustive):
+                self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
+            else:
+                self.is_done = True
         self._longest_page = max(self._longest_page, len(page))
         self._last_ids = {call.id for call in page}
         return sorted(new.values(), key=_age)
@@ -83,7 +92,10 @@ class _Pager(Generic[ViewT]):
             if {call.id for call in rows} - self._last_ids:
                 raise self._unsorted()
         elif any(self._oldest and call.created_at and call.created_at < self._oldest for call in rows):
-            raise self._stuck()
+            raise self._stuck() if self._may_be_cut else self._incomplete()
+        elif self._is_exhaustive and any(call.created_at or call.id not in self._seen for call in rows):
+            # Not older than requested, so it says nothing about older calls.
+            raise self._unfiltered()
         else:
             self.is_done = True
 
@@ -124,6 +136,19 @@ class _Pager(Generic[ViewT]):
         return _error(
             f"cannot continue: {len(self._seen)} or more calls were created at {instant}, more than fit on a page. To "
             "list the calls created before, set created_at_lt."
+        )
+
+    def _incomplete(self) -> VapiTransientError:
+        return _error(
+            "returned an incomplete page. The list cannot be paged without a gap: calls older than "
+            f"{self._oldest and self._oldest.isoformat()} exist, but the page that should contain them does not. A later "
+            "try may succeed."
+        )
+
+    def _unfiltered(self) -> VapiTransientError:
+        return _error(
+            "returned calls that createdAtLt excludes. The list cannot be paged without a gap, because the server or a "
+            "proxy ignores the filter."
         )
 
     def _unsorted(self) -> VapiTransientError:

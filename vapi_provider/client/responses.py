@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class ApiRequest:
     :param json: the body
     :param parses: whether a response that is not JSON is a failed try
     :param may_be_empty: whether an empty response is accepted in place of JSON
+    :param max_response_bytes: the largest response that is read, in bytes, if less than the limit of the connection
     """
 
     method: str
@@ -74,6 +76,7 @@ class ApiRequest:
     json: Any = field(default=None, repr=False)
     parses: bool = True
     may_be_empty: bool = False
+    max_response_bytes: float = math.inf
 
 
 @dataclass(frozen=True)

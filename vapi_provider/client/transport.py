@@ -122,16 +122,16 @@ class VapiTransport:
 
     def _read_body(self, request: ApiRequest, response: requests.Response) -> bytes:
         parts, size = [], 0
+        limit = min(self._settings.max_response_bytes, request.max_response_bytes)
         for part in response.iter_content(_CHUNK_BYTES):
             parts.append(part)
             size += len(part)
-            if size > self._settings.max_response_bytes:
+            if size > limit:
                 if not response.ok:
                     # The status is enough; the rest of the body is not needed.
                     break
                 raise OversizedResponseError(
-                    f"{request.method} {request.path} returned more than the limit of "
-                    f"{self._settings.max_response_bytes:,.0f} bytes.",
+                    f"{request.method} {request.path} returned more than the limit of {limit:,.0f} bytes.",
                     status_code=response.status_code,
                     method=request.method,
                     path=request.path,

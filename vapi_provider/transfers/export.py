@@ -30,6 +30,9 @@ LIST_LAG_SECONDS = 30.0
 SCHEMA_VERSION = 1
 """The version of the fields of a line; incremented when a field is removed or changes its meaning."""
 
+CLOCK_SECONDS = 2.0
+"""How much longer to wait for the list, because clocks differ and Vapi's shows whole seconds, in seconds."""
+
 LOG_SECONDS = 30.0
 """The interval between log lines, in seconds."""
 
@@ -81,9 +84,9 @@ def _read_bound(value: Any, name: str) -> datetime:
 
 def wait_for_list(end: datetime, log: Any) -> None:
     """Wait until Vapi's list includes the last calls of an interval that ended a moment ago."""
-    left = (end - datetime.now(timezone.utc)).total_seconds() + LIST_LAG_SECONDS
+    left = (end - datetime.now(timezone.utc)).total_seconds() + LIST_LAG_SECONDS + CLOCK_SECONDS
     # An interval that ends later counts as unfinished.
-    if 0 < left <= 2 * LIST_LAG_SECONDS:
+    if 0 < left <= 2 * LIST_LAG_SECONDS + CLOCK_SECONDS:
         log.info("Waiting %.0f s, because Vapi's list of calls may lag.", left)
         time.sleep(left)
 
@@ -96,8 +99,10 @@ def refuse_others(
 
     :raises VapiTransientError: for a call that does not belong to the export
     """
+    # Vapi shows milliseconds, but may compare microseconds.
+    begin = interval.begin.replace(microsecond=interval.begin.microsecond // 1000 * 1000)
     for call in calls:
-        if call.created_at is not None and not interval.begin <= call.created_at < interval.end:
+        if call.created_at is not None and not begin <= call.created_at < interval.end:
             raise VapiTransientError(
                 f"Vapi's list contains call {call.id}, which was created outside the interval, at "
                 f"{call.created_at.isoformat()}. The object was not changed."
@@ -159,7 +164,8 @@ class Export:
         """
         Return a sentence about what is unfinished, or None.
 
-        :param end: the end of the interval; if it is in the future by Vapi's clock, it counts as an unfinished call
+        :param end: the end of the interval; if the list may still lag behind it by Vapi's clock, it counts as an
+            unfinished call
         """
         parts = []
         if self.unfinished:
@@ -168,9 +174,16 @@ class Export:
                 f"{self.unfinished} {'call is' if is_one else 'calls are'} live or ended less than "
                 f"{SETTLE_SECONDS:.0f} s ago"
             )
-        if self.responded_at is not None and self.responded_at < end:
-            self.unfinished += 1
-            parts.append(f"the interval ends in the future, at {end.isoformat()}")
+        if self.responded_at is not None:
+            # By Vapi's clock, because the clock of the worker may be wrong.
+            elapsed = (self.responded_at - end).total_seconds()
+            if elapsed < LIST_LAG_SECONDS:
+                self.unfinished += 1
+                parts.append(
+                    f"the interval ends in the future, at {end.isoformat()}"
+                    if elapsed < 0
+                    else f"the interval ended less than {LIST_LAG_SECONDS:.0f} s ago, so Vapi's list may lack calls"
+                )
         return f"The export is unfinished: {'; '.join(parts)}." if parts else None
 
     @property

@@ -129,6 +129,7 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         check_choice(self.if_exists, _IF_EXISTS, parameter="if_exists")
         check_max_bytes(self.max_bytes)
         self.refuse_missing("path", "storage_conn_id")
+        self.refuse_none("storage_conn_id")
         location = read_location(self.path, self.storage_conn_id, may_be_folder=True)
         self._refuse_shared_path(context, location, call_id)
         place = Target(location)
@@ -147,28 +148,17 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         ti: Any = context.get("ti")
         if getattr(ti, "map_index", -1) < 0 or location.is_folder:
             return
-        url = location.url.lower()
-        missing = [] if call_id in url else ["the call id"]
-        if self._has_mapped_kind() and self.kind not in url:
-            missing.append("the kind")
-        if missing:
+        if self.is_mapped_over("kind"):
+            # The URL may contain the kind by chance, for example in the name of a folder.
+            raise VapiConfigurationError(
+                "path is an object, but kind is mapped, so the recordings would replace each other. End path with a slash; "
+                "each object is then named after its call and kind."
+            )
+        if call_id not in location.url.lower():
             raise VapiConfigurationError(
                 "path is the same for every mapped task, so the recordings would replace each other. End it with a "
-                f"slash, or add {' and '.join(missing)}."
+                "slash, or add the call id."
             )
-
-    def _has_mapped_kind(self) -> bool:
-        """Return whether mapped tasks of this operator may have several kinds."""
-        dag = self.get_dag()
-        mapped: Any = dag.get_task(self.task_id) if dag else None
-        if not hasattr(mapped, "expand_input"):
-            # In a mapped task group, the kind is a constant.
-            return False
-        values = mapped.expand_input.value
-        if isinstance(values, Mapping):
-            return "kind" in values
-        # With expand_kwargs only the values of this task are known.
-        return self.kind != "mono" and not self._fields_of_the_dag_file(("kind",), mapped)
 
     def _target(self, place: Target, call_id: str, extension: str) -> Target:
         """Return the object: the place itself, or a file in it if it is a folder."""

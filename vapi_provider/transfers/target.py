@@ -29,6 +29,8 @@ from vapi_provider.exceptions import VapiConfigurationError, VapiConnectionNotFo
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 _LOCAL = ("file", "local")
+_S3 = ("s3", "s3a")
+_AZURE = ("abfs", "abfss", "adl")
 _CHUNK_BYTES = 1 << 20
 # The smallest part that S3 takes.
 _PART_BYTES = 5 << 20
@@ -71,6 +73,10 @@ def read_location(path: Any, storage_conn_id: Any, *, may_be_folder: bool = Fals
         )
     if not path.isprintable() or path != path.strip():
         raise _refuse("contains a line break or control character, or begins or ends with white space")
+    if "::" in path:
+        raise _refuse("contains '::', which chains filesystems; rename the object or folder")
+    if scheme.lower() in _S3 and "?versionid=" in rest.lower():
+        raise _refuse("contains '?versionId='; a new object cannot have the id of a version")
     authority, _, key = rest.partition("/")
     url_conn_id, _, container = authority.rpartition("@")
     if ":" in url_conn_id:
@@ -133,7 +139,8 @@ class Target:
             problem = type(error).__name__
         else:
             self._is_local = scheme in _LOCAL
-            self._is_s3 = scheme in ("s3", "s3a")
+            self._is_s3 = scheme in _S3
+            self._is_azure = scheme in _AZURE
             return
         raise VapiConfigurationError(
             f"Airflow cannot open {scheme}:// ({problem}). Install the provider with its filesystem, such as "
@@ -243,6 +250,9 @@ class Target:
         self._report_lineage()
 
     def _options(self, content_type: str | None) -> dict[str, Any]:
+        if self._is_azure:
+            # Before 2024, adlfs did not replace an object by default.
+            return {"overwrite": True}
         if not self._is_s3:
             return {}
         # s3fs keeps ten parts in memory.

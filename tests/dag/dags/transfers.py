@@ -83,3 +83,20 @@ with new_dag("transfer_shared_path", schedule=None) as shared_path:
     VapiRecordingToObjectStorageOperator.partial(task_id="copy", path=f"{FOLDER}/recording.wav").expand(
         call_id=["{{ dag_run.conf['call_id'] }}"]
     )
+
+
+@task
+def nothing() -> None:
+    """Return None, as a query without a result does."""
+
+
+with new_dag("transfer_none", schedule=None) as none:
+    for number, field in enumerate(("assistant_id", "phone_number_id", "storage_conn_id")):
+        export(**DAY, task_id=field, **{field: nothing.override(task_id=f"nothing_{number}")()})  # type: ignore[operator]
+
+with new_dag("transfer_mapped_none", schedule=None) as mapped_none:
+    fixed: dict[str, Any] = {**DAY, "path": f"{FOLDER}/calls.jsonl"}
+    exporting = VapiCallsToObjectStorageOperator.partial
+    exporting(task_id="expand", **fixed).expand(assistant_id=[None])
+    exporting(task_id="expand_kwargs", **fixed).expand_kwargs([{"assistant_id": None}])
+    exporting(task_id="partial", assistant_id=nothing(), **DAY).expand(path=[f"{FOLDER}/calls.jsonl"])

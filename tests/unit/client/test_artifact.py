@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from vapi_provider.simulator import Fault, ManualClock, VapiSimulator
 from vapi_provider.simulator.artifacts import KINDS
 
 RECORDING = b"RIFF" + bytes(range(256)) * 1000
+CUT = gzip.compress(RECORDING)[:-1]
 PATH = f"/call/{CALL_ID}/mono-recording"
 FILE_PATH = f"/artifacts/{CALL_ID}/mono-recording"
 SIGNATURE = "signature-of-the-tests"
@@ -168,6 +170,53 @@ def test_encoded_file_is_decoded_within_the_limit(raw_server: Start) -> None:
     refused(lambda: store.download(max_bytes=199_999))
 
 
+@pytest.mark.parametrize(
+    ("coding", "content"),
+    [
+        pytest.param("deflate", zlib.compress(RECORDING), id="deflate"),
+        pytest.param(
+            "GZIP", gzip.compress(RECORDING[:999]) + gzip.compress(RECORDING[999:]), id="two-members"
+        ),
+        pytest.param("identity", RECORDING, id="identity"),
+        pytest.param("aws-chunked", RECORDING, id="aws-chunked"),
+    ],
+)
+def test_content_codings_are_understood(raw_server: Start, coding: str, content: bytes) -> None:
+    file = io.BytesIO()
+    Store(raw_server, body(content, f"Content-Encoding: {coding}\r\n")).download(file)
+    assert file.getvalue() == RECORDING
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, gzip", "compress"])
+def test_other_content_codings_are_refused(raw_server: Start, coding: str) -> None:
+    store = Store(raw_server, body(b"x", f"Content-Encoding: {coding}\r\n"))
+    assert "content coding" in str(refused(store.download))
+
+
+def test_compressed_file_is_decoded_in_small_pieces(raw_server: Start) -> None:
+    pieces: list[int] = []
+
+    class File(io.BytesIO):
+        def write(self, content: Any, /) -> int:
+            pieces.append(len(content))
+            return super().write(content)
+
+    store = Store(raw_server, body(gzip.compress(bytes(1 << 24)), "Content-Encoding: gzip\r\n"))
+    refused(lambda: store.download(File(), max_bytes=1 << 20))
+    assert max(pieces) <= 1 << 16
+    assert sum(pieces) <= 1 << 20
+
+
+def test_unbuffered_file_is_written_whole(raw_server: Start) -> None:
+    class Slow(io.BytesIO):
+        def write(self, content: Any, /) -> int:
+            return super().write(content[:1000])
+
+    file = Slow()
+    assert Store(raw_server, body(RECORDING)).download(file).size == len(RECORDING)
+    assert file.getvalue() == RECORDING
+
+
 # Transient failures
 
 
@@ -203,6 +252,10 @@ def test_transient_failure_restarts_the_download(simulator: VapiSimulator, fault
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", id="no-last-chunk"
         ),
         pytest.param(body(b"no gzip", "Content-Encoding: gzip\r\n"), id="undecodable"),
+        pytest.param(body(CUT, "Content-Encoding: gzip\r\n"), id="cut-gzip"),
+        pytest.param(body(CUT[:10], "Content-Encoding: gzip\r\n"), id="gzip-header"),
+        pytest.param(body(CUT + b"x", "Content-Encoding: gzip\r\n"), id="bad-gzip-end"),
+        pytest.param(body(zlib.compress(RECORDING)[:-1], "Content-Encoding: deflate\r\n"), id="cut-deflate"),
         pytest.param(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\n\r\nabc", id="part"),
         pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", id="no-content"),
         pytest.param(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", id="not-found"),
@@ -357,6 +410,23 @@ def test_api_must_respond_with_302(simulator: VapiSimulator, fault: Fault, kind:
     assert [request.path for request in simulator.requests] == [PATH]
 
 
+def test_body_in_place_of_a_redirect_is_not_read_whole(raw_server: Start) -> None:
+    sent = 0
+
+    def talk(connection: socket.socket, server: RawServer) -> None:
+        nonlocal sent
+        server.read_head(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(bytes(1 << 20))
+            sent += 1
+
+    client = make_client(raw_server(talk).url, max_retries=0)
+    error = transient(lambda: client.download_artifact(CALL_ID, "mono", io.BytesIO()))
+    assert "more than the limit of 1,048,576 bytes" in str(error)
+    assert sent < 50
+
+
 def test_gateways_400_does_not_mean_expired(simulator: VapiSimulator) -> None:
     simulator.faults.add(Fault(path=PATH, status=400, body='{"message": "Bad"}'))
     with pytest.raises(VapiError) as caught:
@@ -405,6 +475,11 @@ def test_redirect_to_itself_ends(raw_server: Start) -> None:
         "https://[::1/file",
         "https://",
         "https://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254./latest/meta-data",
+        "https://2852039166./latest/meta-data",
+        "https://localhost/file",
+        "https://LOCALHOST./file",
+        "https://store.localhost/file",
         "https://127.0.0.2/file",
         "https://127.1/file",
         "https://0x7f000001/file",
@@ -429,7 +504,9 @@ def test_redirect_to_itself_ends(raw_server: Start) -> None:
         f"https://storage.example.org/{KEY}",
     ],
 )
-def test_redirect_to_a_forbidden_address_is_refused(raw_server: Start, location: str) -> None:
+def test_redirect_to_a_forbidden_address_is_refused(
+    raw_server: Start, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
     def talk(connection: socket.socket, server: RawServer) -> None:
         server.read_head(connection)
         connection.sendall(
@@ -437,6 +514,7 @@ def test_redirect_to_a_forbidden_address_is_refused(raw_server: Start, location:
         )
 
     # A proxy resolves names, so only literal addresses can be checked.
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     api = raw_server(talk)
     refused(lambda: make_client(api.url).download_artifact(CALL_ID, "mono", io.BytesIO()))
     assert len(api.heads) == 1

@@ -16,6 +16,7 @@ import pytest
 from case_tables import row_and_diagonal
 from http_helpers import API, failure, make_hook
 
+from vapi_provider.client import pagination
 from vapi_provider.exceptions import VapiTransientError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def assert_whole_or_error(calls: Iterator[Call], server: ListServer) -> None:
     except VapiTransientError as error:
         message = str(error)
     if message:
-        assert "created_at_lt" in message or "out of order" in message
+        assert any(text in message for text in ("created_at_lt", "out of order", "without a gap"))
     else:
         check(listed, server)
 
@@ -323,10 +324,57 @@ def test_list_within_one_instant_ends_after_one_probe(
     assert len(server.queries) == (3 if count < page_size else 4)
 
 
-def test_list_of_several_instants_needs_no_probe(api: requests_mock.Mocker) -> None:
+def test_list_ends_after_one_probe(api: requests_mock.Mocker) -> None:
     server = ListServer(api, [ms(number * 10) for number in range(5)])
     check(list(make_hook().list_calls(page_size=100)), server)
+    assert [query["limit"] for query in server.queries] == [["100"], ["100"], ["1"]]
+
+
+def test_search_of_several_instants_needs_no_probe(api: requests_mock.Mocker) -> None:
+    server = ListServer(api, [ms(number * 10) for number in range(5)])
+    client = make_hook().client
+    assert len(list(pagination.newest_first(lambda query: client.list_placed(query).rows, 100))) == 5
     assert [query["limit"] for query in server.queries] == [["100"], ["100"]]
+
+
+Rows = list[tuple[datetime, str]]
+FLAWED_PAGES: dict[str, Callable[[int, Rows], Rows]] = {
+    "second page empty": lambda number, rows: [] if number == 2 else rows,
+    "third page empty": lambda number, rows: [] if number == 3 else rows,
+    "overlap only": lambda number, rows: rows[:1] if number == 2 else rows,
+    "shorter overlap": lambda number, rows: rows[: {2: 4, 3: 2}.get(number, 10)],
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWED_PAGES.values(), ids=FLAWED_PAGES)
+def test_incomplete_page_does_not_end_the_list(
+    api: requests_mock.Mocker, flaw: Callable[[int, Rows], Rows]
+) -> None:
+    server = ListServer(api, [ms(number * 10) for number in range(25)])
+
+    def respond(request: Any, context: Any) -> list[dict[str, Any]]:
+        return flaw(len(server.queries) + 1, server._respond(request, context))  # type: ignore[arg-type,return-value]
+
+    api.get(f"{API}/call", json=respond)
+    assert_whole_or_error(make_hook().list_calls(page_size=10), server)
+
+
+def test_error_of_an_incomplete_page_names_its_time(api: requests_mock.Mocker) -> None:
+    older = page_of(("c", ms(10)))
+    api.get(f"{API}/call", [{"json": page_of(("a", ms(30)), ("b", ms(20)))}, {"json": []}, {"json": older}])
+    error = failure(VapiTransientError, lambda: list(make_hook().list_calls(page_size=2)))
+    assert "The list cannot be paged without a gap" in str(error)
+    assert ms(20).isoformat() in str(error)
+
+
+def test_erasing_listed_calls_does_not_end_the_list(api: requests_mock.Mocker) -> None:
+    server = ListServer(api, [ms(number * 10) for number in range(25)])
+    expected = server.ids
+    erased = set()
+    for call in make_hook().list_calls(page_size=10):
+        erased.add(call.id)
+        server.rows = [row for row in server.rows if row[1] != call.id]
+    assert erased == expected
 
 
 @pytest.mark.parametrize("order", [list.reverse, random.shuffle, list.sort], ids=["reversed", "none", "old"])
@@ -373,7 +421,9 @@ def test_rows_repeated_within_a_page_are_listed_once(api: requests_mock.Mocker) 
 def test_call_without_an_instant_is_listed_once(api: requests_mock.Mocker) -> None:
     first = page_of(("a", ms(30)), ("x", None), ("b", ms(20)))
     second = page_of(("b", ms(20)), ("x", None), ("c", ms(10)))
-    api.get(f"{API}/call", [{"json": first}, {"json": second}, {"json": page_of(("c", ms(10)))}])
+    api.get(
+        f"{API}/call", [{"json": first}, {"json": second}, {"json": page_of(("c", ms(10)))}, {"json": []}]
+    )
     listed = [call.id for call in make_hook().list_calls(page_size=3)]
     assert sorted(listed) == ["a", "b", "c", "x"]
     assert [call_id for call_id in listed if call_id != "x"] == ["a", "b", "c"]
@@ -468,7 +518,7 @@ def test_capped_list_of_different_instants_is_whole(api: requests_mock.Mocker, s
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 100])
 @pytest.mark.parametrize("instants", [[20, 10], [10, 20], [10, 10], [10]], ids=str)
-def test_server_that_ignores_the_bound_ends_the_list(
+def test_server_that_ignores_the_bound_is_an_error(
     api: requests_mock.Mocker, instants: list[int], page_size: int
 ) -> None:
     rows = page_of(*((f"call-{position}", ms(instant)) for position, instant in enumerate(instants)))[
@@ -480,10 +530,11 @@ def test_server_that_ignores_the_bound_ends_the_list(
         return rows
 
     api.get(f"{API}/call", json=response)
-    try:
-        listed = [call.id for call in make_hook().list_calls(page_size=page_size)]
-    except VapiTransientError:
-        # A full page may hide others, and no other query is possible.
-        assert len(rows) == page_size
-    else:
-        assert sorted(listed) == sorted(row["id"] for row in rows)
+    error = failure(VapiTransientError, lambda: list(make_hook().list_calls(page_size=page_size)))
+    # A full page may hide others, and no other query is possible.
+    assert "cannot continue" in str(error) or "out of order" in str(error) or "createdAtLt" in str(error)
+    if len(rows) < page_size:
+        assert "without a gap" in str(error)
+        client = make_hook().client
+        searched = pagination.newest_first(lambda query: client.list_placed(query).rows, page_size)
+        assert sorted(call.id for call in searched) == sorted(row["id"] for row in rows)

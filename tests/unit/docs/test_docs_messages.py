@@ -260,6 +260,7 @@ ELSEWHERE = {
     "cannot continue",
     "There is no bucket",
     "is the same for every mapped task",
+    "but kind is mapped",
 }
 
 

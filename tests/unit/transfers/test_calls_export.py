@@ -133,7 +133,13 @@ class ShuffledList:
             self._late = []
         query = request.qs
         bound = query.get("createdatle", ["9999"])[0].upper().replace(" ", "+")
-        rows = [call for call in self.calls if datetime.fromisoformat(call[1]) <= _parsed(bound)]
+        before = query.get("createdatlt", ["9999"])[0].upper().replace(" ", "+")
+        rows = [
+            call
+            for call in self.calls
+            if datetime.fromisoformat(call[1]) <= _parsed(bound)
+            and datetime.fromisoformat(call[1]) < _parsed(before)
+        ]
         random.shuffle(rows)
         rows.sort(key=lambda call: call[1], reverse=True)
         return [
@@ -179,6 +185,18 @@ def test_late_call_of_the_list_is_sorted(
     written = [line["id"] for line in lines(tmp_path / "calls.jsonl")]
     expected = [call_id for call_id, _ in sorted([*calls, late], key=lambda call: call[1], reverse=True)]
     assert written == expected
+
+
+def test_call_in_the_millisecond_of_the_first_bound_is_exported(
+    simulator: VapiSimulator, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
+    first = (NOON + timedelta(microseconds=123_000)).isoformat()
+    with requests_mock.Mocker() as api:
+        api.get("https://api.vapi.ai/call", json=ShuffledList([("call-1", first)]))
+        assert export(created_at_ge=NOON + timedelta(microseconds=123_456))["calls"] == 1
+        with pytest.raises(VapiTransientError, match="created outside the interval"):
+            export(created_at_ge=NOON + timedelta(microseconds=124_000))
 
 
 def test_filters_are_sent(simulator: VapiSimulator, export: Export) -> None:
@@ -240,6 +258,12 @@ def test_interval_that_ends_in_the_future_is_unfinished(
     end = stamp(clock.now() + timedelta(seconds=1))
     with pytest.raises(VapiTransientError, match="the interval ends in the future, at 2026-03-12T00:00:01"):
         export(created_at_lt=end)
+    for seconds in (1, 29):
+        clock.advance(seconds)
+        with pytest.raises(
+            VapiTransientError, match="ended less than 30 s ago, so Vapi's list may lack calls"
+        ):
+            export(created_at_lt=end)
     clock.advance(1)
     assert export(created_at_lt=end)["unfinished"] == 0
     context["ti"].try_number = 3
@@ -259,7 +283,7 @@ def test_unfinished_export_does_not_block_its_retry(
     assert export(if_exists=if_exists)["unfinished"] == 0
 
 
-@pytest.mark.parametrize(("seconds", "naps"), [(-31, []), (-10, [20]), (10, [40]), (31, []), (86_400, [])])
+@pytest.mark.parametrize(("seconds", "naps"), [(-33, []), (-10, [22]), (10, [42]), (31, []), (86_400, [])])
 def test_list_is_read_30_seconds_after_the_end(
     simulator: VapiSimulator, export: Export, monkeypatch: pytest.MonkeyPatch, seconds: int, naps: list[int]
 ) -> None:
@@ -394,6 +418,8 @@ def test_empty_interval_is_refused_and_explained(simulator: VapiSimulator, expor
         pytest.param({"path": "s3:/bucket/calls.jsonl"}, "has no scheme", id="one-slash"),
         pytest.param({"path": "file:///data/"}, "no object name", id="folder"),
         pytest.param({"path": "s3://bucket"}, "no object name", id="bucket"),
+        pytest.param({"path": "s3://bucket/a::b.jsonl"}, "chains filesystems", id="chain"),
+        pytest.param({"path": "s3://bucket/a?versionId=1"}, "id of a version", id="version"),
         pytest.param({"path": "s3:///calls.jsonl"}, "has no bucket", id="no-bucket"),
         pytest.param({"path": "file://data/calls.jsonl"}, "three slashes", id="two-slashes"),
         pytest.param({"path": "file:///data/a\nb"}, "line break", id="line-break"),

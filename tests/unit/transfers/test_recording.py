@@ -232,21 +232,31 @@ def mapped_task(arguments: dict[str, Any], expand: Callable[[Any], Any], kind: s
     return mapped.unmap({"kind": kind})
 
 
-@pytest.mark.parametrize("how", MAPPED)
-def test_mapped_kinds_need_the_kind_in_the_path(
-    simulator: VapiSimulator, call_id: str, tmp_path: Path, context: Any, how: str
+@pytest.mark.parametrize("name", ["{}.wav", "mono-stereo/{}.wav", "{}-stereo.wav"])
+@pytest.mark.parametrize(
+    ("how", "kind"), [("expand", "mono"), ("expand", "stereo"), ("expand-kwargs", "mono")]
+)
+def test_mapped_kinds_need_a_folder(
+    simulator: VapiSimulator, call_id: str, tmp_path: Path, context: Any, how: str, kind: str, name: str
 ) -> None:
     context["ti"].map_index = 0
-    simulator.add_artifact(call_id, ARTIFACTS["stereo"], RECORDING)
-    kinds = ["mono", "stereo"] if how == "expand" else ["stereo"]
-    for kind in kinds:
-        path = f"file://{tmp_path}/{call_id}.wav"
-        with pytest.raises(VapiConfigurationError, match="End it with a slash, or add the kind"):
-            mapped_task({"call_id": call_id, "path": path}, MAPPED[how], kind).execute(context)
+    path = f"file://{tmp_path}/{name.format(call_id)}"
+    with pytest.raises(VapiConfigurationError, match="kind is mapped, .* End path with a slash"):
+        mapped_task({"call_id": call_id, "path": path}, MAPPED[how], kind).execute(context)
     assert simulator.requests == []
-    for name in (f"{call_id}-{kinds[-1]}.wav", ""):
-        path = f"file://{tmp_path}/{name}"
-        mapped_task({"call_id": call_id, "path": path}, MAPPED[how], kinds[-1]).execute(context)
+    simulator.add_artifact(call_id, ARTIFACTS["stereo"], RECORDING)
+    folder = {"call_id": call_id, "path": f"file://{tmp_path}/"}
+    result = mapped_task(folder, MAPPED[how], kind).execute(context)
+    assert result["path"] == f"file://{tmp_path}/{call_id}-{kind}.wav"
+
+
+def test_default_kind_needs_no_folder(call_id: str, tmp_path: Path, context: Any) -> None:
+    context["ti"].map_index = 0
+    path = f"file://{tmp_path}/{call_id}.wav"
+    with DAG("mapped", schedule=None):
+        fixed = VapiRecordingToObjectStorageOperator.partial(task_id="copy", path=path)
+        mapped = fixed.expand_kwargs([{"call_id": call_id}])
+    assert mapped.unmap({"call_id": call_id}).execute(context)["kind"] == "mono"
 
 
 def test_constant_kind_need_not_be_in_the_path(

@@ -248,6 +248,28 @@ def test_store_gets_one_put(
         export(path="memory://bucket/calls.jsonl", assistant_id="0198a3f0-0000-7000-8000-00000000000a")
 
 
+class Azure(MemoryFileSystem):
+    """The part of adlfs before 2024 that does not replace an object by default."""
+
+    protocol = "abfs"
+    store: dict[str, Any] = {}
+    pseudo_dirs = [""]
+
+    def put_file(self, local: str, remote: str, *, overwrite: bool = False, **options: Any) -> None:  # type: ignore[override]
+        if self.exists(remote) and not overwrite:
+            raise FileExistsError("File already exists!")
+        super().put_file(local, remote, **options)
+
+
+@pytest.mark.usefixtures("_calls")
+def test_object_on_azure_is_replaced(export: Export) -> None:
+    from airflow.sdk.io import attach
+
+    attach("abfs", fs=Azure())
+    for _ in range(2):
+        assert export(path="abfs://archive/calls.jsonl")["calls"] == CALLS
+
+
 def test_denied_access_is_an_error(
     simulator: VapiSimulator, export: Export, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
