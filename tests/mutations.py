@@ -620,6 +620,11 @@ BREAKS.update(
         "end_of_an_attempt_is_not_recorded": Break(
             "placing.attempts:PlacementStore.record_end", always(None), ("unit/placing/test_redial.py",)
         ),
+        "end_without_a_recorded_id_is_not_recorded": Break(
+            "placing.attempts:_is_of",
+            lambda _original: lambda recorded, call_id, _token: recorded.get("call_id") == call_id,
+            ("unit/placing/test_redial.py",),
+        ),
         "cleared_task_redials": Break(
             "placing.mixin:PlacesCall._record_end",
             record_every_end_as_not_reached,

@@ -96,15 +96,18 @@ class PlacementStore:
         if self._store is not None:
             self._store.set(_KEY, {**dataclasses.asdict(state), "state": state.state.value})
 
-    def record_end(self, call_id: str, state: Recorded) -> None:
+    def record_end(self, call_id: str, token: str | None, state: Recorded) -> bool:
         """
-        Record what the end of a call means, unless another call has been recorded since.
+        Record what the end of a call means, unless the record is of another one; its id may not have been recorded.
 
         :raises Exception: if Airflow does not take it
+        :return: whether it is recorded, or there is no store
         """
         recorded = self._store.get(_KEY) if self._store is not None else None
-        if isinstance(recorded, Mapping) and recorded.get("call_id") == call_id:
-            self._store.set(_KEY, {**recorded, "state": state.value})
+        is_ours = isinstance(recorded, Mapping) and _is_of(recorded, call_id, token)
+        if is_ours:
+            self._store.set(_KEY, {**recorded, "call_id": call_id, "state": state.value})
+        return is_ours or self._store is None
 
     @property
     def exists(self) -> bool:
@@ -297,6 +300,12 @@ def _scope(context: Context) -> list[str]:
 def _digest(parts: list[str]) -> str:
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return base64.b32encode(digest).decode().lower()[:TOKEN_LENGTH]
+
+
+def _is_of(recorded: Mapping[str, Any], call_id: str, token: str | None) -> bool:
+    known = recorded.get("call_id")
+    is_sending = recorded.get("state") == Recorded.SENDING.value
+    return known == call_id or (known is None and is_sending and recorded.get("token", "") == token)
 
 
 def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementState:

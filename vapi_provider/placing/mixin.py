@@ -86,6 +86,7 @@ class PlacesCall(DefersPlacing):
         super().__init__(**kwargs)
         self._stop = StopFlag()
         self._wait_call_id: str | None = None
+        self._wait_token: str | None = None
         self._placement: CallPlacement | None = None
 
     def prepare_for_execution(self) -> Self:
@@ -149,11 +150,13 @@ class PlacesCall(DefersPlacing):
         store = PlacementStore(context)
         for pause in (*_RECORD_PAUSES, 0.0):
             try:
-                store.record_end(self._call_id, state)
+                if store.record_end(self._call_id, self._wait_token, state):
+                    return
             except Exception as error:
                 problem = type(error).__name__
             else:
-                return
+                problem = "the task's state is not of this call"
+                break
             if self._stop.is_set:
                 break
             time.sleep(pause)
@@ -231,6 +234,7 @@ class PlacesCall(DefersPlacing):
             started_at=max(time.time(), due_at),
             limits=placed.limits,
             placed_at=placement.placed_at or placement.state.at,
+            token=placement.state.token,
             may_redial=placement.attempts.may_follow(placement.state),
         )
         # The first poke is not the first request, so transient errors are waited out.
@@ -288,7 +292,7 @@ class PlacesCall(DefersPlacing):
         if state.may_redial:
             policy = dataclasses.replace(policy, redial_on=self._redial().outcomes, attempt=state.attempt)
         wait = super()._begin_wait(context, state, policy, **kwargs)
-        self._wait_call_id = wait.call_id
+        self._wait_call_id, self._wait_token = wait.call_id, state.token
         return wait
 
     def _time_out(self, wait: CallWait) -> CallSummary:

@@ -323,6 +323,36 @@ def test_log_names_what_an_unrecorded_end_means(
 
 
 @WITH_STORE
+@modes
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_lost_record_of_a_call_costs_no_attempt(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture, deferrable: bool, attempt: int
+) -> None:
+    slot = redialling(model, retries=1, deferrable=deferrable)
+    # Each attempt records that it sends, the call, and its end; a deferral saves its state in between.
+    lose_writes(model, after=1 if attempt == 1 else 4 + deferrable, count=1)
+    not_reached(slot)
+    ended = wait_out(slot)
+    assert "Could not record call" in caplog.text
+    assert ended["attempts"] == 2
+    slot.clear()
+    assert wait_out(slot)["id"] == ended["id"]
+    assert model.rings() == {NUMBER: 2}
+
+
+@WITH_STORE
+def test_log_names_an_end_without_a_record(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = redialling(model, max_attempts=1, deferrable=True)
+    deferred = deferral(slot)
+    slot.stored.pop("placing")
+    call_id = resume(slot, deferred, await_event(model, deferred.trigger))["id"]
+    assert (
+        f"Could not record the end of call {call_id} (the task's state is not of this call). With redial_on, clearing "
+        "this task may call again." in caplog.messages
+    )
+
+
+@WITH_STORE
 @pytest.mark.parametrize(("waits", "count"), [(True, 3), (False, 2)])
 def test_task_without_redial_writes_its_state_once_more(model: AirflowModel, waits: bool, count: int) -> None:
     writes = lose_writes(model, after=0, count=0)
