@@ -184,9 +184,6 @@ class Attempts:
         state = self._store.read(self._blank_for(resumed))
         if state.state is Recorded.NOT_REACHED:
             state = self._following(state)
-        if state.state is Recorded.OVER and not self._redial.outcomes:
-            # Such a task places a call again that Vapi did not dial.
-            state = dataclasses.replace(state, state=Recorded.PLACED)
         is_settled = resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt
         if state.state is Recorded.NOTHING and is_settled:
             state = dataclasses.replace(state, state=Recorded.NOT_SENT)

@@ -157,7 +157,7 @@ class CallPlacement:
             self.call_id, self._state = None, following
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None
-        if self.state.state is Recorded.OVER or self._known.found is Found.CALL or not never_rang(call):
+        if self._known.found is Found.CALL or not never_rang(call):
             self._record_placed(self.state)
             self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call

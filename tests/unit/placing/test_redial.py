@@ -427,14 +427,22 @@ def test_redial_on_of_a_later_edit_redials_nothing(
     assert model.rings() == {NUMBER: 1}
 
 
-@WITH_STORE
-def test_undialled_call_is_placed_again_after_a_clear(model: AirflowModel) -> None:
+@pytest.mark.parametrize("redial_on", [[], ["no_answer"], ["failed"]], ids=["never", "no_answer", "failed"])
+@pytest.mark.parametrize("fail_on", [[], ["failed"]], ids=["success", "failed"])
+def test_undialled_call_is_placed_again_after_a_clear(
+    model: AirflowModel, redial_on: list[str], fail_on: list[str]
+) -> None:
     model.simulator.timeline = UNDIALLED
-    slot = model.slot(wait_for_completion=True)
-    wait_out(slot)
+    slot = redialling(model, redial_on=redial_on, fail_on=fail_on)
+    with suppress(VapiCallFailedError, VapiNotReachedError):
+        wait_out(slot)
+    model.pass_time(300)
     slot.clear()
     model.simulator.timeline = ANSWERED
-    assert wait_out(slot)["outcome"] == "completed"
+    summary = wait_out(slot)
+    assert (summary["outcome"], summary["attempts"]) == ("completed", 1)
+    slot.clear()
+    assert wait_out(slot)["id"] == summary["id"]
     assert model.rings() == {NUMBER: 1}
 
 
