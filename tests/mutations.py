@@ -641,6 +641,16 @@ BREAKS.update(
         "undialled_call_is_an_attempt": Break(
             "waiting.policy:was_never_dialled", always(False), ("unit/placing/test_redial.py",)
         ),
+        "undialled_call_uses_up_the_last_attempt": Break(
+            "placing.attempts:Attempts.may_follow",
+            lambda original: (
+                lambda self, state: original(self, state) and self._redial.allows_after(state.attempt)
+            ),
+            ("unit/placing/test_redial.py",),
+        ),
+        "undialled_call_is_over": Break(
+            "placing.placement:never_rang", always(False), ("unit/placing/test_redial.py",)
+        ),
         "failed_transfer_is_redialled": Break(
             "models.outcome:_RULES",
             lambda original: ((original[1][0], r"call\.forwarding\..*"), *original),

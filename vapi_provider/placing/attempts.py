@@ -232,12 +232,12 @@ class Attempts:
         return self._blank(self.number)
 
     def may_follow(self, state: PlacementState) -> bool:
-        """Return whether another attempt may follow in a retry when this one does not reach the callee."""
+        """Return whether a retry may call again when this attempt, unless it is the last, does not reach the callee."""
         # This is how Airflow's API server decides.
         has_tries_left = self._max_tries != 0 and self._try_number <= self._max_tries
         is_known = self._store.exists or not self._was_cleared
         is_open = has_tries_left and is_known and state.state is not Recorded.OVER
-        return is_open and self._redial.allows_after(state.attempt)
+        return is_open and bool(self._redial.outcomes)
 
     def _following(self, state: PlacementState) -> PlacementState:
         """Return the state of the attempt after one that is recorded as not reached."""

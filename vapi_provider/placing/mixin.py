@@ -290,7 +290,13 @@ class PlacesCall(DefersPlacing):
 
     def _begin_wait(self, context: Context, state: WaitState, policy: WaitPolicy, **kwargs: Any) -> CallWait:
         if state.may_redial:
-            policy = dataclasses.replace(policy, redial_on=self._redial().outcomes, attempt=state.attempt)
+            redial = self._redial()
+            policy = dataclasses.replace(
+                policy,
+                redial_on=redial.outcomes,
+                max_attempts=redial.max_attempts,
+                attempt=state.attempt,
+            )
         wait = super()._begin_wait(context, state, policy, **kwargs)
         self._wait_call_id, self._wait_token = wait.call_id, state.token
         return wait

@@ -371,6 +371,18 @@ def test_call_that_was_never_dialled_is_no_attempt(model: AirflowModel) -> None:
     assert model.rings() == {NUMBER: 2}
 
 
+@modes
+def test_last_attempt_is_not_used_up_undialled(model: AirflowModel, deferrable: bool) -> None:
+    slot = redialling(model, redial_on=["failed", "no_answer"], max_attempts=2, deferrable=deferrable)
+    not_reached(slot)
+    model.simulator.timeline = UNDIALLED
+    not_reached(slot)
+    not_reached(slot)
+    model.simulator.timeline = UNANSWERED
+    assert wait_out(slot)["attempts"] == 2
+    assert model.rings() == {NUMBER: 2}
+
+
 def test_call_returned_undialled_is_not_counted(model: AirflowModel) -> None:
     model.simulator.timeline = UNDIALLED
     summary = wait_out(redialling(model))
