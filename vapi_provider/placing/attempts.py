@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
-from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.outcome import CallOutcome, check_outcomes
 from vapi_provider.placing.decision import Recorded
 from vapi_provider.placing.request import TOKEN_LENGTH
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from vapi_provider.models.call import Call
+    from vapi_provider.placing.redial import Redial
     from vapi_provider.placing.request import CallRequest
     from vapi_provider.waiting.wait import WaitState
 
@@ -103,54 +102,18 @@ class PlacementStore:
         :raises Exception: if Airflow does not take it
         :return: whether it is recorded, or there is no store
         """
-        recorded = self._store.get(_KEY) if self._store is not None else None
-        is_ours = isinstance(recorded, Mapping) and _is_of(recorded, call_id, token)
-        if is_ours:
-            self._store.set(_KEY, {**recorded, "call_id": call_id, "state": state.value})
-        return is_ours or self._store is None
+        if self._store is None:
+            return True
+        recorded = self._store.get(_KEY)
+        if not isinstance(recorded, Mapping) or not _is_of(recorded, call_id, token):
+            return False
+        self._store.set(_KEY, {**recorded, "call_id": call_id, "state": state.value})
+        return True
 
     @property
     def exists(self) -> bool:
         """Whether Airflow has such a store, as from 3.3 on."""
         return self._store is not None
-
-
-@dataclass(frozen=True)
-class Redial:
-    """
-    When to call a callee again.
-
-    :param outcomes: the outcomes after which to call again; none for a single attempt
-    :param max_attempts: the most attempts; None for no limit but Airflow's retries
-    :param retries: how many retries the DAG file gives the task
-    """
-
-    outcomes: tuple[CallOutcome, ...] = ()
-    max_attempts: int | None = None
-    retries: int = 0
-
-    def allows_after(self, attempt: int) -> bool:
-        """Return whether there may be another attempt after this one."""
-        return bool(self.outcomes) and (self.max_attempts is None or attempt < self.max_attempts)
-
-
-def check_redial(redial_on: Any, max_attempts: Any, retries: int) -> Redial:
-    """
-    Check the arguments about redialling.
-
-    :raises VapiConfigurationError: naming the argument; nothing is sent then
-    """
-    outcomes = check_outcomes("redial_on", redial_on)
-    if CallOutcome.COMPLETED in outcomes:
-        raise VapiConfigurationError(
-            "redial_on must not contain completed, because that callee was reached. Nothing was sent."
-        )
-    is_number = isinstance(max_attempts, int) and not isinstance(max_attempts, bool)
-    if max_attempts is not None and not (is_number and max_attempts >= 1):
-        raise VapiConfigurationError(
-            f"max_attempts must be an integer of at least 1, or None; got {max_attempts!r:.40}. Nothing was sent."
-        )
-    return Redial(outcomes, max_attempts, retries)
 
 
 class Attempts:
@@ -173,6 +136,11 @@ class Attempts:
     def _was_cleared(self) -> bool:
         """Whether a user has cleared the task or its run, which gives the task more tries."""
         return self.clear_number > 0 or self._max_tries > self._redial.retries
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether it is unknown how many attempts there were: after a clear, without a store."""
+        return self._was_cleared and not self._store.exists
 
     def begin(self, resumed: WaitState | None) -> PlacementState:
         """
@@ -235,8 +203,7 @@ class Attempts:
         """Return whether a retry may call again when this attempt, unless it is the last, does not reach the callee."""
         # This is how Airflow's API server decides.
         has_tries_left = self._max_tries != 0 and self._try_number <= self._max_tries
-        is_known = self._store.exists or not self._was_cleared
-        is_open = has_tries_left and is_known and state.state is not Recorded.OVER
+        is_open = has_tries_left and not self.are_lost and state.state is not Recorded.OVER
         return is_open and bool(self._redial.outcomes)
 
     def _following(self, state: PlacementState) -> PlacementState:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from vapi_provider.models.call import Call
     from vapi_provider.models.outcome import CallOutcome
     from vapi_provider.models.summary import CallSummary, PlacedCallSummary
-    from vapi_provider.placing.attempts import Redial
     from vapi_provider.placing.decision import Recorded
     from vapi_provider.placing.placement import CallPlacement
+    from vapi_provider.placing.redial import Redial
     from vapi_provider.waiting.policy import WaitPolicy
     from vapi_provider.waiting.wait import CallWait, WaitState
 
@@ -165,7 +165,7 @@ class PlacesCall(DefersPlacing):
         )
 
     def _redial(self) -> Redial:
-        from vapi_provider.placing.attempts import check_redial
+        from vapi_provider.placing.redial import check_redial
 
         return check_redial(self.redial_on, self.max_attempts, self.retries or 0)
 
@@ -224,6 +224,8 @@ class PlacesCall(DefersPlacing):
         is_within_limit = (call.limits or {}).get("concurrencyBlocked") is False
         if self._limit_since is not None if policy else not is_within_limit:
             call = watch_dialling(client, call, call.limits, self.log)
+        if redial and redial.outcomes and placement.attempts.are_lost:
+            self.log.warning("After a clear, redial_on has no effect before Airflow 3.3.")
         if not call.is_queued or (policy is None and is_within_limit):
             self._end_wait_for_line()
         if policy is None:

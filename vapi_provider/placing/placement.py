@@ -16,10 +16,11 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore, Redial
+from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
 from vapi_provider.placing.doubt import how_found, how_to_find, try_later, undecided
 from vapi_provider.placing.line import SHORT_SECONDS
+from vapi_provider.placing.redial import Redial
 from vapi_provider.placing.search import CallSearch, SearchResult, never_rang, read_placed
 
 if TYPE_CHECKING:

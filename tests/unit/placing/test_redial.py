@@ -492,6 +492,21 @@ def test_clear_is_noticed_by_the_tries_alone(model: AirflowModel) -> None:
     assert model.rings() == {NUMBER: 1}
 
 
+@modes
+def test_log_names_that_a_clear_ends_redialling(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture, deferrable: bool
+) -> None:
+    """It ends it even for a task that had not run before: with another list, it may be about a former callee."""
+    slot = redialling(model, deferrable=deferrable)
+    slot.run.clear_number = 1
+    if model.has_store:
+        assert not_reached(slot).attempt == 1
+    else:
+        assert wait_out(slot)["attempts"] == 1
+    messages = caplog.messages.count("After a clear, redial_on has no effect before Airflow 3.3.")
+    assert messages == (0 if model.has_store else 1)
+
+
 @WITH_STORE
 def test_call_found_by_search_only_is_over_after_a_clear(model: AirflowModel) -> None:
     slot = redialling(model)
