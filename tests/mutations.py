@@ -692,6 +692,24 @@ BREAKS.update(
         "pauses_for_a_line_do_not_grow": Break(
             "placing.line:pause_for_line", always(20.0), ("unit/placing/test_free_line.py",)
         ),
+        "undialled_call_is_read_after_a_pause": Break(
+            "placing.attempts:Attempts.begin",
+            lambda original: (
+                lambda self, resumed: original(
+                    self, dataclasses.replace(resumed, started_at=-1.0) if resumed else None
+                )
+            ),
+            ("unit/placing/test_free_line.py",),
+        ),
+        "call_placed_since_a_pause_is_overlooked": Break(
+            "placing.attempts:Attempts.begin",
+            lambda original: (
+                lambda self, resumed: original(
+                    self, dataclasses.replace(resumed, started_at=math.inf) if resumed else None
+                )
+            ),
+            ("unit/placing/test_free_line.py",),
+        ),
         "settled_doubt_is_forgotten": Break(
             "placing.attempts:Attempts.begin",
             lambda original: lambda self, _resumed: original(self, None),

@@ -152,9 +152,11 @@ class Attempts:
         state = self._store.read(self._blank_for(resumed))
         if state.state is Recorded.NOT_REACHED:
             state = self._following(state)
-        is_settled = resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt
-        if state.state is Recorded.NOTHING and is_settled:
-            state = dataclasses.replace(state, state=Recorded.NOT_SENT)
+        if resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt:
+            # A call recorded before the pause ended undialled, and may be unreadable by now; a later one may ring.
+            is_old = state.state is Recorded.PLACED and (state.at or 0.0) <= resumed.started_at
+            if is_old or state.state is Recorded.NOTHING:
+                state = dataclasses.replace(state, state=Recorded.NOT_SENT)
         self.number = state.attempt
         return state
 
