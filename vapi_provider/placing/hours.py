@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -36,8 +36,8 @@ class CallingHours(TypedDict, total=False):
     opens: str
     closes: str
     timezone: str
-    days: Iterable[str] | None
-    closed: Iterable[str] | None
+    days: Collection[str] | None
+    closed: Collection[str] | None
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,8 @@ def _check_date(value: Any) -> date:
 
 
 def _is_collection(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+    # Not an iterator: it could be read only once, and the hours are checked in each try.
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
 
 
 def _shown(value: Any) -> str:

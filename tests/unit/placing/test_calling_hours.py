@@ -199,6 +199,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {**NEW_YORK, "closed": ["20261225"]},
         "calling_hours.closed must be a list of dates",
     ),
+    "iterator of days": ({**NEW_YORK, "days": iter(["mon"])}, "calling_hours.days must be a list of mon"),
+    "iterator of dates": (
+        {**NEW_YORK, "closed": (each for each in ["2026-12-25"])},
+        "calling_hours.closed must be a list of dates such as '2026-12-25'; got generator",
+    ),
     "text for dates": ({**NEW_YORK, "closed": "2026-12-25"}, "calling_hours.closed must be a list of dates"),
 }
 
