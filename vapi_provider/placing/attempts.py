@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
-from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.models.outcome import CallOutcome, check_outcomes
 from vapi_provider.placing.decision import Recorded
 from vapi_provider.placing.request import TOKEN_LENGTH
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from vapi_provider.models.call import Call
+    from vapi_provider.placing.redial import Redial
     from vapi_provider.placing.request import CallRequest
     from vapi_provider.waiting.wait import WaitState
 
@@ -96,58 +95,25 @@ class PlacementStore:
         if self._store is not None:
             self._store.set(_KEY, {**dataclasses.asdict(state), "state": state.state.value})
 
-    def record_end(self, call_id: str, state: Recorded) -> None:
+    def record_end(self, call_id: str, token: str | None, state: Recorded) -> bool:
         """
-        Record what the end of a call means, unless another call has been recorded since.
+        Record what the end of a call means, unless the record is of another one; its id may not have been recorded.
 
         :raises Exception: if Airflow does not take it
+        :return: whether it is recorded, or there is no store
         """
-        recorded = self._store.get(_KEY) if self._store is not None else None
-        if isinstance(recorded, Mapping) and recorded.get("call_id") == call_id:
-            self._store.set(_KEY, {**recorded, "state": state.value})
+        if self._store is None:
+            return True
+        recorded = self._store.get(_KEY)
+        if not isinstance(recorded, Mapping) or not _is_of(recorded, call_id, token):
+            return False
+        self._store.set(_KEY, {**recorded, "call_id": call_id, "state": state.value})
+        return True
 
     @property
     def exists(self) -> bool:
         """Whether Airflow has such a store, as from 3.3 on."""
         return self._store is not None
-
-
-@dataclass(frozen=True)
-class Redial:
-    """
-    When to call a callee again.
-
-    :param outcomes: the outcomes after which to call again; none for a single attempt
-    :param max_attempts: the most attempts; None for no limit but Airflow's retries
-    :param retries: how many retries the DAG file gives the task
-    """
-
-    outcomes: tuple[CallOutcome, ...] = ()
-    max_attempts: int | None = None
-    retries: int = 0
-
-    def allows_after(self, attempt: int) -> bool:
-        """Return whether there may be another attempt after this one."""
-        return bool(self.outcomes) and (self.max_attempts is None or attempt < self.max_attempts)
-
-
-def check_redial(redial_on: Any, max_attempts: Any, retries: int) -> Redial:
-    """
-    Check the arguments about redialling.
-
-    :raises VapiConfigurationError: naming the argument; nothing is sent then
-    """
-    outcomes = check_outcomes("redial_on", redial_on)
-    if CallOutcome.COMPLETED in outcomes:
-        raise VapiConfigurationError(
-            "redial_on must not contain completed, because that callee was reached. Nothing was sent."
-        )
-    is_number = isinstance(max_attempts, int) and not isinstance(max_attempts, bool)
-    if max_attempts is not None and not (is_number and max_attempts >= 1):
-        raise VapiConfigurationError(
-            f"max_attempts must be an integer of at least 1, or None; got {max_attempts!r:.40}. Nothing was sent."
-        )
-    return Redial(outcomes, max_attempts, retries)
 
 
 class Attempts:
@@ -171,6 +137,11 @@ class Attempts:
         """Whether a user has cleared the task or its run, which gives the task more tries."""
         return self.clear_number > 0 or self._max_tries > self._redial.retries
 
+    @property
+    def are_lost(self) -> bool:
+        """Whether it is unknown how many attempts there were: after a clear, without a store."""
+        return self._was_cleared and not self._store.exists
+
     def begin(self, resumed: WaitState | None) -> PlacementState:
         """
         Return what is known about the attempt that this try makes.
@@ -181,12 +152,11 @@ class Attempts:
         state = self._store.read(self._blank_for(resumed))
         if state.state is Recorded.NOT_REACHED:
             state = self._following(state)
-        if state.state is Recorded.OVER and not self._redial.outcomes:
-            # Such a task places a call again that Vapi did not dial.
-            state = dataclasses.replace(state, state=Recorded.PLACED)
-        is_settled = resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt
-        if state.state is Recorded.NOTHING and is_settled:
-            state = dataclasses.replace(state, state=Recorded.NOT_SENT)
+        if resumed is not None and resumed.is_unsent and resumed.attempt == state.attempt:
+            # A call recorded before the pause ended undialled, and may be unreadable by now; a later one may ring.
+            is_old = state.state is Recorded.PLACED and (state.at or 0.0) <= resumed.started_at
+            if is_old or state.state is Recorded.NOTHING:
+                state = dataclasses.replace(state, state=Recorded.NOT_SENT)
         self.number = state.attempt
         return state
 
@@ -232,12 +202,11 @@ class Attempts:
         return self._blank(self.number)
 
     def may_follow(self, state: PlacementState) -> bool:
-        """Return whether another attempt may follow in a retry when this one does not reach the callee."""
+        """Return whether a retry may call again when this attempt, unless it is the last, does not reach the callee."""
         # This is how Airflow's API server decides.
         has_tries_left = self._max_tries != 0 and self._try_number <= self._max_tries
-        is_known = self._store.exists or not self._was_cleared
-        is_open = has_tries_left and is_known and state.state is not Recorded.OVER
-        return is_open and self._redial.allows_after(state.attempt)
+        is_open = has_tries_left and not self.are_lost and state.state is not Recorded.OVER
+        return is_open and bool(self._redial.outcomes)
 
     def _following(self, state: PlacementState) -> PlacementState:
         """Return the state of the attempt after one that is recorded as not reached."""
@@ -297,6 +266,12 @@ def _scope(context: Context) -> list[str]:
 def _digest(parts: list[str]) -> str:
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return base64.b32encode(digest).decode().lower()[:TOKEN_LENGTH]
+
+
+def _is_of(recorded: Mapping[str, Any], call_id: str, token: str | None) -> bool:
+    known = recorded.get("call_id")
+    is_sending = recorded.get("state") == Recorded.SENDING.value
+    return known == call_id or (known is None and is_sending and recorded.get("token", "") == token)
 
 
 def _restored(recorded: Mapping[str, Any], blank: PlacementState) -> PlacementState:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -21,6 +21,7 @@ _MIDNIGHT = "24:00"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _NO_PLACE = r"(?i:localtime|factory|posixrules|(?:posix|right)/.*)"
 """Files of the time zone database that depend on the machine, or count leap seconds."""
+_TIME_OR_ZONE = r"\d{1,2}:\d\d|(?=.*(?:/|UTC))(?!(?:.*\d){5})[\w/:+-]{1,40}"
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _LONGEST_CLOSURE = timedelta(days=400)
 
@@ -36,8 +37,8 @@ class CallingHours(TypedDict, total=False):
     opens: str
     closes: str
     timezone: str
-    days: Iterable[str] | None
-    closed: Iterable[str] | None
+    days: Collection[str] | None
+    closed: Collection[str] | None
 
 
 @dataclass(frozen=True)
@@ -206,12 +207,13 @@ def _check_date(value: Any) -> date:
 
 
 def _is_collection(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+    # Not an iterator: it could be read only once, and the hours are checked in each try.
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
 
 
 def _shown(value: Any) -> str:
     from vapi_provider.client.arguments import show_kind
 
-    # A list with its columns mixed up has a person's name or number here.
-    is_harmless = isinstance(value, str) and re.fullmatch(r"(?!.*\d{3})[\w/:+-]{1,40}", value, re.ASCII)
+    # If columns are mixed up, this is a person's name or number, so only times and zones are shown.
+    is_harmless = isinstance(value, str) and re.fullmatch(_TIME_OR_ZONE, value, re.ASCII)
     return repr(value) if is_harmless else show_kind(value)

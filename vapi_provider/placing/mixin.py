@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from vapi_provider.models.call import Call
     from vapi_provider.models.outcome import CallOutcome
     from vapi_provider.models.summary import CallSummary, PlacedCallSummary
-    from vapi_provider.placing.attempts import Redial
     from vapi_provider.placing.decision import Recorded
     from vapi_provider.placing.placement import CallPlacement
+    from vapi_provider.placing.redial import Redial
     from vapi_provider.waiting.policy import WaitPolicy
     from vapi_provider.waiting.wait import CallWait, WaitState
 
@@ -45,6 +45,9 @@ REQUEST_FIELDS = (
     "calling_hours",
 )
 """The arguments that describe the call."""
+
+TIME_FIELDS = ("calling_hours", "schedule_plan")
+"""Those of them without which a call may be placed at any time."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "outside_hours": ("wait", "skip", "fail"),
@@ -76,11 +79,14 @@ class PlacesCall(DefersPlacing):
     redial_on: Iterable[CallOutcome | str]
     max_attempts: int | None
     places_call = True
+    _given_times: Sequence[str] = ()
+    """Which of the arguments about times the DAG file gives, whatever they turn out to be in the worker."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._stop = StopFlag()
         self._wait_call_id: str | None = None
+        self._wait_token: str | None = None
         self._placement: CallPlacement | None = None
 
     def prepare_for_execution(self) -> Self:
@@ -144,11 +150,13 @@ class PlacesCall(DefersPlacing):
         store = PlacementStore(context)
         for pause in (*_RECORD_PAUSES, 0.0):
             try:
-                store.record_end(self._call_id, state)
+                if store.record_end(self._call_id, self._wait_token, state):
+                    return
             except Exception as error:
                 problem = type(error).__name__
             else:
-                return
+                problem = "the task's state is not of this call"
+                break
             if self._stop.is_set:
                 break
             time.sleep(pause)
@@ -157,7 +165,7 @@ class PlacesCall(DefersPlacing):
         )
 
     def _redial(self) -> Redial:
-        from vapi_provider.placing.attempts import check_redial
+        from vapi_provider.placing.redial import check_redial
 
         return check_redial(self.redial_on, self.max_attempts, self.retries or 0)
 
@@ -178,6 +186,16 @@ class PlacesCall(DefersPlacing):
         if self.limit_timeout != DEFAULT_LIMIT_TIMEOUT:
             seconds_of("limit_timeout", self.limit_timeout)
 
+    def _refuse_lost_times(self) -> None:
+        from vapi_provider.exceptions import VapiConfigurationError
+
+        for name in self._given_times:
+            if getattr(self, name) is None:
+                raise VapiConfigurationError(
+                    f"{name} is None, so the call would be placed at any time. Nothing was sent. Check that the upstream "
+                    "task returned a value."
+                )
+
     def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
         from vapi_provider.hooks.vapi import VapiHook
         from vapi_provider.models.summary import check_include
@@ -192,6 +210,7 @@ class PlacesCall(DefersPlacing):
         redial = self._redial() if self.wait_for_completion else None
         self._check_waits()
         self.refuse_missing(*REQUEST_FIELDS)
+        self._refuse_lost_times()
         request = build_request({**vars(self), **self.rendered_fields})
         self._hook = self._hook or VapiHook(self.vapi_conn_id)
         client = self._hook.client
@@ -205,6 +224,8 @@ class PlacesCall(DefersPlacing):
         is_within_limit = (call.limits or {}).get("concurrencyBlocked") is False
         if self._limit_since is not None if policy else not is_within_limit:
             call = watch_dialling(client, call, call.limits, self.log)
+        if redial and redial.outcomes and placement.attempts.are_lost:
+            self.log.warning("After a clear, redial_on has no effect before Airflow 3.3.")
         if not call.is_queued or (policy is None and is_within_limit):
             self._end_wait_for_line()
         if policy is None:
@@ -215,6 +236,7 @@ class PlacesCall(DefersPlacing):
             started_at=max(time.time(), due_at),
             limits=placed.limits,
             placed_at=placement.placed_at or placement.state.at,
+            token=placement.state.token,
             may_redial=placement.attempts.may_follow(placement.state),
         )
         # The first poke is not the first request, so transient errors are waited out.
@@ -270,9 +292,15 @@ class PlacesCall(DefersPlacing):
 
     def _begin_wait(self, context: Context, state: WaitState, policy: WaitPolicy, **kwargs: Any) -> CallWait:
         if state.may_redial:
-            policy = dataclasses.replace(policy, redial_on=self._redial().outcomes, attempt=state.attempt)
+            redial = self._redial()
+            policy = dataclasses.replace(
+                policy,
+                redial_on=redial.outcomes,
+                max_attempts=redial.max_attempts,
+                attempt=state.attempt,
+            )
         wait = super()._begin_wait(context, state, policy, **kwargs)
-        self._wait_call_id = wait.call_id
+        self._wait_call_id, self._wait_token = wait.call_id, state.token
         return wait
 
     def _time_out(self, wait: CallWait) -> CallSummary:

@@ -16,10 +16,11 @@ from vapi_provider.exceptions import (
     VapiPermanentError,
     VapiTransientError,
 )
-from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore, Redial
+from vapi_provider.placing.attempts import Attempts, PlacementState, PlacementStore
 from vapi_provider.placing.decision import Found, Knowledge, Recorded, Step, decide
 from vapi_provider.placing.doubt import how_found, how_to_find, try_later, undecided
 from vapi_provider.placing.line import SHORT_SECONDS
+from vapi_provider.placing.redial import Redial
 from vapi_provider.placing.search import CallSearch, SearchResult, never_rang, read_placed
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class CallPlacement:
             self.call_id, self._state = None, following
             self._learn(SearchResult(Found.NOTHING), is_settled=self._known.is_settled)
             return None
-        if self.state.state is Recorded.OVER or self._known.found is Found.CALL or not never_rang(call):
+        if self._known.found is Found.CALL or not never_rang(call):
             self._record_placed(self.state)
             self._log.info("%s", how_found(call, has_sent=self.has_sent))
             return call

@@ -46,6 +46,7 @@ class WaitPolicy:
     :param include: the validated names of the content that the task returns
     :param redial_on: outcomes after which the task calls again
     :param attempt: the number of the attempt to reach the callee, from 1
+    :param max_attempts: the most attempts; None for no limit
     """
 
     fail_on: tuple[CallOutcome, ...]
@@ -58,6 +59,7 @@ class WaitPolicy:
     include: tuple[str, ...] = ()
     redial_on: tuple[CallOutcome, ...] = ()
     attempt: int = 1
+    max_attempts: int | None = None
 
     @property
     def judges_end(self) -> bool:
@@ -115,9 +117,11 @@ class WaitPolicy:
                 f"Call {call.id} has status {status!r}: it never took place or was erased, so there is nothing to wait for. "
                 f"See {url}"
             )
-        if call.outcome in self.redial_on:
+        was_dialled = not was_never_dialled(call.ended_reason)
+        attempts = self.attempt if was_dialled else self.attempt - 1
+        if call.outcome in self.redial_on and (self.max_attempts is None or attempts < self.max_attempts):
             not_reached = VapiNotReachedError(call.id, str(call.outcome), self.attempt)
-            not_reached.was_dialled = not was_never_dialled(call.ended_reason)
+            not_reached.was_dialled = was_dialled
             raise not_reached
         if call.outcome in self.fail_on:
             raise VapiCallFailedError(

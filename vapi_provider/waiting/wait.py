@@ -57,7 +57,7 @@ class WaitState:
     :param sent_at: while it is unknown whether a call exists, when the last request for it may have been sent, in
         seconds since 1970
     :param has_sent: whether this try sent that request
-    :param token: the token of that request
+    :param token: the token of the request for the call
     :param assistant_id: its assistant, to search for the call
     :param phone_number_id: its phone number, to search for the call
     :param is_unsent: whether the task waits for calling hours or a free line, certain that no call was placed

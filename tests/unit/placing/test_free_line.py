@@ -144,6 +144,45 @@ def test_refusal_that_only_has_an_error_is_waited_out(model: AirflowModel, defer
     model.assert_rang_once(slot)
 
 
+def ended_undialled(model: AirflowModel, slot: Slot) -> Deferral:
+    """Run a try until its call has ended undialled, and it waits for a line."""
+    model.simulator.timeline = LIMITED
+    deferred = deferral(slot)
+    while deferred.trigger.call_id is not None:
+        deferred = resume(slot, deferred, await_event(model, deferred.trigger))
+    model.simulator.timeline = Timeline()
+    return deferred
+
+
+@pytest.mark.parametrize("lines", [100])
+@pytest.mark.parametrize("status", [404, 503])
+def test_undialled_call_need_not_be_readable_any_more(model: AirflowModel, status: int) -> None:
+    slot = model.slot(retries=0)
+    result: Any = ended_undialled(model, slot)
+    model.pass_time(120)
+    undialled = slot.xcoms["call_id"]
+    for _ in range(10):
+        model.simulator.faults.add(Fault(method="GET", path=f"/call/{undialled}", status=status))
+    while isinstance(result, Deferral):
+        result = resume(slot, result, await_event(model, result.trigger))
+    assert result["outcome"] == "completed"
+    assert slot.xcoms["call_id"] != undialled
+    model.assert_rang_once(slot)
+
+
+@pytest.mark.parametrize("has_store", [True])
+@pytest.mark.parametrize("vapi_options", [{"list_lag": 29}], ids=["lag"])
+def test_try_that_is_resumed_twice_places_one_call(model: AirflowModel) -> None:
+    slot = model.slot(retries=0)
+    deferred = ended_undialled(model, slot)
+    event, saved = await_event(model, deferred.trigger), slot.stored["wait"]
+    resume(slot, deferred, event)
+    slot.stored["wait"] = saved
+    model.pass_time(10)
+    resume(slot, deferred, event)
+    model.assert_rang_once(slot)
+
+
 # Pauses
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from airflow_model import NUMBER, AirflowModel, Slot, vapis_clock
-from placing_helpers import await_event, begin, deferral, resume, sent_body, wait_out
+from placing_helpers import Later, await_event, begin, deferral, rendered, resume, sent_body, wait_out
 from task_instances import Deferral
 from ways import kill_at, once_at
 
@@ -67,6 +67,14 @@ def sent_at(model: AirflowModel) -> list[float]:
 
 def night_slot(model: AirflowModel, **arguments: Any) -> Slot:
     return model.slot(calling_hours=HOURS, **arguments)
+
+
+@pytest.mark.parametrize("name", ["calling_hours", "schedule_plan"])
+def test_times_that_are_none_at_run_time_are_refused(model: AirflowModel, name: str) -> None:
+    operator, context = rendered(model.slot(), **{name: Later(None)})
+    with pytest.raises(VapiConfigurationError, match=f"^{name} is None, .* Nothing was sent"):
+        operator.execute(context)
+    assert model.simulator.requests == []
 
 
 # wait

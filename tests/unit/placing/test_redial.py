@@ -323,6 +323,36 @@ def test_log_names_what_an_unrecorded_end_means(
 
 
 @WITH_STORE
+@modes
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_lost_record_of_a_call_costs_no_attempt(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture, deferrable: bool, attempt: int
+) -> None:
+    slot = redialling(model, retries=1, deferrable=deferrable)
+    # Each attempt records that it sends, the call, and its end; a deferral saves its state in between.
+    lose_writes(model, after=1 if attempt == 1 else 4 + deferrable, count=1)
+    not_reached(slot)
+    ended = wait_out(slot)
+    assert "Could not record call" in caplog.text
+    assert ended["attempts"] == 2
+    slot.clear()
+    assert wait_out(slot)["id"] == ended["id"]
+    assert model.rings() == {NUMBER: 2}
+
+
+@WITH_STORE
+def test_log_names_an_end_without_a_record(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    slot = redialling(model, max_attempts=1, deferrable=True)
+    deferred = deferral(slot)
+    slot.stored.pop("placing")
+    call_id = resume(slot, deferred, await_event(model, deferred.trigger))["id"]
+    assert (
+        f"Could not record the end of call {call_id} (the task's state is not of this call). With redial_on, clearing "
+        "this task may call again." in caplog.messages
+    )
+
+
+@WITH_STORE
 @pytest.mark.parametrize(("waits", "count"), [(True, 3), (False, 2)])
 def test_task_without_redial_writes_its_state_once_more(model: AirflowModel, waits: bool, count: int) -> None:
     writes = lose_writes(model, after=0, count=0)
@@ -337,6 +367,18 @@ def test_call_that_was_never_dialled_is_no_attempt(model: AirflowModel) -> None:
     not_reached(slot)
     model.simulator.timeline = UNANSWERED
     assert not_reached(slot).attempt == 1
+    assert wait_out(slot)["attempts"] == 2
+    assert model.rings() == {NUMBER: 2}
+
+
+@modes
+def test_last_attempt_is_not_used_up_undialled(model: AirflowModel, deferrable: bool) -> None:
+    slot = redialling(model, redial_on=["failed", "no_answer"], max_attempts=2, deferrable=deferrable)
+    not_reached(slot)
+    model.simulator.timeline = UNDIALLED
+    not_reached(slot)
+    not_reached(slot)
+    model.simulator.timeline = UNANSWERED
     assert wait_out(slot)["attempts"] == 2
     assert model.rings() == {NUMBER: 2}
 
@@ -397,14 +439,22 @@ def test_redial_on_of_a_later_edit_redials_nothing(
     assert model.rings() == {NUMBER: 1}
 
 
-@WITH_STORE
-def test_undialled_call_is_placed_again_after_a_clear(model: AirflowModel) -> None:
+@pytest.mark.parametrize("redial_on", [[], ["no_answer"], ["failed"]], ids=["never", "no_answer", "failed"])
+@pytest.mark.parametrize("fail_on", [[], ["failed"]], ids=["success", "failed"])
+def test_undialled_call_is_placed_again_after_a_clear(
+    model: AirflowModel, redial_on: list[str], fail_on: list[str]
+) -> None:
     model.simulator.timeline = UNDIALLED
-    slot = model.slot(wait_for_completion=True)
-    wait_out(slot)
+    slot = redialling(model, redial_on=redial_on, fail_on=fail_on)
+    with suppress(VapiCallFailedError, VapiNotReachedError):
+        wait_out(slot)
+    model.pass_time(300)
     slot.clear()
     model.simulator.timeline = ANSWERED
-    assert wait_out(slot)["outcome"] == "completed"
+    summary = wait_out(slot)
+    assert (summary["outcome"], summary["attempts"]) == ("completed", 1)
+    slot.clear()
+    assert wait_out(slot)["id"] == summary["id"]
     assert model.rings() == {NUMBER: 1}
 
 
@@ -440,6 +490,21 @@ def test_clear_is_noticed_by_the_tries_alone(model: AirflowModel) -> None:
     slot.run.clear_number = 0
     assert wait_out(slot)["attempts"] == 1
     assert model.rings() == {NUMBER: 1}
+
+
+@modes
+def test_log_names_that_a_clear_ends_redialling(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture, deferrable: bool
+) -> None:
+    """It ends it even for a task that had not run before: with another list, it may be about a former callee."""
+    slot = redialling(model, deferrable=deferrable)
+    slot.run.clear_number = 1
+    if model.has_store:
+        assert not_reached(slot).attempt == 1
+    else:
+        assert wait_out(slot)["attempts"] == 1
+    messages = caplog.messages.count("After a clear, redial_on has no effect before Airflow 3.3.")
+    assert messages == (0 if model.has_store else 1)
 
 
 @WITH_STORE
