@@ -222,7 +222,12 @@ class CallPoller:
             await self._read_calls(REQUESTS_PER_POLL)
         elif self._list_is_down:
             # Calls first: they may be readable although the list is not.
-            await self._read_calls(REQUESTS_PER_POLL - 1)
+            try:
+                await self._read_calls(REQUESTS_PER_POLL - 1)
+            except VapiTransientError:
+                # The list may work again although one of the calls does not.
+                await self._read_changes(1)
+                raise
             await self._read_changes(1)
         else:
             pages = await self._read_changes(PAGES_PER_POLL)
