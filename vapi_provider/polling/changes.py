@@ -83,12 +83,15 @@ class ChangeFeed:
 
     def read_from(self, since: datetime) -> None:
         """Read what changed from an instant on, although it was read before; the first page must have been read."""
-        if self.mark is None or since >= self.mark:
+        if self.mark is None:
             return
         until = self.mark
-        if self._catch_up is not None and not self._has_rows:
+        if not self._has_rows:
             # All that the feed has still to read needs no second walk.
-            until = self._catch_up.lower
+            until = self._catch_up.lower if self._catch_up is not None else until
+        elif self._walk is not None:
+            # Its first pages are gone, and a walk that began anew for each newcomer might never end.
+            until = self._clock.now() + CLOCK_SLACK
         if self._backlog is not None:
             since, until = min(since, self._backlog.lower), max(until, self._backlog_until or until)
         if since < until:

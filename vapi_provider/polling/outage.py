@@ -41,3 +41,13 @@ class Outage:
             seconds = time.monotonic() - self._since
             log.info("%s works again (connection %r, after %.0f s).", self._what, self._conn_id, seconds)
             self._since = None
+
+
+def describe_pending(calls: int, listeners: int) -> str:
+    """Return what a poller has pending, for the log."""
+    parts = []
+    if calls or not listeners:
+        parts.append(f"{calls} {'call' if calls == 1 else 'calls'} pending")
+    if listeners:
+        parts.append(f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}")
+    return ", ".join(parts)

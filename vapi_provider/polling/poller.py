@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from vapi_provider.client.responses import OversizedResponseError, SlowResponseError
 from vapi_provider.exceptions import VapiError, VapiPermanentError, VapiTransientError
@@ -22,7 +23,7 @@ from vapi_provider.polling.calls import PolledCall, PolledCalls, Verdict, Waiter
 from vapi_provider.polling.changes import ChangeFeed
 from vapi_provider.polling.connection import PolledConnection, RefusedError
 from vapi_provider.polling.listeners import EndListener, EndListeners
-from vapi_provider.polling.outage import Outage
+from vapi_provider.polling.outage import Outage, describe_pending
 
 MIN_INTERVAL_SECONDS = 5.0
 """No connection is polled more often than this."""
@@ -202,14 +203,7 @@ class CallPoller:
 
     @property
     def _pending(self) -> str:
-        """What is pending, for the log."""
-        calls, listeners = len(self._calls), len(self._listeners)
-        parts = []
-        if calls or not listeners:
-            parts.append(f"{calls} {'call' if calls == 1 else 'calls'} pending")
-        if listeners:
-            parts.append(f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}")
-        return ", ".join(parts)
+        return describe_pending(len(self._calls), len(self._listeners))
 
     async def _poll(self) -> None:
         await self._connection.refresh()
@@ -222,7 +216,12 @@ class CallPoller:
             await self._read_calls(REQUESTS_PER_POLL)
         elif self._list_is_down:
             # Calls first: they may be readable although the list is not.
-            await self._read_calls(REQUESTS_PER_POLL - 1)
+            try:
+                await self._read_calls(REQUESTS_PER_POLL - 1)
+            except VapiTransientError:
+                # The list may work again although one of the calls does not.
+                await self._read_changes(1)
+                raise
             await self._read_changes(1)
         else:
             pages = await self._read_changes(PAGES_PER_POLL)
@@ -270,22 +269,29 @@ class CallPoller:
             else:
                 self._listeners.begin(feed)
         self._list_is_down = False
+        # One call that cannot be read is no outage, so it lengthens no pause.
+        self._failures = 0
         return pages
 
     async def _read_calls(self, number: int) -> None:
         """Read calls by turn: those that tasks wait for, and the live ones of listeners."""
         most_live = number // LIVE_SHARE if self._calls else number
         live = self._listeners.next_in_turn(most_live, self._calls.ids)
-        for position, call in enumerate(self._calls.next_in_turn(number - len(live))):
-            if position and self._is_late:
-                return
-            if call in self._calls:
-                call.take_turn()
-                await self._read_call(call)
-        for call_id in live:
-            if self._is_late:
-                return
-            await self._read_live(call_id)
+        failure: VapiTransientError | None = None
+        for group in (
+            [partial(self._read_call, call) for call in self._calls.next_in_turn(number - len(live))],
+            [partial(self._read_live, call_id) for call_id in live],
+        ):
+            try:
+                for position, read in enumerate(group):
+                    # At least one, so that no group waits for the other.
+                    if position and self._is_late:
+                        break
+                    await read()
+            except VapiTransientError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     @property
     def _is_late(self) -> bool:
@@ -293,6 +299,9 @@ class CallPoller:
         return self._feed is not None and time.monotonic() - self._polled_at > self._interval
 
     async def _read_call(self, call: PolledCall) -> None:
+        if call not in self._calls:
+            return
+        call.take_turn()
         try:
             view = await self._connection.get_status(call.call_id)
         except OversizedResponseError:
