@@ -125,9 +125,7 @@ def test_triggerer_errors_count_after_30_s(airflow: Airflow, simulator: VapiSimu
     airflow.pass_time(5)
     failed = failure(airflow.resume, deferral, refusal)
     assert type(failed) is VapiConfigurationError
-    assert f"The triggerer cannot read call {call_id} but this worker can." in str(
-        failed
-    )
+    assert f"The triggerer cannot read call {call_id} but this worker can." in str(failed)
 
 
 # Its execution_timeout
