@@ -261,6 +261,8 @@ ELSEWHERE = {
     "There is no bucket",
     "is the same for every mapped task",
     "but kind is mapped",
+    "cannot be paged without a gap",
+    "is None, although the DAG passes it",
 }
 
 
