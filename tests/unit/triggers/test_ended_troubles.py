@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from end_listening import AssetStore, listening
-from polling_world import World, watching
+from polling_world import World, watching, written
 
 from vapi_provider.simulator import Fault
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
@@ -267,5 +267,29 @@ def test_end_that_the_list_shows_late_is_reported(world: World, seconds: float) 
                 await asyncio.sleep(33.1)
             await asyncio.sleep(300)
             assert sorted(heard.call_ids) == sorted(ended)
+
+    world.run(main())
+
+
+# Scheduled calls
+
+
+def test_scheduled_call_that_never_took_place_is_reported(world: World) -> None:
+    async def main() -> None:
+        async with listening(poll_interval=60) as heard:
+            await asyncio.sleep(130)
+            now = world.simulator.clock.now()
+            call_id = world.simulator.add_call(
+                status="scheduled",
+                body={
+                    "createdAt": written(now),
+                    "updatedAt": written(now),
+                    "schedulePlan": {"earliestAt": written(now + timedelta(hours=2))},
+                },
+            )
+            await asyncio.sleep(7_230)
+            world.change(call_id, status="ended", endedReason="call.start.error-get-phone-number")
+            await asyncio.sleep(125)
+            assert heard.call_ids == [call_id]
 
     world.run(main())
