@@ -76,6 +76,7 @@ class CallStatusView(BaseModel):
     updated_at: Instant = None
     started_at: Instant = None
     ended_at: Instant = None
+    planned_at: Instant = within("schedulePlan", "earliestAt")
     analysis: Object = None
     structured_outputs: Object = within("artifact", "structuredOutputs")
     skipped_structured_outputs: Object = within("artifact", "skippedStructuredOutputs")

@@ -28,7 +28,9 @@ CATCH_UP_SECONDS = 900.0
 _BACKLOG_STEP = timedelta(hours=1)
 """How much of the backlog one walk covers, so that what was read counts before all of it is read."""
 _OVERLAP = timedelta(seconds=5)
-"""How much is read twice, because the list may show a change a little late."""
+"""How much is read twice, because the list may show a change a little late; a task's call is also read by turn."""
+LIST_LAG_SECONDS = 30.0
+"""The same while there are listeners, which have only the list; a change that it shows later may be missed."""
 _MOST_LAG = timedelta(minutes=2)
 """How late the list may show a change when no newer row proves that it is up to date."""
 
@@ -83,6 +85,7 @@ class ChangeFeed:
 
     def read_from(self, since: datetime) -> None:
         """Read what changed from an instant on, although it was read before; the first page must have been read."""
+        self._clock.overlap = timedelta(seconds=LIST_LAG_SECONDS)
         if self.mark is None:
             return
         until = self.mark
@@ -197,12 +200,13 @@ class _ListClock:
         self._newest: datetime | None = None
         self._newest_at = 0.0
         self.began_at = 0.0
+        self.overlap = _OVERLAP
         self._shown: datetime | None = None
 
     def begin(self) -> None:
         """Start a walk."""
         self.began_at = time.monotonic()
-        self._shown = self._newest and self._newest - max(timedelta(0), _OVERLAP - self._since_newest())
+        self._shown = self._newest and self._newest - max(timedelta(0), self.overlap - self._since_newest())
 
     def learn(self, page: CallPage[CallStatusView]) -> None:
         """Learn from the rows of a page; one from the future proves nothing."""
@@ -215,7 +219,7 @@ class _ListClock:
         )
         if newest is None:
             return
-        shown = newest - timedelta(seconds=now - self.began_at) - _OVERLAP
+        shown = newest - timedelta(seconds=now - self.began_at) - self.overlap
         self._shown = max(self._shown or shown, shown)
         if self._newest is None or newest > self._newest:
             self._newest, self._newest_at = newest, now

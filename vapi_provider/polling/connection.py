@@ -31,6 +31,9 @@ T = TypeVar("T")
 CONNECTION_SECONDS = 60.0
 """How long a connection is used before it is read again."""
 
+READING_SECONDS = 60.0
+"""Time limit of reading a connection: a response that Airflow's channel loses would end all polling."""
+
 MISSING_SECONDS = 300.0
 """How long a connection may be missing before its waits end."""
 
@@ -145,8 +148,12 @@ class PolledConnection:
         # In a task of its own: before Airflow 3.2, a reader that is cancelled leaves its response to another one.
         self._reading = asyncio.ensure_future(get_async_connection(self._conn_id))
         self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
+        # Neither shield nor wait_for: what is late is left alone, for the same reason.
+        await asyncio.wait({self._reading}, timeout=READING_SECONDS)
+        if not self._reading.done():
+            raise TimeoutError
         try:
-            return await asyncio.shield(self._reading)
+            return self._reading.result()
         except AirflowNotFoundException:
             # In dag.test() a trigger runs in the task's process, where Airflow finds no stored connection.
             if (conn := remembered_connection(self._conn_id)) is None:

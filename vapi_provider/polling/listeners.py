@@ -157,6 +157,11 @@ class EndListeners:
         """The shortest interval that a listener asks for."""
         return min((listener.poll_interval for listener in self._listeners), default=math.inf)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether a listener has not begun to read."""
+        return any(listener.feed is None for listener in self._listeners)
+
     def join(self, listener: EndListener) -> None:
         """Add a listener."""
         self._listeners.append(listener)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sized
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ class Outage:
             self._since = None
 
 
-def describe_pending(calls: int, listeners: int) -> str:
+def describe_pending(calls: Sized, listeners: Sized) -> str:
     """Return what a poller has pending, for the log."""
     parts = []
     if calls or not listeners:
-        parts.append(f"{calls} {'call' if calls == 1 else 'calls'} pending")
+        parts.append(f"{len(calls)} {'call' if len(calls) == 1 else 'calls'} pending")
     if listeners:
-        parts.append(f"{listeners} asset {'trigger' if listeners == 1 else 'triggers'}")
+        parts.append(f"{len(listeners)} asset {'trigger' if len(listeners) == 1 else 'triggers'}")
     return ", ".join(parts)

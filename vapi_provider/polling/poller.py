@@ -95,6 +95,7 @@ class CallPoller:
         poller = cls._of(conn_id)
         poller._listeners.join(listener)
         poller._shorten(listener.poll_interval)
+        poller._hurry.set()
         try:
             yield
         finally:
@@ -162,11 +163,15 @@ class CallPoller:
     def _interval(self) -> float:
         return max(MIN_INTERVAL_SECONDS, self._shortest_interval)
 
+    @property
+    def _pause(self) -> float:
+        # A new listener may leave within its interval, which may be a day.
+        is_hurried = self._listeners.has_new and not (self._calls and self._list_is_down)
+        return MIN_INTERVAL_SECONDS if is_hurried else self._interval
+
     async def _sleep_until_due(self) -> None:
         while True:
-            due_at = max(
-                self._polled_at + self._interval, self._rest_until, self._not_before, self._asked_until
-            )
+            due_at = max(self._polled_at + self._pause, self._rest_until, self._not_before, self._asked_until)
             pause = due_at - time.monotonic()
             if pause <= 0:
                 return
@@ -184,11 +189,11 @@ class CallPoller:
         if retry_after is not None:
             self._asked_until = now + min(retry_after, MAX_RETRY_AFTER_SECONDS) + random.uniform(0, 1)
         self._failures += 1
-        self._outage.log_begin(reason, self._pending, traceback=traceback)
+        self._outage.log_begin(reason, describe_pending(self._calls, self._listeners), traceback=traceback)
 
     def _back_off_pause(self, failures: int) -> float:
         """Return the pause after a failure, by the number of failures before it."""
-        pause = random.uniform(self._interval, 2 * self._interval)
+        pause = random.uniform(self._pause, 2 * self._pause)
         return min(math.ldexp(pause, min(failures, 10)), max(MAX_BACK_OFF_SECONDS, pause))
 
     async def _process_refusal(self, error: VapiError) -> None:
@@ -198,12 +203,8 @@ class CallPoller:
             if self._listeners:
                 self._back_off(str(error), None)
         else:
-            self._outage.log_begin(str(error), self._pending)
+            self._outage.log_begin(str(error), describe_pending(self._calls, self._listeners))
             self._connection.doubt()
-
-    @property
-    def _pending(self) -> str:
-        return describe_pending(len(self._calls), len(self._listeners))
 
     async def _poll(self) -> None:
         await self._connection.refresh()
@@ -216,13 +217,14 @@ class CallPoller:
             await self._read_calls(REQUESTS_PER_POLL)
         elif self._list_is_down:
             # Calls first: they may be readable although the list is not.
+            pages = 1 if self._calls else PAGES_PER_POLL
             try:
-                await self._read_calls(REQUESTS_PER_POLL - 1)
+                await self._read_calls(REQUESTS_PER_POLL - pages)
             except VapiTransientError:
                 # The list may work again although one of the calls does not.
-                await self._read_changes(1)
+                await self._read_changes(pages)
                 raise
-            await self._read_changes(1)
+            await self._read_changes(pages)
         else:
             pages = await self._read_changes(PAGES_PER_POLL)
             await self._read_calls(REQUESTS_PER_POLL - pages)
@@ -257,7 +259,7 @@ class CallPoller:
                 if not self._calls:
                     raise VapiTransientError(str(error)) from None
                 # Each call can still be read.
-                self._list_outage.log_begin(str(error), self._pending)
+                self._list_outage.log_begin(str(error), describe_pending(self._calls, self._listeners))
                 return pages
             self._list_outage.log_end()
             async for row in in_lots(page.rows):

@@ -108,6 +108,6 @@ def _hash(call_id: str) -> str:
 
 
 def _ended_at(call: CallStatusView) -> float | None:
-    # A call without endedAt most likely never took place, so it ended soon after it was created.
-    instant = call.ended_at or call.created_at
-    return None if instant is None else instant.timestamp()
+    # A call without endedAt most likely never took place, so it ended soon after it was created, or was to start.
+    instants = [call.ended_at] if call.ended_at else [call.created_at, call.planned_at]
+    return max((instant.timestamp() for instant in instants if instant), default=None)

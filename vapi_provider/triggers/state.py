@@ -33,6 +33,8 @@ class AssetState:
         self._key = key
         self._log = log
         self._is_failing = False
+        self._is_in_thread = False
+        """Whether a thread is still accessing the store, perhaps for a while after its time limit."""
 
     async def load(self) -> Any:
         """Return the stored value; None without one, without a store, and when the store fails for ten minutes."""
@@ -81,8 +83,17 @@ class AssetState:
         asynchronous = getattr(self._accessors, f"a{name}", None)
         if asynchronous is not None:
             return await asynchronous(*args)
-        # Airflow 3.3.0 and 3.3.1.
-        return await asyncio.to_thread(getattr(self._accessors, name), *args)
+        # Airflow 3.3.0 and 3.3.1. A store that hangs must not take all threads, one per access.
+        if self._is_in_thread:
+            raise TimeoutError
+        return await asyncio.to_thread(self._access_in_thread, name, *args)
+
+    def _access_in_thread(self, name: str, *args: Any) -> Any:
+        self._is_in_thread = True
+        try:
+            return getattr(self._accessors, name)(*args)
+        finally:
+            self._is_in_thread = False
 
     def _log_failure(self, error: Exception) -> None:
         if not self._is_failing:

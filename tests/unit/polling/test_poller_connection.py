@@ -456,3 +456,33 @@ def test_key_is_in_no_verdict_and_no_log(
 
     world.run(main())
     assert KEYS[2] not in caplog.text
+
+
+def test_reading_that_never_returns_stops_no_poll(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's channel can lose a response."""
+    call_ids = world.add_calls(3)
+    read_connection, readings = connection.get_async_connection, []
+    released = []
+
+    async def lose_some(conn_id: str) -> Any:
+        readings.append(conn_id)
+        if len(readings) in (1, 3):
+            lost = asyncio.Event()
+            released.append(lost)
+            await lost.wait()
+        return await read_connection(conn_id)
+
+    monkeypatch.setattr(connection, "get_async_connection", lose_some)
+
+    async def main() -> None:
+        async with watching(call_ids, poll_interval=15) as tasks:
+            # Without an earlier connection it is an outage, and later the earlier one is used.
+            for call_id in call_ids:
+                await asyncio.sleep(130)
+                world.end(call_id)
+                assert await world.seconds_until(tasks[call_id]) <= 80
+        for lost in released:
+            lost.set()
+
+    world.run(main())
+    assert len(released) == 2

@@ -6,19 +6,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from end_listening import AssetStore, Listening, listening
-from polling_world import World, written
+from polling_world import World, come_true, written
 
 from vapi_provider.models.call import CallStatusView
 from vapi_provider.polling.listeners import MOST_LIVE_CALLS, ListenedPoll
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
 from vapi_provider.triggers.memory import EndMemory
-from vapi_provider.triggers.state import SEVERAL_ASSETS
+from vapi_provider.triggers.state import SEVERAL_ASSETS, AssetState
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
 
@@ -387,6 +388,32 @@ def test_store_of_airflow_3_3_0_is_used_in_a_thread(world: World, store: AssetSt
                 assert heard.call_ids == expected
 
     world.run(main())
+
+
+def test_hanging_store_of_airflow_3_3_0_takes_one_thread(run: Callable[..., Any]) -> None:
+    let_go, entered = threading.Event(), []
+
+    class HangingStore:
+        def set(self, key: str, value: Any) -> None:
+            entered.append(value)
+            let_go.wait(60)
+
+    async def main() -> None:
+        state = AssetState(HangingStore(), "key", logging.getLogger("vapi_provider.trigger"))
+        for number in range(5):
+            await state.save(number)
+        assert entered == [0]
+        let_go.set()
+        await come_true(lambda: not state._is_in_thread, "the thread is free")
+        await state.save(5)
+        assert entered == [0, 5]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vapi_provider.triggers.state.CALL_SECONDS", 0.2)
+        try:
+            run(main())
+        finally:
+            let_go.set()
 
 
 # The memory itself
