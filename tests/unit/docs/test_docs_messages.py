@@ -263,6 +263,7 @@ ELSEWHERE = {
     "but kind is mapped",
     "cannot be paged without a gap",
     "is None, although the DAG passes it",
+    "so the call would be placed at any time",
 }
 
 
