@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ SEARCH_SECONDS = 10.0
 
 _LONGEST_QUIET = timedelta(days=365)
 """Vapi keeps no call for longer."""
+
+_NUMBER = re.compile(r"\d{7,}")
+"""A date or the fraction of a second has fewer digits in a row."""
 
 _lock = threading.Lock()
 _dialled: dict[str, _Dialled] = {}
@@ -57,14 +61,14 @@ def ring_once(client: VapiClient, request: CallRequest, *, key: str, quiet_secon
     number = customer.get("number") or customer["sipUri"]
     token = _token(key, number)
     if not _claim(token, quiet_seconds):
-        log.info("This process has already called for alert %r; not calling again.", key)
+        log.info("This process has already called for alert %r; not calling again.", _shown(key))
         return
     client = VapiClient(client.settings.limited(timeout=REQUEST_SECONDS, max_retries=0), log)
     try:
         age = _age_of_last_call(client, request, token, quiet_seconds, log)
         if age is not None:
             _dialled[token] = _Dialled(time.monotonic() - age, quiet_seconds)
-            log.info("A call for alert %r was placed %.0f s ago; not calling again.", key, age)
+            log.info("A call for alert %r was placed %.0f s ago; not calling again.", _shown(key), age)
             return
         call = client.create_call(request.carrying(token))
     except VapiError as error:
@@ -73,7 +77,12 @@ def ring_once(client: VapiClient, request: CallRequest, *, key: str, quiet_secon
         raise
     finally:
         client.close()
-    log.info("Placed call %s to %s for alert %r.", call.id, mask_ending(number), key)
+    log.info("Placed call %s to %s for alert %r.", call.id, mask_ending(number), _shown(key))
+
+
+def _shown(key: str) -> str:
+    """Return a key for the log, without the phone numbers in it."""
+    return _NUMBER.sub(lambda found: mask_ending(found[0]), key)
 
 
 def _token(key: str, number: str) -> str:

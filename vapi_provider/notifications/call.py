@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_MESSAGE_LENGTH = 1_000
 """The longest message in characters; what is longer is cut."""
 
+_REDACTED_LENGTH = 20_000
+"""Searching a text for secrets takes time that grows with its length."""
+
 _NAME = "Airflow alert"
 _MESSAGE = "{{ dag.dag_id }} failed: {{ exception | default(reason) }}"
 _FALLBACK_MESSAGE = "Something failed in Airflow. The message of this alert could not be rendered."
@@ -115,13 +118,14 @@ class VapiNotifier(BaseNotifier):
         if misuse is not None:
             raise VapiConfigurationError(f"{type(self).__name__}: {misuse}.")
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: Any, context: Context | None = None) -> None:
         """
         Notify, as :meth:`notify` does.
 
         :param args: the context, which Airflow passes to callbacks; without it, the one that the notifier was made with
+        :param context: the context, for code that passes it by name
         """
-        self.notify(args[0] if len(args) == 1 else self.context)
+        self.notify(args[0] if len(args) == 1 else context or self.context)
 
     def __await__(self) -> Generator[Any, None, None]:
         """Notify, as :meth:`async_notify` does, with the context that the notifier was made with."""
@@ -208,7 +212,7 @@ class VapiNotifier(BaseNotifier):
             self.log.warning("The DAG's template environment fails (%s).", type(error).__name__)
             environment = self._environment(None)
         values = {name: self._render_field(name, known, environment) for name in self.template_fields}
-        values["message"] = str(redact(values["message"]))[:MAX_MESSAGE_LENGTH]
+        values["message"] = str(redact(values["message"][:_REDACTED_LENGTH]))[:MAX_MESSAGE_LENGTH]
         return values
 
     def _render_field(self, name: str, context: dict[str, Any], environment: Environment) -> Any:

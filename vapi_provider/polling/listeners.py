@@ -148,6 +148,8 @@ class EndListeners:
 
     def __init__(self) -> None:
         self._listeners: list[EndListener] = []
+        self._dropped: dict[str, None] = {}
+        """The calls that could not be read, the last one last."""
 
     def __len__(self) -> int:
         return len(self._listeners)
@@ -182,12 +184,16 @@ class EndListeners:
             listener.take(view)
 
     def drop(self, call_id: str, reason: str) -> None:
-        """Forget a live call that cannot be read."""
-        log.warning(
-            "Call %s cannot be read individually, so its end is reported only if Vapi's list shows it. %s",
-            call_id,
-            reason,
-        )
+        """Forget a live call that cannot be read; the list may show it as live again."""
+        if call_id not in self._dropped:
+            log.warning(
+                "Call %s cannot be read individually, so its end is reported only if Vapi's list shows it. %s",
+                call_id,
+                reason,
+            )
+        self._dropped[call_id] = None
+        if len(self._dropped) > MOST_LIVE_CALLS:
+            del self._dropped[next(iter(self._dropped))]
         for listener in self._listeners:
             listener.live_calls.pop(call_id, None)
 

@@ -95,6 +95,29 @@ def test_message_is_cut(simulator: VapiSimulator, notifier: MakeNotifier, contex
     assert messages(simulator) == ["x" * MAX_MESSAGE_LENGTH]
 
 
+def test_long_message_is_cut_before_it_is_searched_for_secrets(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.common.compat import sdk
+
+    redact, lengths = sdk.redact, []
+
+    def measure(text: str) -> Any:
+        lengths.append(len(text))
+        return redact(text)
+
+    monkeypatch.setattr(sdk, "redact", measure, raising=False)
+    notifier(message="x" * 1_000_000)(context)
+    assert lengths == [20_000]
+
+
+def test_context_may_be_passed_by_name(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context
+) -> None:
+    notifier()(context=context)
+    assert messages(simulator) == ["sales failed: no rows"]
+
+
 def test_control_characters_are_not_spoken(
     simulator: VapiSimulator, notifier: MakeNotifier, context: Context
 ) -> None:
@@ -324,6 +347,16 @@ def test_log_shows_only_the_end_of_the_number(
         notifier()(context)
     assert "to ***43 for alert 'sales/run 1'" in caplog.text
     assert NUMBER[2:] not in caplog.text
+
+
+def test_log_shows_no_number_of_the_key(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="notifier"):
+        for _ in range(2):
+            notifier(dedup_key="2026-11-27T00:00:00.123456 of +12025550177")(context)
+    assert caplog.text.count("for alert '2026-11-27T00:00:00.123456 of +***77'") == 2
+    assert "2025550177" not in caplog.text
 
 
 MISUSED: dict[str, dict[str, Any]] = {

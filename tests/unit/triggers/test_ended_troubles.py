@@ -17,6 +17,8 @@ from polling_world import World, watching, written
 from vapi_provider.simulator import Fault
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
 
+NOT_FOUND = '{"message": "Not found", "error": "Not Found", "statusCode": 404}'
+
 
 @pytest.fixture(autouse=True)
 def _log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,6 +147,21 @@ def test_slow_vapi_starves_no_live_call(world: World) -> None:
             assert heard.call_ids == [live]
 
     world.run(main())
+
+
+def test_call_that_cannot_be_read_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with listening(poll_interval=60):
+            call_ids = world.add_calls(3, age=10)
+            await asyncio.sleep(65)
+            for call_id in call_ids:
+                break_call(world, call_id, status=404, body=NOT_FOUND)
+            for number in range(5):
+                world.change(*call_ids, name=f"Renamed {number}")
+                await asyncio.sleep(60)
+
+    world.run(main())
+    assert caplog.text.count("cannot be read individually") == 3
 
 
 # Joining
