@@ -57,7 +57,7 @@ def test_keys_of_the_payload() -> None:
 
 def test_figures_of_the_trigger() -> None:
     text = page()
-    assert f"from {ended.MIN_POLL_SECONDS:g} seconds to a day |" in text
+    assert f"from {ended.MIN_POLL_SECONDS:g} seconds to a day;" in text
     assert ended.MAX_POLL_SECONDS == 86_400
     assert f"took more than {state.CALL_SECONDS:g} seconds" in text
     assert f"larger than {connection.MAX_RESPONSE_BYTES >> 20} MiB" in text
