@@ -262,7 +262,7 @@ def test_on_call_ended_labels_each_call_once(
     events.append(SimpleNamespace(extra={}))
 
     class TriggeringEvents:
-        # A dictionary will not do, because assets of Airflow 3.0.4 are not hashable.
+        # A dictionary will not do, because assets of Airflow 3.0 are not hashable.
         def __getitem__(self, key: Any) -> list[SimpleNamespace]:
             return {asset.uri: events}[key.uri]
 

@@ -152,7 +152,7 @@ def test_lowest_allowed_versions_are_installed() -> None:
     [
         *((version, False) for version in ("2.9.3", "2.10.5", "2.11.0", "2.99.0")),
         *((row[1], True) for row in TESTED),
-        ("3.0.3", False),
+        ("3.0.4", False),
         *((f"{row[0]}.0", True) for row in TESTED[1:]),
     ],
 )

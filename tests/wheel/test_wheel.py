@@ -101,7 +101,7 @@ def test_wheel_metadata_describes_the_package(wheel: Path) -> None:
         "Name: airflow-provider-vapi",
         "License-Expression: Apache-2.0",
         "Requires-Python: >=3.10",
-        "Requires-Dist: apache-airflow>=3.0.4",
+        "Requires-Dist: apache-airflow>=3.0.6",
         "Classifier: Framework :: Apache Airflow :: Provider",
     ):
         assert line in text
