@@ -156,6 +156,13 @@ def refuse_misuse_always(original: Any) -> Any:
     return construct
 
 
+def read_up_to_the_mark(original: Any, feed: Any, since: Any) -> None:
+    """Read a feed from an instant on as if no walk were in progress."""
+    walk, feed._walk = feed._walk, None
+    original(feed, since)
+    feed._walk = walk
+
+
 def access_in_the_trigger(_original: Any) -> Any:
     """Access the store of an asset without a task of its own."""
 
@@ -1255,6 +1262,38 @@ BREAKS.update(
         ),
         "state_grows_without_bounds": Break(
             "triggers.memory:MAX_STATE_BYTES", constant(10**9), ("unit/triggers/test_ended_state.py",)
+        ),
+        "new_listener_waits_a_whole_interval": Break(
+            "polling.listeners:EndListeners.has_new", prop(False), ("unit/triggers/test_ended_troubles.py",)
+        ),
+        "late_list_hides_ends": Break(
+            "polling.changes:LIST_LAG_SECONDS", constant(5.0), ("unit/triggers/test_ended_troubles.py",)
+        ),
+        "newcomer_misses_the_first_pages_of_a_walk": Break(
+            "polling.changes:ChangeFeed.read_from",
+            lambda original: (
+                lambda self, since: (
+                    None
+                    if self.mark is None or since >= self.mark
+                    else read_up_to_the_mark(original, self, since)
+                )
+            ),
+            ("unit/triggers/test_ended_troubles.py",),
+        ),
+        "hanging_store_takes_a_thread_per_access": Break(
+            "triggers.state:AssetState._access_in_thread",
+            lambda _original: lambda self, name, *args: getattr(self._accessors, name)(*args),
+            ("unit/triggers/test_ended_state.py",),
+        ),
+        "connection_may_be_read_for_ever": Break(
+            "polling.connection:READING_SECONDS",
+            constant(1e9),
+            ("unit/polling/test_poller_connection.py",),
+        ),
+        "alert_logs_the_numbers_of_its_key": Break(
+            "notifications.alert:_shown",
+            lambda _original: lambda key: key,
+            ("unit/notifications/test_notifier.py",),
         ),
         "live_calls_have_no_turn": Break(
             "polling.listeners:EndListeners.next_in_turn", always([]), ("unit/triggers/test_ended.py",)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from vapi_provider.links.call import VapiCallLink
+from vapi_provider.outlets import add_to_events
 from vapi_provider.rendering import RendersFields, show_call_id
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
             target.refuse_existing(self.if_exists)
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
-        return self._copy(hook, place, call_id)
+        copied = self._copy(hook, place, call_id)
+        add_to_events(context, self.outlets, {"call_id": call_id})
+        return copied
 
     def _refuse_shared_path(self, context: Context, location: Location, call_id: str) -> None:
         from vapi_provider.exceptions import VapiConfigurationError

@@ -14,7 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from vapi_provider.client.artifact import ARTIFACTS
 from vapi_provider.exceptions import (
     VapiArtifactExpiredError,
@@ -68,6 +69,13 @@ def test_recording_is_copied_to_the_path(
     }
     assert (tmp_path / "a/recording.wav").read_bytes() == RECORDING
     assert context["ti"].xcoms == {"_link_VapiCallLink": f"{simulator.url}/calls/{call_id}"}
+
+
+def test_asset_event_names_the_call(call_id: str, copy: Copy, context: Any) -> None:
+    asset = Asset("recordings")
+    context["outlet_events"] = OutletEventAccessors()
+    copy(outlets=[asset])
+    assert context["outlet_events"][asset].extra == {"call_id": call_id}
 
 
 def test_call_may_be_a_summary(call_id: str, copy: Copy) -> None:
