@@ -696,7 +696,7 @@ BREAKS.update(
             ("unit/placing/test_outside_hours.py",),
         ),
         "hours_that_are_lost_mean_any_time": Break(
-            "placing.mixin:PlacesCall._refuse_lost_times",
+            "rendering:RendersFields.refuse_none",
             always(None),
             ("unit/placing/test_outside_hours.py",),
         ),

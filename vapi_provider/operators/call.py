@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 from vapi_provider.links.call import VapiCallLink
 from vapi_provider.outlets import show_end
 from vapi_provider.placing.masking import mask_customer, mask_values
-from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, TIME_FIELDS, PlacesCall
+from vapi_provider.placing.mixin import DEFAULT_LIMIT_TIMEOUT, REQUEST_FIELDS, PlacesCall
 from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.waiting.given import (
     DEFAULT_TIMEOUT,
@@ -209,7 +209,6 @@ class VapiCreateCallOperator(PlacesCall):
         self.outside_hours = outside_hours
         self.on_limit = on_limit
         self.limit_timeout = limit_timeout
-        self._given_times = [name for name in TIME_FIELDS if getattr(self, name) is not None]
         # Airflow passes the merged default_args of the DAG and its task groups.
         self._refuse_misuse(kwargs.get("default_args") or {})
         if deferrable is None:

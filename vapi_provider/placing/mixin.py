@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -46,9 +46,6 @@ REQUEST_FIELDS = (
 )
 """The arguments that describe the call."""
 
-TIME_FIELDS = ("calling_hours", "schedule_plan")
-"""Those of them without which a call may be placed at any time."""
-
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "outside_hours": ("wait", "skip", "fail"),
     "on_limit": ("wait", "fail"),
@@ -79,7 +76,6 @@ class PlacesCall(DefersPlacing):
     redial_on: Iterable[CallOutcome | str]
     max_attempts: int | None
     places_call = True
-    _given_times: Sequence[str] = ()
     """Which of the arguments about times the DAG file gives, whatever they turn out to be in the worker."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -186,16 +182,6 @@ class PlacesCall(DefersPlacing):
         if self.limit_timeout != DEFAULT_LIMIT_TIMEOUT:
             seconds_of("limit_timeout", self.limit_timeout)
 
-    def _refuse_lost_times(self) -> None:
-        from vapi_provider.exceptions import VapiConfigurationError
-
-        for name in self._given_times:
-            if getattr(self, name) is None:
-                raise VapiConfigurationError(
-                    f"{name} is None, so the call would be placed at any time. Nothing was sent. Check that the upstream "
-                    "task returned a value."
-                )
-
     def _place_and_wait(self, context: Context, resumed: WaitState | None) -> CallSummary:
         from vapi_provider.hooks.vapi import VapiHook
         from vapi_provider.models.summary import check_include
@@ -210,7 +196,7 @@ class PlacesCall(DefersPlacing):
         redial = self._redial() if self.wait_for_completion else None
         self._check_waits()
         self.refuse_missing(*REQUEST_FIELDS)
-        self._refuse_lost_times()
+        self.refuse_none("calling_hours", "schedule_plan")
         request = build_request({**vars(self), **self.rendered_fields})
         self._hook = self._hook or VapiHook(self.vapi_conn_id)
         client = self._hook.client

@@ -123,13 +123,6 @@ def place_outside_hours(simulator: VapiSimulator) -> Any:
     return operator_with(calling_hours=hours).execute(TaskInstance().context())
 
 
-def place_with_lost_hours(_simulator: VapiSimulator) -> Any:
-    """Place a call after an upstream task has returned None for the hours."""
-    operator = operator_with(calling_hours={})
-    operator.calling_hours = None
-    return operator.execute(TaskInstance().context())
-
-
 def place_to_unreached(simulator: VapiSimulator) -> Any:
     simulator.timeline = Timeline(
         ringing=0, answered=None, ended=0, analysis=None, ended_reason="customer-busy"
@@ -213,7 +206,6 @@ MESSAGES: dict[str, Callable[[VapiSimulator], Any]] = {
     "The organization's rate limit is reached": of_response({}, status=429, headers={"Retry-After": "3600"}),
     "The organization is over its concurrency limit": lambda simulator: [place(0) for _ in range(11)],
     "Outside calling_hours, which open at": place_outside_hours,
-    "so the call would be placed at any time": place_with_lost_hours,
     "which is in redial_on": place_to_unreached,
     "calling_hours.timezone must be a time zone": lambda _: operator_with(
         calling_hours={"opens": "09:00", "closes": "20:00", "timezone": "Europe/Berln"}
@@ -271,7 +263,6 @@ ELSEWHERE = {
     "but kind is mapped",
     "cannot be paged without a gap",
     "is None, although the DAG passes it",
-    "so the call would be placed at any time",
 }
 
 
