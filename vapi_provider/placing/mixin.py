@@ -151,7 +151,7 @@ class PlacesCall(DefersPlacing):
             except Exception as error:
                 problem = type(error).__name__
             else:
-                problem = "the task's state is not of this call"
+                problem = "the task's state does not belong to this call"
                 break
             if self._stop.is_set:
                 break

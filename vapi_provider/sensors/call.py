@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _REFUSED = {
     "exponential_backoff": "the end of a long call would be noticed late; raise poke_interval instead",
-    "never_fail": "it would hide permanent errors; use soft_fail instead",
-    "silent_fail": "a transient error at the first poke fails the try, and retries apply; later ones only log a warning and the "
-    "wait goes on; any other error fails the task without retries",
+    "never_fail": "it would skip the task even after a transient error, which a retry may fix; use soft_fail instead",
+    "silent_fail": "the sensor has its own rules: a transient error at the first poke fails the try, and retries apply; later "
+    "ones only log a warning, and the wait goes on; any other error fails the task without retries, or skips it with soft_fail",
 }
 """Arguments of Airflow's sensors that this one does not support, with the reasons."""
 

@@ -347,7 +347,7 @@ def test_log_names_an_end_without_a_record(model: AirflowModel, caplog: pytest.L
     slot.stored.pop("placing")
     call_id = resume(slot, deferred, await_event(model, deferred.trigger))["id"]
     assert (
-        f"Could not record the end of call {call_id} (the task's state is not of this call). With redial_on, clearing "
+        f"Could not record the end of call {call_id} (the task's state does not belong to this call). With redial_on, clearing "
         "this task may call again." in caplog.messages
     )
 
