@@ -90,7 +90,10 @@ def test_wheel_has_types_licence_and_only_the_package(wheel: Path) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     package = [name for name in names if ".dist-info" not in name]
     assert {name.split("/")[0] for name in package} == {"vapi_provider"}
-    assert [name for name in package if not name.endswith(".py")] == ["vapi_provider/py.typed"]
+    assert [name for name in package if not name.endswith(".py")] == [
+        "vapi_provider/py.typed",
+        "vapi_provider/simulator/ended_reasons.txt",
+    ]
 
 
 def test_wheel_metadata_describes_the_package(wheel: Path) -> None:
@@ -163,7 +166,7 @@ def test_pip_refuses_airflow_2(wheel: Path) -> None:
     )
     assert done.returncode != 0
     assert re.search(
-        r"airflow-provider-vapi \S+ depends on apache-airflow>=3\.0\.4", done.stdout + done.stderr
+        r"airflow-provider-vapi \S+ depends on apache-airflow>=3\.0\.6", done.stdout + done.stderr
     )
 
 
