@@ -200,7 +200,7 @@ def test_unusable_storage_is_refused_before_any_request(
 
 def test_missing_bucket_is_an_error(run_task: RunTask, vapi: VapiSimulator) -> None:
     add(vapi)
-    assert "bucket does not exist" in run_task("calls", path="s3://nowhere/calls.jsonl")
+    assert "There is no bucket 'nowhere'" in run_task("calls", path="s3://nowhere/calls.jsonl")
 
 
 # In Airflow's own workers
