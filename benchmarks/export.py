@@ -66,8 +66,10 @@ def serve(ports: Queue[int], calls: int) -> None:
 
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
-            bound = query.get("createdAtLe", ["9"])[0][:19]
-            first = next((at for at, value in enumerate(instants) if value <= bound), calls)
+            latest, before = (query.get(name, ["9"])[0][:19] for name in ("createdAtLe", "createdAtLt"))
+            first = next(
+                (at for at, value in enumerate(instants) if value <= latest and value < before), calls
+            )
             body = b"[" + b",".join(rows[first : first + int(query["limit"][0])]) + b"]"
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
