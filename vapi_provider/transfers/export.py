@@ -62,15 +62,14 @@ def read_interval(created_at_ge: Any, created_at_lt: Any) -> Interval:
         _read_bound(value, name)
         for name, value in (("created_at_ge", created_at_ge), ("created_at_lt", created_at_lt))
     )
+    if begin < end:
+        return Interval(begin, end)
+    problem = "ends before it begins. Pass the earlier time as created_at_ge."
     if begin == end:
         problem = f"is empty. By default, Airflow 3 gives schedules such as '@daily' intervals without a length. {_SCHEDULE}"
-    else:
-        problem = "ends before it begins. Pass the earlier time as created_at_ge."
-    if begin >= end:
-        raise VapiConfigurationError(
-            f"The interval from {begin.isoformat()} (created_at_ge) to {end.isoformat()} (created_at_lt) {problem}"
-        )
-    return Interval(begin, end)
+    raise VapiConfigurationError(
+        f"The interval from {begin.isoformat()} (created_at_ge) to {end.isoformat()} (created_at_lt) {problem}"
+    )
 
 
 def _read_bound(value: Any, name: str) -> datetime:
