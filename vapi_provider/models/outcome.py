@@ -99,6 +99,11 @@ def was_never_dialled(ended_reason: str | None) -> bool:
     return bool(re.fullmatch(_NEVER_DIALLED, _normalized(ended_reason)))
 
 
+def count_attempts(attempt: int, ended_reason: str | None) -> int:
+    """Return how many attempts rang or may have rung, up to one that ended for this reason."""
+    return attempt - was_never_dialled(ended_reason)
+
+
 def is_over_limit(ended_reason: str | None) -> bool:
     """Return True if a call ended because the organization was at its concurrency limit."""
     return bool(re.fullmatch(_OVER_LIMIT, _normalized(ended_reason)))

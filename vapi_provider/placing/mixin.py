@@ -105,7 +105,7 @@ class PlacesCall(DefersPlacing):
     def _run(self, context: Context, begin: Callable[[], CallSummary]) -> PlacedCallSummary:
         """Run the try, and record how its call ended."""
         from vapi_provider.exceptions import VapiCallFailedError, VapiNotReachedError
-        from vapi_provider.models.outcome import was_never_dialled
+        from vapi_provider.models.outcome import count_attempts
         from vapi_provider.placing.decision import Recorded
 
         try:
@@ -118,9 +118,7 @@ class PlacesCall(DefersPlacing):
             self._record_end(context, Recorded.OVER)
             raise
         self._record_end(context, Recorded.OVER)
-        reason = summary["ended_reason"]
-        has_rung = reason is None or not was_never_dialled(reason)
-        attempts = self._attempt if has_rung else self._attempt - 1
+        attempts = count_attempts(self._attempt, summary["ended_reason"])
         placed: PlacedCallSummary = {**summary, "attempts": attempts}
         return show_end(context, self.outlets, placed) if self.outlets else placed
 

@@ -19,7 +19,7 @@ from vapi_provider.exceptions import (
 )
 from vapi_provider.models.call import over_limit_message
 from vapi_provider.models.cleaning import clean_line
-from vapi_provider.models.outcome import is_over_limit, was_never_dialled
+from vapi_provider.models.outcome import count_attempts, is_over_limit, was_never_dialled
 from vapi_provider.models.results import in_words, wanted_results
 
 if TYPE_CHECKING:
@@ -117,11 +117,10 @@ class WaitPolicy:
                 f"Call {call.id} has status {status!r}: it never took place or was erased, so there is nothing to wait for. "
                 f"See {url}"
             )
-        was_dialled = not was_never_dialled(call.ended_reason)
-        attempts = self.attempt if was_dialled else self.attempt - 1
+        attempts = count_attempts(self.attempt, call.ended_reason)
         if call.outcome in self.redial_on and (self.max_attempts is None or attempts < self.max_attempts):
             not_reached = VapiNotReachedError(call.id, str(call.outcome), self.attempt)
-            not_reached.was_dialled = was_dialled
+            not_reached.was_dialled = not was_never_dialled(call.ended_reason)
             raise not_reached
         if call.outcome in self.fail_on:
             raise VapiCallFailedError(
