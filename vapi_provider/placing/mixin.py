@@ -118,7 +118,8 @@ class PlacesCall(DefersPlacing):
             self._record_end(context, Recorded.OVER)
             raise
         self._record_end(context, Recorded.OVER)
-        attempts = count_attempts(self._attempt, summary["ended_reason"])
+        reason = summary["ended_reason"]
+        attempts = self._attempt if reason is None else count_attempts(self._attempt, reason)
         placed: PlacedCallSummary = {**summary, "attempts": attempts}
         return show_end(context, self.outlets, placed) if self.outlets else placed
 
