@@ -104,6 +104,8 @@ def test_deferred_task_waits_for_the_call_it_began_with(
     assert [result["id"] for result in run.results("wait")] == [first]
 
 
+# Deep, because Airflow's whole command line takes as long as 500 other tests.
+@pytest.mark.deep
 @pytest.mark.usefixtures("stored_connection")
 def test_sigterm_ends_a_command_that_runs_a_trigger(simulator: VapiSimulator) -> None:
     command = [sys.executable, "-c", AIRFLOW, "dags", "test", "place_in_one_process"]

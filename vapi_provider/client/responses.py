@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vapi_provider.client.session import KeyMask
     from vapi_provider.connection import VapiSettings
 
+NO_RETRY = "Sending the same request again will not help."
+
 _MAX_DETAIL = 500
 _MAX_HEAD = 4096
 _A_DAY = 86_400
@@ -222,7 +224,7 @@ class ApiResponse:
             )
         if is_repeatable_status(self.status):
             return VapiTransientError, "A later try may succeed."
-        return VapiPermanentError, "Sending the same request again will not help."
+        return VapiPermanentError, NO_RETRY
 
     @property
     def _is_of_no_endpoint(self) -> bool:

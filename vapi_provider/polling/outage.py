@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Sized
 
+from vapi_provider.client.responses import NO_RETRY
+
 log: logging.Logger = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ class Outage:
                 self._what,
                 self._conn_id,
                 pending,
-                reason,
+                # The poller retries even a refused request, since its connection may be mended.
+                reason.removesuffix(NO_RETRY).rstrip(),
                 exc_info=traceback,
             )
 

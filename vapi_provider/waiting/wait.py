@@ -134,8 +134,8 @@ class CallWait:
     _pokes: int = field(default=0, init=False)
 
     @property
-    def waited(self) -> float:
-        """How long the task has waited, in seconds."""
+    def timeout_used(self) -> float:
+        """How much of ``timeout`` is used, in seconds: none before the time that a call is scheduled for."""
         return max(0.0, time.time() - self.state.started_at)
 
     @property
@@ -173,7 +173,7 @@ class CallWait:
         except VapiError as error:
             if self._is_waited_out(error):
                 self._last_error = error
-                self.log.warning("%s Still waiting after %s.", error, duration(self.waited))
+                self.log.warning("%s Still waiting (%s of timeout used).", error, duration(self.timeout_used))
                 return None
             if isinstance(error, VapiPermanentError):
                 self.verdict = refused(error, soft_fail=self.policy.soft_fail)
@@ -281,18 +281,20 @@ class CallWait:
         return now - self.state.missing_since >= MISSING_SECONDS
 
     def _log_progress(self, call: Call) -> None:
-        status, waited = clean_line(call.status) or "without a status", duration(self.waited)
+        status, used = clean_line(call.status) or "without a status", duration(self.timeout_used)
         if self.pokes_once:
-            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
+            self.log.info("Call %s is %s (%s of timeout used).", self.call_id, status, used)
         elif self._last_call is None:
             awaited = self.policy.awaited(call)
             self.log.info("Call %s is %s; waiting for its %s.", self.call_id, status, awaited)
         elif self._last_call.status != call.status:
-            self.log.info("Call %s is %s; waited %s so far.", self.call_id, status, waited)
+            self.log.info("Call %s is %s (%s of timeout used).", self.call_id, status, used)
 
     def _finish(self, call: Call) -> CallSummary:
         summary = call.summary(self.policy.include)
-        self.log.info("Waited %s for call %s.", duration(self.waited), self.call_id)
+        self.log.info(
+            "Done waiting for call %s (%s of timeout used).", self.call_id, duration(self.timeout_used)
+        )
         missing = call.results(self.policy.results).missing if self.policy.wait_for_analysis else ""
         if missing and call.had_conversation:
             self.log.warning(

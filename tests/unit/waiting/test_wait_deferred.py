@@ -254,7 +254,7 @@ def test_transient_error_on_resume_defers_again(
     assert again.trigger == deferral.trigger
     assert airflow.kept() == kept
     assert again.timeout == timedelta(seconds=660)
-    assert [" Still waiting after 1 min 0 s." in warning for warning in warnings()] == [True]
+    assert [" Still waiting (1 min 0 s of timeout used)." in warning for warning in warnings()] == [True]
 
 
 @with_and_without_store

@@ -158,7 +158,7 @@ def test_log_shows_the_time_waited_after_the_backstop(
     simulator.end_call(call_id)
     caplog.set_level("INFO", logger="task")
     airflow.resume_with(*BACKSTOP, **arguments)
-    assert f"Waited 2 min 40 s for call {call_id}." in caplog.text
+    assert f"Done waiting for call {call_id} (2 min 40 s of timeout used)." in caplog.text
 
 
 def test_clock_set_back_never_shows_a_negative_wait(
@@ -170,7 +170,7 @@ def test_clock_set_back_never_shows_a_negative_wait(
     simulator.end_call(call_id)
     caplog.set_level("INFO", logger="task")
     airflow.resume(deferral, reported("done", call_id), call_id=call_id, timeout=600)
-    assert re.search(rf"Waited \d\.\d s for call {call_id}\.", caplog.text)
+    assert re.search(rf"Done waiting for call {call_id} \(\d\.\d s of timeout used\)\.", caplog.text)
 
 
 @pytest.mark.parametrize("timeout", [timedelta.max, timedelta(days=365 * 9000)], ids=["longest", "very-long"])

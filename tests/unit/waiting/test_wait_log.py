@@ -13,7 +13,7 @@ import pytest
 from vapi_provider.simulator import Fault, Timeline, VapiSimulator
 
 END = [
-    r"Waited 1 min 0 s for call {id}\.",
+    r"Done waiting for call {id} \(1 min 0 s of timeout used\)\.",
     r"Call {id} ended \(customer-ended-call\): completed\.",
     r"Success criteria met\. Exiting\.",
 ]
@@ -43,8 +43,8 @@ def test_poke_mode_logs_each_change_of_status_once(
         call_id,
         [
             r"Call {id} is queued\b.*",
-            r"Call {id} is ringing\b.* 20 s\b.*",
-            r"Call {id} is in-progress\b.* 40 s\b.*",
+            r"Call {id} is ringing \(20 s of timeout used\)\.",
+            r"Call {id} is in-progress \(40 s of timeout used\)\.",
             *END,
         ],
     )
@@ -59,9 +59,9 @@ def test_reschedule_mode_logs_one_line_per_poke(
         caplog,
         call_id,
         [
-            r"Call {id} is queued\b.* [\d.]+ s\b.*",
-            r"Call {id} is ringing\b.* 20 s\b.*",
-            r"Call {id} is ringing\b.* 40 s\b.*",
+            r"Call {id} is queued \([\d.]+ s of timeout used\)\.",
+            r"Call {id} is ringing \(20 s of timeout used\)\.",
+            r"Call {id} is ringing \(40 s of timeout used\)\.",
             *END,
         ],
     )
@@ -78,7 +78,7 @@ def test_transient_errors_are_logged_with_the_time_waited(
     worker.run(
         call_id=call_id, mode=mode, poke_interval=20, then=[fail, fail, lambda: simulator.end_call(call_id)]
     )
-    error = r"GET /call/{id} returned 503: .* Still waiting after %s s\."
+    error = r"GET /call/{id} returned 503: .* Still waiting \(%s s of timeout used\)\."
     assert_log(caplog, call_id, [r"Call {id} is ringing.*", error % 20, error % 40, *END])
 
 
@@ -87,7 +87,7 @@ def test_long_wait_is_logged_in_hours(
 ) -> None:
     call_id = simulator.add_call(timeline=Timeline(ended=9000, analysis=None))
     worker.run(call_id=call_id, mode=mode, poke_interval=4500)
-    assert f"Waited 2 h 30 min for call {call_id}." in caplog.messages
+    assert f"Done waiting for call {call_id} (2 h 30 min of timeout used)." in caplog.messages
 
 
 @pytest.mark.parametrize(
