@@ -76,7 +76,6 @@ class PlacesCall(DefersPlacing):
     redial_on: Iterable[CallOutcome | str]
     max_attempts: int | None
     places_call = True
-    """Which of the arguments about times the DAG file gives, whatever they turn out to be in the worker."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

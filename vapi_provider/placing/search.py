@@ -137,7 +137,7 @@ def search_calls(
     newest: datetime | None = None
     is_whole = True
     try:
-        for call in newest_first(reader.page, PAGE_SIZE):
+        for call in newest_first(reader.page, PAGE_SIZE, is_exhaustive=True):
             newest = newest or call.created_at
             if token := carried_token(call, tokens):
                 matches.append((call, token))

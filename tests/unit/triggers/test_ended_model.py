@@ -68,8 +68,8 @@ runs = st.fixed_dictionaries(
         # How many seconds before the start each call ended, below 0 after it; None for one that is live.
         "before": st.tuples(*[st.sampled_from([None, None, None, 10, 600, 1_200, 90_000])] * CALLS),
         "first_most": st.sampled_from([None, None, 1, 2]),
-        # By how much Vapi's first Date headers are wrong, and how many of them. Not of
-        # a whole poll: a trigger that is killed after it has stored a state that nothing contradicts.
+        # By how much Vapi's first Date headers are wrong, and how many of them. Not those of a whole poll: nothing would
+        # contradict what a trigger that is killed then has stored.
         "first_dates": st.sampled_from([None, None, (3_600, 1), (3_600, 2), (600, 2)]),
         "steps": st.lists(steps, min_size=4, max_size=16),
     }
