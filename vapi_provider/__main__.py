@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     since: datetime = options.since or datetime.now(timezone.utc) - timedelta(days=1)
     found = 0
     try:
-        # Airflow logs to stdout, which is reserved for the calls.
+        # Airflow logs to stdout, which is for the result.
         with contextlib.redirect_stdout(sys.stderr):
             client = _connect(options.conn_id)
         for line in _find(client, options.token, since, shows_people=options.show):
@@ -110,7 +110,7 @@ def _find(client: VapiClient, token: str, since: datetime, *, shows_people: bool
     for call in newest_first(lambda page: client.list_placed({**filters, **page}).rows, PAGE_SIZE):
         if carried_token(call, [token]):
             status, outcome = clean_line(call.status) or "no status", call.outcome or "no outcome yet"
-            shown = [call.id, status, str(outcome), client.settings.dashboard_url(call.id)]
+            shown = [clean_line(call.id) or "", status, str(outcome), client.settings.dashboard_url(call.id)]
             yield "  ".join(shown + (_people(client, call.id) if shows_people else []))
 
 

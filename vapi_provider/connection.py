@@ -129,8 +129,7 @@ def read_settings(conn: Connection, conn_id: str | None = None) -> VapiSettings:
     :param conn_id: the id used for the look-up, because Airflow 3.0 drops an id that contains a space
     :raises VapiConfigurationError: if a field is missing or invalid; the message names it
     """
-    parser = _ConnectionParser(conn)
-    parser.conn_id = conn_id or parser.conn_id
+    parser = _ConnectionParser(conn, conn_id or str(conn.conn_id))
     return VapiSettings(
         conn_id=parser.conn_id,
         label=f"connection {parser.conn_id!r}",
@@ -189,9 +188,9 @@ def is_loopback(host: str) -> bool:
 class _ConnectionParser:
     """Parses a connection, with errors that name the field and contain no secret."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, conn_id: str) -> None:
         self.conn = conn
-        self.conn_id = str(conn.conn_id)
+        self.conn_id = conn_id
         if conn.conn_type and conn.conn_type != CONN_TYPE:
             raise self._error("type", f"is {conn.conn_type!r}; it must be {CONN_TYPE!r}")
         self.extra = self._extra()
@@ -242,7 +241,7 @@ class _ConnectionParser:
         host = (self.conn.host or "").strip() or DEFAULT_BASE_URL
         url = host if "://" in host else f"https://{host}"
         parts = self._split(url)
-        if parts.username or parts.password or "@" in parts.netloc:
+        if "@" in parts.netloc:
             raise self._error(_HOST, "must not contain a user name or a password")
         if "?" in host or "#" in host or not host.isprintable() or " " in host:
             raise self._error(_HOST, f"must be a plain URL such as {DEFAULT_BASE_URL}")

@@ -111,6 +111,7 @@ class RendersFields(BaseOperator):
         group = mapped.partial_kwargs.get("task_group")
         defaults = {**mapped.dag.default_args, **(group.default_args if group else {})}
         literals = {**defaults, **mapped.partial_kwargs}
+        # "in" compares identity first, for values whose == cannot be used.
         return [
             name for name in template_fields if name in literals and getattr(self, name) in (literals[name],)
         ]

@@ -118,8 +118,10 @@ def test_invalid_connection_error_names_the_field(fields: dict[str, Any], where:
     conn = make_connection()
     for name, value in fields.items():
         setattr(conn, name, value)
-    error = failure(VapiConfigurationError, lambda: read_settings(conn), secret=SECRET)
-    assert str(error).startswith(f"Connection {CONN_ID!r}: {where} ")
+    # Airflow 3.0 drops an id that contains a space.
+    conn.conn_id = None
+    error = failure(VapiConfigurationError, lambda: read_settings(conn, "my vapi"), secret=SECRET)
+    assert str(error).startswith(f"Connection 'my vapi': {where} ")
     assert says in str(error)
     assert str(error).endswith("The request was not sent.")
     assert (error.method, error.path, error.status_code) == (None, None, None)

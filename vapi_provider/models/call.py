@@ -236,7 +236,7 @@ class Call(CallStatusView):
     """
     A call as Vapi's API returns it (https://docs.vapi.ai/api-reference/calls/get).
 
-    Only the fields that the package uses are declared, in snake_case. All others are kept unchanged under Vapi's own
+    The fields that the package uses or documents are declared, in snake_case. All others are kept unchanged under Vapi's own
     names (``call.model_extra["orgId"]``). A declared field whose value is missing or unreadable is None; only ``id`` is
     required. A call contains credentials, capability URLs and everything that was said, so store its :meth:`summary`
     instead. ``repr`` shows only id and status.

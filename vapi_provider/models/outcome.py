@@ -117,7 +117,7 @@ def had_conversation(ended_reason: str | None, *, has_started: bool) -> bool:
     """
     outcome = outcome_of(ended_reason)
     if outcome is CallOutcome.NO_ANSWER:
-        return bool(re.fullmatch(_WITH_CONVERSATION, _normalized(ended_reason), re.VERBOSE))
+        return bool(re.fullmatch(_WITH_CONVERSATION, _normalized(ended_reason)))
     if outcome is CallOutcome.CANCELLED or was_never_dialled(ended_reason):
         return False
     return has_started or outcome is CallOutcome.COMPLETED

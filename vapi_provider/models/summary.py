@@ -95,7 +95,7 @@ def _analysis(call: _Call) -> dict[str, Json] | None:
 
 def _cost_breakdown(call: _Call) -> dict[str, Json] | None:
     costs = _pick_numbers(call.cost_breakdown, _COSTS)
-    if costs is not None and call.cost_breakdown is not None:
+    if costs is not None:
         analysis_costs = call.cost_breakdown.get("analysisCostBreakdown")
         costs["analysis_cost_breakdown"] = _pick_numbers(analysis_costs, _ANALYSIS_COSTS)
     return costs

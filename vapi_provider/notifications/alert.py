@@ -15,6 +15,7 @@ from vapi_provider.client.client import VapiClient
 from vapi_provider.client.pagination import newest_first
 from vapi_provider.exceptions import VapiError, VapiTransientError
 from vapi_provider.placing.masking import mask_ending
+from vapi_provider.placing.request import TOKEN_LENGTH
 from vapi_provider.placing.search import CLOCK_DIFFERENCE, PAGE_SIZE, carried_token, never_rang
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _shown(key: str) -> str:
 
 
 def _token(key: str, number: str) -> str:
-    return hashlib.sha256(f"{key}\n{number}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{key}\n{number}".encode()).hexdigest()[:TOKEN_LENGTH]
 
 
 def _claim(token: str, quiet_seconds: float) -> bool:

@@ -93,6 +93,7 @@ class PolledCall:
     call_id: str
     waiters: list[Waiter] = field(default_factory=list)
     was_read: bool = False
+    # Not time.monotonic itself: tests replace the module.
     turn_at: float = field(default_factory=lambda: time.monotonic())
     """When its last turn came; at first, when the first waiter joined."""
     due_at: float | None = None

@@ -175,7 +175,7 @@ class ChangeFeed:
                 *(instant.isoformat() if instant else "now" for instant in walk.gap),
             )
         if walk is self._backlog:
-            self._backlog = self._next_step(walk.upper or walk.lower)
+            self._backlog = self._next_step(walk.upper) if walk.upper else None
         elif walk is self._catch_up:
             self._catch_up = None
         else:

@@ -46,13 +46,14 @@ MAX_RESPONSE_BYTES = 8 * 1_048_576
 """A parser at work on more than this would hold up every trigger."""
 
 
-def open_client(conn: Connection) -> VapiClient:
+def open_client(conn: Connection, conn_id: str) -> VapiClient:
     """
     Make the client of a triggerer.
 
+    :param conn_id: the id used for the look-up
     :raises VapiConfigurationError: when the connection is unusable
     """
-    settings = read_settings(conn)
+    settings = read_settings(conn, conn_id)
     limited = settings.limited(timeout=TIMEOUT_SECONDS, max_retries=0, max_response_bytes=MAX_RESPONSE_BYTES)
     return VapiClient(limited, logging.getLogger(__name__))
 
@@ -181,7 +182,7 @@ class PolledConnection:
         if fields != self._fields:
             self._drop_client()
             try:
-                self._client = open_client(conn)
+                self._client = open_client(conn, self._conn_id)
             except VapiConfigurationError as error:
                 raise RefusedError(error) from None
             self._fields, self._has_worked = fields, False

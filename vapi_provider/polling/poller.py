@@ -41,7 +41,7 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 """The longest pause that a server is granted."""
 
 MAX_BACK_OFF_SECONDS = 600.0
-"""The longest pause after a failure while no call is pending."""
+"""The longest pause after a failure while no call is pending, unless two intervals are longer."""
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -110,17 +110,22 @@ class CallPoller:
         return _pollers[key]
 
     def _join(self, waiter: Waiter) -> None:
-        if not self._calls:
-            # A pause that has grown while no task was waiting is too long for one.
-            self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
-            self._hurry.set()
+        is_first = not self._calls
         self._shorten(waiter.poll_interval)
+        if is_first:
+            # A pause that has grown while no task was waiting is too long for one.
+            self._shorten_pause()
         self._calls.join(waiter)
 
     def _shorten(self, interval: float) -> None:
         if interval < self._shortest_interval:
             self._shortest_interval = interval
-            self._hurry.set()
+            self._shorten_pause()
+
+    def _shorten_pause(self) -> None:
+        """Let a pause after a failure end as if it were the first, by the interval of now."""
+        self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
+        self._hurry.set()
 
     def _stop_if_idle(self) -> None:
         if self._calls or self._listeners:

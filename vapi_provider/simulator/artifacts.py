@@ -89,7 +89,7 @@ class Artifacts:
         query = request.query_params
         expires = query.get("Expires", "0")
         signature = self._sign(request.url.path, expires)
-        if not hmac.compare_digest(query.get("Signature", ""), signature):
+        if not hmac.compare_digest(query.get("Signature", "").encode(), signature.encode()):
             return _refuse(403, "SignatureDoesNotMatch")
         if self._clock.now().timestamp() >= int(expires):
             return _refuse(403, "AccessDenied")

@@ -8,6 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from vapi_provider.simulator.markup import Html, escaped, joined, shortened, tag
+from vapi_provider.simulator.reasons import known_reasons
 from vapi_provider.simulator.stylesheet import STYLESHEET
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ _ICON = (
     f"%3Cpath d='{_PHONE}' fill='none' stroke='white' stroke-width='2'/%3E%3C/svg%3E"
 )
 _LIVE_TONES = {"ringing": "busy", "in-progress": "talk", "forwarding": "talk"}
-_UNREACHED = ("did-not", "busy", "voicemail", "no-answer", "rejected", "misdialed", "sip-4")
-_UNWANTED = ("error", "fault", "failed", "not-found", "not-valid", "shutdown")
-_CANCELLED = ("cancel", "deleted")
+_OUTCOME_TONES = {"completed": "good", "no_answer": "warn", "failed": "bad", "cancelled": "idle"}
 
 
 def document(title: str, *content: object) -> bytes:
@@ -103,11 +102,7 @@ def reason_pill(ended_reason: object) -> Html:
     if ended_reason is None:
         return Html("")
     reason = str(ended_reason)
-    tone = "good"
-    for words, meaning in ((_UNREACHED, "warn"), (_UNWANTED, "bad"), (_CANCELLED, "idle")):
-        if any(word in reason for word in words):
-            tone = meaning
-            break
+    tone = _OUTCOME_TONES.get(known_reasons().get(reason, ""), "idle")
     return tag("span", name_text(reason), class_=f"pill {tone}")
 
 

@@ -23,6 +23,7 @@ _NEVER_ANSWERED = (
     "vonage-rejected",
     "call.ringing.*",
     "*-outbound-sip-*",
+    "sip-outbound-*",
 )
 _VOICEMAIL_TRANSCRIPT = "AI: Hello, this is Riley from the Lakeside clinic. Please call us back. Goodbye.\n"
 _SAVED_OUTPUT = {"name": "Appointment confirmed", "schema": {"type": "boolean"}}

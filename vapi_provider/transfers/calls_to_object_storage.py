@@ -105,8 +105,8 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         Export the calls.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; no request is
-            sent
+        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; nothing is
+            sent to Vapi
         :raises VapiTransientError: for a transient failure, for a list that cannot be paged without gaps, and after an
             unfinished export while the task has retries left
         :raises VapiPermanentError: if Vapi refuses, if the object exists and ``if_exists`` is ``fail``, and if it has
@@ -130,6 +130,9 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         target = Target(read_location(self.path, self.storage_conn_id))
         target.refuse_missing_bucket()
         target.refuse_existing(self.if_exists)
+        if self.if_exists == "overwrite":
+            # A folder is refused before the list is read.
+            target.exists()
         return self._export(context, interval, include, target)
 
     def _export(

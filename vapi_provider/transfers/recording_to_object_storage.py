@@ -159,7 +159,7 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
             )
         if call_id not in location.url.lower():
             raise VapiConfigurationError(
-                "path is the same for every mapped task, so the recordings would replace each other. End it with a "
+                "path does not contain the call id, so mapped tasks could replace each other's recordings. End it with a "
                 "slash, or add the call id."
             )
 

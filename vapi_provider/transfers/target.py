@@ -207,7 +207,7 @@ class Target:
         if info is None:
             raise VapiPermanentError(
                 f"The storage denied access to {self.url}, so the task cannot check whether it exists. Grant permission "
-                "to list and read, or skip the check with if_exists='replace'."
+                "to list and read, or pass an if_exists that does not check: 'replace' for calls, 'overwrite' for a recording."
             )
         if info["type"] == "directory":
             raise VapiConfigurationError(f"{self.url} is a folder; add the name of an object to path.")

@@ -136,7 +136,7 @@ class VapiCallTrigger(BaseTrigger):
     async def _hang_up(self) -> None:
         try:
             conn = await get_async_connection(self.vapi_conn_id)
-            done = await asyncio.to_thread(_hang_up, conn, self.call_id)
+            done = await asyncio.to_thread(_hang_up, conn, self.vapi_conn_id, self.call_id)
         except Exception as error:
             # The message of any other error may contain secrets, so log only its type.
             reason = error if isinstance(error, VapiError) else f"{type(error).__name__}."
@@ -170,8 +170,8 @@ class VapiCallTrigger(BaseTrigger):
             return await waiter.verdict
 
 
-def _hang_up(conn: Connection, call_id: str | None) -> str:
-    client = open_client(conn)
+def _hang_up(conn: Connection, conn_id: str, call_id: str | None) -> str:
+    client = open_client(conn, conn_id)
     try:
         return hang_up(client, check_call_id(call_id))
     finally:

@@ -44,6 +44,7 @@ class AssetState:
             try:
                 return await self._call("get", self._key)
             except Exception as error:
+                # Airflow's own; a store that fails may raise a subclass, such as JSONDecodeError.
                 if type(error) is ValueError:
                     self._log.warning(SEVERAL_ASSETS)
                     self._accessors = None

@@ -259,7 +259,7 @@ ELSEWHERE = {
     "does not understand the triggerer's event",
     "cannot continue",
     "There is no bucket",
-    "is the same for every mapped task",
+    "does not contain the call id",
     "but kind is mapped",
     "cannot be paged without a gap",
     "is None, although the DAG passes it",

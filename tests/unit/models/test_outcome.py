@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,21 +16,14 @@ from vapi_provider.models.outcome import (
     outcome_of,
     was_never_dialled,
 )
-from vapi_provider.simulator.reasons import FILE
-
-
-def known_reasons() -> Iterator[tuple[str, str]]:
-    outcome = ""
-    for line in FILE.read_text().splitlines():
-        if line.startswith("["):
-            outcome = line.strip("[]")
-        elif line and not line.startswith("#"):
-            yield line, outcome
+from vapi_provider.simulator.reasons import known_reasons
 
 
 def test_known_reasons_have_their_outcome() -> None:
-    reasons = list(known_reasons())
-    wrong = {reason: outcome_of(reason) for reason, outcome in reasons if outcome_of(reason) != outcome}
+    reasons = known_reasons()
+    wrong = {
+        reason: outcome_of(reason) for reason, outcome in reasons.items() if outcome_of(reason) != outcome
+    }
     assert wrong == {}
     assert len(reasons) > 600
 
@@ -135,7 +127,7 @@ def test_only_calls_that_failed_at_the_start_never_rang(ended_reason: str | None
 
 
 def test_known_reasons_that_never_rang() -> None:
-    reasons = [reason for reason, _ in known_reasons()]
+    reasons = list(known_reasons())
     silent = [reason for reason in reasons if was_never_dialled(reason)]
     # This one has the older spelling.
     assert "call-start-error-neither-assistant-nor-server-set" in silent

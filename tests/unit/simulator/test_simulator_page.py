@@ -48,6 +48,22 @@ def test_list_shows_each_call(
     assert {f"/calls/{call_id}" for call_id in simulator.calls} <= links
 
 
+@pytest.mark.parametrize(
+    ("reason", "tone"),
+    [
+        ("call.forwarding.operator-busy", "good"),
+        ("customer-did-not-answer", "warn"),
+        ("vonage-rejected", "bad"),
+        ("manually-canceled", "idle"),
+        ("a-reason-of-tomorrow", "idle"),
+    ],
+)
+def test_ended_reason_has_the_colour_of_its_outcome(simulator: VapiSimulator, reason: str, tone: str) -> None:
+    call_id = simulator.add_call(status="in-progress")
+    simulator.end_call(call_id, reason)
+    assert f'<span class="pill {tone}">{reason}</span>' in open_path(simulator, f"/calls/{call_id}").text
+
+
 def test_list_counts_rings_per_call_and_callee(
     simulator: VapiSimulator, api: Api, clock: ManualClock, request_body: dict[str, Any]
 ) -> None:

@@ -19,6 +19,7 @@ OUTCOMES = {
     "+12025550101": "customer-did-not-answer",
     "+12025550102": "call.start.error-get-assistant",
     "+12025550103": "voicemail",
+    "+12025550105": "sip-outbound-unallocated-number",
     "+1202555010*": "customer-busy",
     "*;ext=12": "assistant-ended-call",
 }
@@ -51,6 +52,7 @@ def place(api: Api, clock: ManualClock, simulator: VapiSimulator) -> Callable[..
         ({"number": "+12025550102"}, "call.start.error-get-assistant", 0, False),
         ({"number": "+12025550103"}, "voicemail", 1, True),
         ({"number": "+12025550104"}, "customer-busy", 1, False),
+        ({"number": "+12025550105"}, "sip-outbound-unallocated-number", 1, False),
         ({"number": "+12025550143", "extension": "12"}, "assistant-ended-call", 1, True),
         ({"number": "+12025550143"}, "customer-ended-call", 1, True),
     ],

@@ -365,6 +365,7 @@ def test_folder_as_path_is_refused(simulator: VapiSimulator, export: Export, tmp
     (tmp_path / "calls.jsonl").mkdir()
     with pytest.raises(VapiConfigurationError, match="is a folder"):
         export()
+    assert simulator.requests == []
 
 
 # Refusals

@@ -221,7 +221,7 @@ def test_mapped_task_needs_a_path_of_its_own(
     simulator: VapiSimulator, call_id: str, copy: Copy, context: Any
 ) -> None:
     context["ti"].map_index = 0
-    with pytest.raises(VapiConfigurationError, match="the same for every mapped task"):
+    with pytest.raises(VapiConfigurationError, match="does not contain the call id"):
         copy("recording.wav")
     assert simulator.requests == []
     copy(f"{call_id.upper()}.wav")

@@ -346,12 +346,13 @@ def test_pauses_grow_to_ten_minutes(world: World) -> None:
     assert len(gaps) < 30
 
 
-def test_task_that_joins_ends_a_long_pause(world: World) -> None:
+@pytest.mark.parametrize("poll_interval", [5, 86_400])
+def test_task_that_joins_ends_a_long_pause(world: World, poll_interval: float) -> None:
     (call_id,) = world.add_calls(1)
     world.simulator.faults.add(Fault(times=None, status=503))
 
     async def main() -> None:
-        async with listening(poll_interval=5):
+        async with listening(poll_interval=poll_interval):
             await asyncio.sleep(3_600)
             world.simulator.faults.clear()
             world.end(call_id)
