@@ -267,6 +267,10 @@ def test_base_of_these_cases_is_accepted() -> None:
         pytest.param(
             {"schedule_plan": {"earliest_at": "+12025550171"}}, ("0171",), id="number-as-an-instant"
         ),
+        pytest.param({"schedule_plan": {"earliest_at": 12025550171}}, ("0171",), id="number-as-an-int"),
+        pytest.param(
+            {"schedule_plan": {"earliest_at": {"number": "+12025550171"}}}, ("0171",), id="number-in-a-dict"
+        ),
     ],
 )
 def test_misplaced_number_is_not_shown(arguments: dict[str, Any], hidden: tuple[str, ...]) -> None:
