@@ -75,11 +75,11 @@ class Hours:
 
         :raises VapiConfigurationError: if there is none within 400 days
         """
-        found = instant.astimezone(timezone.utc)
         try:
+            found = instant.astimezone(timezone.utc)
             latest = found + _LONGEST_CLOSURE
         except OverflowError:
-            raise _refuse(f"{_NAME} cannot be applied to a time in the year {found.year}") from None
+            raise _refuse(f"{_NAME} cannot be applied to a time in the year {instant.year}") from None
         while not self.is_open(found):
             if found > latest:
                 raise _refuse(f"{_NAME} has no opening in the next {_LONGEST_CLOSURE.days} days")
