@@ -179,7 +179,7 @@ def check_request(request: Any) -> dict[str, Any]:
             "again. Nothing was sent."
         )
     body = dict(request)
-    _check_json(body, "The request for a call")
+    check_json(body, "The request for a call")
     return body
 
 
@@ -210,12 +210,12 @@ def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
             f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
         )
     _check_query(params and dict(params), f"The query for {verb} {path}")
-    _check_json(json_body, f"The body for {verb} {path}")
+    check_json(json_body, f"The body for {verb} {path}")
     return verb
 
 
 def _check_query(query: Any, what: str) -> None:
-    _check_json(query, what)
+    check_json(query, what)
     if not _is_encodable(json.dumps(query, ensure_ascii=False)):
         raise VapiConfigurationError(
             f"{what} contains a lone surrogate, which is half a character. Nothing was sent."
@@ -230,7 +230,13 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _check_json(value: Any, what: str) -> None:
+def check_json(value: Any, what: str) -> None:
+    """
+    Check that a value can be written as JSON.
+
+    :param what: the start of the message, such as the argument's name
+    :raises VapiConfigurationError: if it cannot
+    """
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypedDict
 
+from vapi_provider.client.arguments import check_json
 from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.placing.hours import CallingHours, Hours, check_calling_hours, check_open
 from vapi_provider.placing.masking import MASK, mask_ending
@@ -225,10 +225,7 @@ def _check_keys(parameter: str, value: Any, known: Iterable[str]) -> dict[str, A
 
 def _check_object(parameter: str, value: Any) -> dict[str, Any]:
     checked = _check_mapping(parameter, value)
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _refuse(f"{parameter} cannot be written as JSON: {error}") from None
+    check_json(checked, parameter)
     return checked
 
 
