@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from vapi_provider.client.hang_up import hang_up
+from vapi_provider.client.hang_up import NOT_ENDED, hang_up
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConcurrencyLimitError,
@@ -255,7 +255,7 @@ class CallWait:
         try:
             self.fate = hang_up(self.hook.client, self.call_id)
         except VapiError as error:
-            self.fate = f"Call {self.call_id} could not be ended and may still be live. {error}"
+            self.fate = f"{NOT_ENDED.format(self.call_id)} {error}"
 
     def _url(self) -> str | None:
         try:
