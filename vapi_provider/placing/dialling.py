@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether Vapi dials a call that it has accepted, for tasks that do not wait for its end."""
+"""
+Whether Vapi dials a call that it has accepted.
+
+For tasks that do not wait for the call's end, or have waited for a line.
+"""
 
 from __future__ import annotations
 

@@ -118,6 +118,7 @@ class PlacesCall(DefersPlacing):
             raise
         self._record_end(context, Recorded.OVER)
         reason = summary["ended_reason"]
+        # Without an end there is no rule to look up.
         attempts = self._attempt if reason is None else count_attempts(self._attempt, reason)
         placed: PlacedCallSummary = {**summary, "attempts": attempts}
         return show_end(context, self.outlets, placed) if self.outlets else placed

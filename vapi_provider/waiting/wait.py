@@ -119,7 +119,7 @@ class CallWait:
     log: Any
     state: WaitState
     is_first: bool = True
-    """Whether this is the task's first process."""
+    """Whether its first poke is the task's first request, at which a transient error is raised, not waited out."""
     pokes_once: bool = False
     """Whether this process pokes only once, so that it has no earlier status to compare with."""
     results_are_complete: bool = False
