@@ -134,8 +134,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
 
 def _looks_like_a_date(value: Any) -> bool:
     """Return True if a value can be shown: a misplaced argument can be a phone number."""
-    is_text = isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value) is not None
-    return is_text or isinstance(value, date)
+    return isinstance(value, date) or (isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\d", value)))
 
 
 def check_page_size(page_size: Any) -> int:
@@ -179,7 +178,7 @@ def check_request(request: Any) -> dict[str, Any]:
             "again. Nothing was sent."
         )
     body = dict(request)
-    check_json(body, "The request for a call")
+    _check_json(body, "The request for a call")
     return body
 
 
@@ -210,12 +209,12 @@ def check_endpoint(method: Any, path: Any, params: Any, json_body: Any) -> str:
             f"params must be a mapping; got {type(params).__name__}. Nothing was sent."
         )
     _check_query(params and dict(params), f"The query for {verb} {path}")
-    check_json(json_body, f"The body for {verb} {path}")
+    _check_json(json_body, f"The body for {verb} {path}")
     return verb
 
 
 def _check_query(query: Any, what: str) -> None:
-    check_json(query, what)
+    _check_json(query, what)
     if not _is_encodable(json.dumps(query, ensure_ascii=False)):
         raise VapiConfigurationError(
             f"{what} contains a lone surrogate, which is half a character. Nothing was sent."
@@ -230,13 +229,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def check_json(value: Any, what: str) -> None:
-    """
-    Check that a value can be written as JSON.
-
-    :param what: the start of the message, such as the argument's name
-    :raises VapiConfigurationError: if it cannot
-    """
+def _check_json(value: Any, what: str) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

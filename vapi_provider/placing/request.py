@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypedDict
 
-from vapi_provider.client.arguments import check_json
 from vapi_provider.placing.hours import CallingHours, Hours, check_calling_hours, check_open, refuse
 from vapi_provider.placing.masking import MASK, mask_ending
 from vapi_provider.placing.schedule import SCHEDULE_FIELDS, check_schedule_plan, fit_schedule
@@ -220,7 +220,10 @@ def _check_keys(parameter: str, value: Any, known: Iterable[str]) -> dict[str, A
 
 def _check_object(parameter: str, value: Any) -> dict[str, Any]:
     checked = _check_mapping(parameter, value)
-    check_json(checked, parameter)
+    try:
+        json.dumps(checked, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refuse(f"{parameter} cannot be written as JSON: {error}") from None
     return checked
 
 
