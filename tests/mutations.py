@@ -769,9 +769,7 @@ BREAKS.update(
         ),
         "got_a_line_before_the_call_is_dialled": Break(
             "placing.dialling:watch_dialling",
-            lambda _original: (
-                lambda _client, call, _limits, _log: call.model_copy(update={"status": "ringing"})
-            ),
+            lambda _original: lambda _client, call, _log: call.model_copy(update={"status": "ringing"}),
             ("unit/placing/test_free_line.py",),
         ),
         "call_id_of_an_earlier_attempt_is_lost": Break(
