@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from vapi_provider.exceptions import VapiConfigurationError
@@ -25,7 +25,7 @@ _RENDERED_NOTHING = "None"
 
 
 def _shown(value: Any) -> str:
-    """Return the start of a bad value that cannot be personal, such as a phone number passed as an id."""
+    """Return the start of a bad value; only for arguments in which nothing personal can be misplaced."""
     return f"{str(value)[:50]!r} ({type(value).__name__})"
 
 
@@ -134,7 +134,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
 
 def _looks_like_a_date(value: Any) -> bool:
     """Return True if a value can be shown: a misplaced argument can be a phone number."""
-    return not isinstance(value, str) or re.match(r"\d{4}-\d\d-\d\d", value) is not None
+    return isinstance(value, date) or (isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\d", value)))
 
 
 def check_page_size(page_size: Any) -> int:

@@ -9,18 +9,17 @@ errors, and requests to it go to Vapi's own hosts only.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 import threading
 import time
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from vapi_provider.client.arguments import check_call_id
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.responses import ApiRequest
+from vapi_provider.client.signed_urls import hide_signed_urls, is_signed
 from vapi_provider.client.transport import VapiTransport
 from vapi_provider.exceptions import VapiCallNotFoundError, VapiError, VapiPermanentError, VapiTransientError
 
@@ -34,21 +33,13 @@ HANG_UP_SECONDS = 3.0
 HANG_UP_REQUEST_SECONDS = 1.3
 """The time limit of each of the two requests that end a call within 3 seconds."""
 
+NOT_ENDED = "Call {} could not be ended and may still be live."
+"""The start of a message about a call that could not be ended; the reason follows."""
+
 _TRIES = 2
 _NOT_FOUND_PAUSE_SECONDS = 0.5
 _VAPI = "vapi.ai"
 _TARGET = "its control URL"
-
-_is_secret: ContextVar[bool] = ContextVar("_is_secret", default=False)
-
-
-def _is_loggable(_record: logging.LogRecord) -> bool:
-    return not _is_secret.get()
-
-
-# urllib3 logs the path of each request at DEBUG, and warns of bad headers with the whole URL.
-for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_is_loggable)
 
 
 def end_call(client: VapiClient, call_id: str) -> str:
@@ -83,7 +74,7 @@ def hang_up(client: VapiClient, call_id: str, *, patience: float = 0.0) -> str:
             return end_call(client, call_id)
         except VapiError as error:
             if not isinstance(error, VapiCallNotFoundError) or time.monotonic() >= gives_up_at:
-                return f"{_NOT_ENDED.format(call_id)} {error}"
+                return f"{NOT_ENDED.format(call_id)} {error}"
         time.sleep(_NOT_FOUND_PAUSE_SECONDS)
 
 
@@ -97,10 +88,7 @@ def hang_up_soon(client: VapiClient, call_id: str) -> str:
     thread.start()
     # After that, the thread goes on as long as the process does.
     thread.join(HANG_UP_SECONDS)
-    return done[0] if done else f"{_NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."
-
-
-_NOT_ENDED = "Call {} could not be ended and may still be live."
+    return done[0] if done else f"{NOT_ENDED.format(call_id)} It did not end within {HANG_UP_SECONDS:g} s."
 
 
 def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> str:
@@ -118,7 +106,8 @@ def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> st
 def _end_live_call(client: VapiClient, call: Call) -> None:
     settings = dataclasses.replace(client.settings, base_url=_control_url(call, client.settings))
     transport = VapiTransport(settings, client.log, with_key=False)
-    token = _is_secret.set(True)
+    token = is_signed.set(True)
+    hide_signed_urls()
     failure: VapiError
     try:
         # The body of a success is undocumented.
@@ -128,7 +117,7 @@ def _end_live_call(client: VapiClient, call: Call) -> None:
         # The original message may contain the URL.
         failure = _not_ended(call, error)
     finally:
-        _is_secret.reset(token)
+        is_signed.reset(token)
         transport.close()
     raise failure
 
@@ -165,12 +154,8 @@ def _is_trusted(url: str, base_url: str) -> bool:
             return False
         if target.scheme == "http":
             # http is allowed only for a simulator on this machine.
-            return base.scheme == "http" and _origin(target) == _origin(base)
+            return base.scheme == "http" and target.netloc.lower() == base.netloc.lower()
         is_vapis = host in (_VAPI, (base.hostname or "").lower()) or host.endswith(f".{_VAPI}")
         return target.scheme == "https" and is_vapis and "@" not in target.netloc
     except ValueError:
         return False
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.netloc.lower(), parts.hostname, parts.port

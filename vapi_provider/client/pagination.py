@@ -108,7 +108,7 @@ class _Pager(Generic[ViewT]):
     def _check_order(self, page: list[ViewT], query: dict[str, Any]) -> None:
         """Check that a page is sorted; otherwise it may hide newer calls, unless it is the whole list."""
         instants = [call.created_at for call in page if call.created_at is not None]
-        if all(later <= earlier for earlier, later in zip(instants, instants[1:], strict=False)):
+        if all(after <= before for before, after in zip(instants, instants[1:], strict=False)):
             return
         if len(page) >= self._limit:
             raise self._unsorted()

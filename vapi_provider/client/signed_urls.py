@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps signed URLs, which work without a key, out of the logs."""
+"""Keeps URLs that work without a key, such as signed ones and control URLs, out of the logs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 from contextvars import ContextVar
 
 is_signed: ContextVar[bool] = ContextVar("is_signed", default=False)
-"""Whether this thread or task is sending a request with a signed URL."""
+"""Whether this thread or task is sending a request to a URL that works without a key."""
 
 
 class _NoSignedUrls(logging.Filter):
-    """Drops what urllib3 logs about a request with a signed URL, such as the path."""
+    """Drops what urllib3 logs about such a request, such as the path or, with a bad header, the whole URL."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not is_signed.get()
@@ -20,12 +20,13 @@ class _NoSignedUrls(logging.Filter):
 _FILTER = _NoSignedUrls()
 # The filter of a logger does not apply to its children.
 _LOGGERS = tuple(
-    f"urllib3.{name}" for name in ("connection", "connectionpool", "poolmanager", "response", "util.retry")
+    logging.getLogger(f"urllib3.{name}")
+    for name in ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 )
 
 
 def hide_signed_urls() -> None:
     """Keep urllib3 from logging requests while ``is_signed`` is set."""
-    # For each request, because configuring logging removes filters; adding one twice has no effect.
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_FILTER)
+    # Adding a filter twice has no effect.
+    for logger in _LOGGERS:
+        logger.addFilter(_FILTER)

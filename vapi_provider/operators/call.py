@@ -194,7 +194,11 @@ class VapiCreateCallOperator(PlacesCall):
         self.extra_body = extra_body
         self.vapi_conn_id = vapi_conn_id
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable  # type: ignore[assignment]
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False)
+            if deferrable is None
+            else deferrable
+        )
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.fail_on: Iterable[CallOutcome | str] = as_given(fail_on)
@@ -211,8 +215,6 @@ class VapiCreateCallOperator(PlacesCall):
         self.limit_timeout = limit_timeout
         # Airflow passes the merged default_args of the DAG and its task groups.
         self._refuse_misuse(kwargs.get("default_args") or {})
-        if deferrable is None:
-            self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
 
     def _refuse_misuse(self, default_args: Mapping[str, Any]) -> None:
         from vapi_provider.exceptions import VapiConfigurationError

@@ -65,7 +65,7 @@ class DefersPlacing(WaitsForCall):
 
         if state.is_placing:
             return True
-        # Whatever is left of its state.
+        # Its state may be lost; then a known call id shows that there was a call.
         return not (state.call_id or reported_call_id(event) or self._awaited_call_id(context))
 
     def _go_on_placing(self, context: Context, state: WaitState) -> CallSummary:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether Vapi dials a call that it has accepted, for tasks that do not wait for its end."""
+"""
+Whether Vapi dials a call that it has accepted.
+
+For tasks that do not wait for the call's end, or have waited for a line.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,14 @@ PAUSES = (2.0, 4.0, 8.0)
 """The seconds before each read of a call that is still queued."""
 
 
-def watch_dialling(client: VapiClient, call: Call, limits: dict[str, Any] | None, log: Any) -> Call:
+def watch_dialling(client: VapiClient, call: Call, log: Any) -> Call:
     """
     Read a queued call again until it is dialled, or some seconds are over.
 
-    :param limits: the organization's limits, from the response to the placement; None when there were none
     :raises VapiConcurrencyLimitError: if Vapi did not dial it
     """
+    # Only the response to the placement has them.
+    limits = call.limits
     check_dialled(call, limits)
     for pause in PAUSES:
         if not call.is_queued:

@@ -41,15 +41,24 @@ def how_found(call: Call, *, has_sent: bool) -> str:
     return f"Adopted call {call.id}, placed by an earlier try."
 
 
-def try_later(found: Found, failure: VapiError | None, advice: str) -> VapiTransientError:
-    """Build the error for what the next try can resolve."""
+def try_later(
+    found: Found, lost: VapiError | None, unreadable: VapiError | None, advice: str
+) -> VapiTransientError:
+    """
+    Build the error for what the next try can resolve.
+
+    :param found: what the last search has found
+    :param lost: the error of the request for the call; None if another process has sent it
+    :param unreadable: the error of the last search that failed
+    :param advice: how to find the call
+    """
     if found is not Found.UNREADABLE:
-        lost = failure or "The response to the request was lost."
+        problem = lost or "The response to the request was lost."
         return VapiTransientError(
-            f"{lost} Vapi lists no dialled call with the token, so no phone rang. A retry may place the call."
+            f"{problem} Vapi lists no dialled call with the token, so no phone rang. A retry may place the call."
         )
     return VapiTransientError(
-        f"A call may have been placed, and the list of calls cannot be read: {failure} A retry searches again. {advice}"
+        f"A call may have been placed, and the list of calls cannot be read: {unreadable} A retry searches again. {advice}"
     )
 
 

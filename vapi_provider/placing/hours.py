@@ -75,14 +75,14 @@ class Hours:
 
         :raises VapiConfigurationError: if there is none within 400 days
         """
-        found = instant.astimezone(timezone.utc)
         try:
+            found = instant.astimezone(timezone.utc)
             latest = found + _LONGEST_CLOSURE
         except OverflowError:
-            raise _refuse(f"{_NAME} cannot be applied to a time in the year {found.year}") from None
+            raise refuse(f"{_NAME} cannot be applied to a time in the year {instant.year}") from None
         while not self.is_open(found):
             if found > latest:
-                raise _refuse(f"{_NAME} has no opening in the next {_LONGEST_CLOSURE.days} days")
+                raise refuse(f"{_NAME} has no opening in the next {_LONGEST_CLOSURE.days} days")
             # Clocks change at whole minutes, so openings are whole minutes, too.
             found = found.replace(second=0, microsecond=0) + (
                 _HOUR if self._is_closed_for_an_hour(found) else _MINUTE
@@ -133,9 +133,9 @@ def check_calling_hours(hours: Mapping[str, Any]) -> Hours:
     """
     opens, closes = _check_clock(hours, "opens"), _check_clock(hours, "closes")
     if opens == closes:
-        raise _refuse(f"{_NAME} is empty: it opens and closes at {opens}")
+        raise refuse(f"{_NAME} is empty: it opens and closes at {opens}")
     if opens > closes:
-        raise _refuse(
+        raise refuse(
             f"{_NAME} from {opens} to {closes} spans midnight; only hours within one day are possible"
         )
     return Hours(
@@ -147,7 +147,8 @@ def check_calling_hours(hours: Mapping[str, Any]) -> Hours:
     )
 
 
-def _refuse(problem: str) -> VapiConfigurationError:
+def refuse(problem: str) -> VapiConfigurationError:
+    """Return the error for arguments that are refused before anything is sent."""
     return VapiConfigurationError(f"{problem}. Nothing was sent.")
 
 
@@ -158,7 +159,7 @@ def _check_clock(hours: Mapping[str, Any], name: str) -> str:
             name == "closes" and value == _MIDNIGHT
         ):
             return value
-    raise _refuse(
+    raise refuse(
         f"{_NAME}.{name} must be a 24-hour time in the form HH:MM, such as '09:00'; got {_shown(value)}"
     )
 
@@ -172,7 +173,7 @@ def _check_zone(name: Any) -> ZoneInfo:
         # KeyError for an unknown name, ValueError for a path out of the database, OSError for one of its folders.
         except (KeyError, ValueError, OSError):
             pass
-    raise _refuse(
+    raise refuse(
         f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York'; got {_shown(name)}"
     )
 
@@ -183,7 +184,7 @@ def _check_days(value: Any) -> frozenset[int]:
     days = list(value) if _is_collection(value) else []
     if days and all(day in DAYS for day in days):
         return frozenset(map(DAYS.index, days))
-    raise _refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; got {_shown(value)}")
+    raise refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; got {_shown(value)}")
 
 
 def _check_closed(value: Any) -> frozenset[date]:
@@ -194,7 +195,7 @@ def _check_closed(value: Any) -> frozenset[date]:
             return frozenset(_check_date(each) for each in value)
         except (TypeError, ValueError):
             pass
-    raise _refuse(f"{_NAME}.closed must be a list of dates such as '2026-12-25'; got {_shown(value)}")
+    raise refuse(f"{_NAME}.closed must be a list of dates such as '2026-12-25'; got {_shown(value)}")
 
 
 def _check_date(value: Any) -> date:

@@ -118,6 +118,7 @@ class PlacesCall(DefersPlacing):
             raise
         self._record_end(context, Recorded.OVER)
         reason = summary["ended_reason"]
+        # Without an end there is no rule to look up.
         attempts = self._attempt if reason is None else count_attempts(self._attempt, reason)
         placed: PlacedCallSummary = {**summary, "attempts": attempts}
         return show_end(context, self.outlets, placed) if self.outlets else placed
@@ -177,6 +178,7 @@ class PlacesCall(DefersPlacing):
                 raise VapiConfigurationError(
                     f"{name} must be one of {', '.join(choices)}; got {value!r:.40}. Nothing was sent."
                 )
+        # The default is valid.
         if self.limit_timeout != DEFAULT_LIMIT_TIMEOUT:
             seconds_of("limit_timeout", self.limit_timeout)
 
@@ -206,8 +208,10 @@ class PlacesCall(DefersPlacing):
         may_defer = self.deferrable and (resumed is None or resumed.is_placing)
         call = placed = self._place(context, self._hook, placement, may_defer=may_defer)
         is_within_limit = (call.limits or {}).get("concurrencyBlocked") is False
-        if self._limit_since is not None if policy else not is_within_limit:
-            call = watch_dialling(client, call, call.limits, self.log)
+        # Vapi may accept a call over the limit and end it undialled; a wait sees that by itself, but not when a line is free.
+        must_watch = not is_within_limit if policy is None else self._limit_since is not None
+        if must_watch:
+            call = watch_dialling(client, call, self.log)
         if redial and redial.outcomes and placement.attempts.are_lost:
             self.log.warning("After a clear, redial_on has no effect before Airflow 3.3.")
         if not call.is_queued or (policy is None and is_within_limit):

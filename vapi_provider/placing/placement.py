@@ -81,7 +81,8 @@ class CallPlacement:
         self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
         self._has_searched = False
-        self._failure: VapiError | None = None
+        self._lost: VapiError | None = None
+        self._unreadable: VapiError | None = None
         self._placed: Call | None = None
 
     @property
@@ -129,7 +130,7 @@ class CallPlacement:
                 self.call_id = recorded.call_id
                 return None
             if step is Step.TRY_LATER:
-                raise try_later(self._known.found, self._failure, self._advice)
+                raise try_later(self._known.found, self._lost, self._unreadable, self._advice)
             if step is Step.GIVE_UP:
                 raise undecided("the list of calls is longer than the search may read.", self._advice)
             if step is Step.WAIT and may_defer and self._search.seconds_left(self.sent_at) > SHORT_SECONDS:
@@ -189,8 +190,8 @@ class CallPlacement:
         try:
             self._placed = self._client.create_call(request.carrying(self.state.token))
         except VapiCallInDoubtError as error:
-            self._failure = error.failure or error
-            self._log.warning("%s It is unknown whether the call was placed.", self._failure)
+            self._lost = error.failure or error
+            self._log.warning("%s It is unknown whether the call was placed.", self._lost)
             self._learn(SearchResult(Found.NOT_SEARCHED), has_sent=True)
         except VapiError as error:
             self._record_unsent()
@@ -250,7 +251,7 @@ class CallPlacement:
         try:
             result = self._search_list()
         except VapiTransientError as error:
-            self._failure = error
+            self._unreadable = error
             self._log.warning("%s", error)
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
@@ -319,9 +320,8 @@ class CallPlacement:
 
     def _check_stop(self) -> None:
         if self._stop.is_set:
-            is_in_doubt = (
-                decide(dataclasses.replace(self._known, found=Found.NOT_SEARCHED)).step is Step.SEARCH
-            )
+            unsearched = dataclasses.replace(self._known, found=Found.NOT_SEARCHED)
+            is_in_doubt = decide(unsearched).step is Step.SEARCH
             doubt = f" A call may have been placed before. {self._advice}" * is_in_doubt
             raise VapiTransientError(f"The task was stopped, so it sends nothing more.{doubt}")
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypedDict
 
-from vapi_provider.exceptions import VapiConfigurationError
-from vapi_provider.placing.hours import CallingHours, Hours, check_calling_hours, check_open
+from vapi_provider.placing.hours import CallingHours, Hours, check_calling_hours, check_open, refuse
 from vapi_provider.placing.masking import MASK, mask_ending
 from vapi_provider.placing.schedule import SCHEDULE_FIELDS, check_schedule_plan, fit_schedule
 
@@ -145,7 +144,7 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     }
     misuse = find_misuse(arguments)
     if misuse is not None:
-        raise _refuse(misuse)
+        raise refuse(misuse)
     extra = checked.get("extra_body", {})
     (talker,) = _talkers(arguments, extra)
     body = {**extra, **{field: checked[name] for field, name in _ARGUMENTS.items() if name in checked}}
@@ -162,10 +161,6 @@ def build_request(arguments: Mapping[str, Any]) -> CallRequest:
     )
 
 
-def _refuse(problem: str) -> VapiConfigurationError:
-    return VapiConfigurationError(f"{problem}. Nothing was sent.")
-
-
 def _talkers(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> list[str]:
     given = {**arguments, "squad": extra.get("squad")}
     return [name for name in _TALKERS if given[name] is not None]
@@ -175,12 +170,12 @@ def _refuse_token(overrides: Any, name: str) -> None:
     if overrides is None:
         return
     if not isinstance(overrides, Mapping):
-        raise _refuse(f"{name} must be an object; got {type(overrides).__name__}")
+        raise refuse(f"{name} must be an object; got {type(overrides).__name__}")
     values = overrides.get("variableValues")
     if values is not None and not isinstance(values, Mapping):
-        raise _refuse(f"variableValues in {name} must be an object; got {type(values).__name__}")
+        raise refuse(f"variableValues in {name} must be an object; got {type(values).__name__}")
     if TOKEN_VARIABLE in (values or {}):
-        raise _refuse(
+        raise refuse(
             f"variableValues in {name} must not contain {TOKEN_VARIABLE!r}, which carries the token of the call"
         )
 
@@ -193,14 +188,14 @@ def _person(customer: Mapping[str, Any], customer_id: Any) -> str:
 def _check_text(parameter: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         shown = repr(value[:50]) if isinstance(value, str) else type(value).__name__
-        raise _refuse(f"{parameter} must be a non-empty string; got {shown}")
+        raise refuse(f"{parameter} must be a non-empty string; got {shown}")
     return value.strip()
 
 
 def _check_name(parameter: str, value: Any) -> str:
     name = _check_text(parameter, value)
     if len(name) > MAX_NAME_LENGTH:
-        raise _refuse(
+        raise refuse(
             f"{parameter} has {len(name)} characters; the limit is {MAX_NAME_LENGTH}, because a token is "
             f"appended. In a template, use [:{MAX_NAME_LENGTH}]"
         )
@@ -211,7 +206,7 @@ def _check_mapping(parameter: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping) and value:
         return dict(value)
     hint = " (a template renders to a string; template the values, or set render_template_as_native_obj=True)"
-    raise _refuse(
+    raise refuse(
         f"{parameter} must be a dictionary that is not empty; got {type(value).__name__}"
         f"{hint if isinstance(value, str) else ''}"
     )
@@ -226,9 +221,9 @@ def _check_keys(parameter: str, value: Any, known: Iterable[str]) -> dict[str, A
 def _check_object(parameter: str, value: Any) -> dict[str, Any]:
     checked = _check_mapping(parameter, value)
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(checked, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _refuse(f"{parameter} cannot be written as JSON: {error}") from None
+        raise refuse(f"{parameter} cannot be written as JSON: {error}") from None
     return checked
 
 
@@ -250,7 +245,7 @@ def _check_customer(parameter: str, value: Any) -> dict[str, Any]:
     if isinstance(is_checked, bool):
         checked["numberE164CheckEnabled"] = is_checked
     elif is_checked is not None:
-        raise _refuse(f"customer's number_e164_check_enabled must be a bool; got {type(is_checked).__name__}")
+        raise refuse(f"customer's number_e164_check_enabled must be a bool; got {type(is_checked).__name__}")
     if (overrides := customer.get("assistant_overrides")) is not None:
         checked["assistantOverrides"] = _check_overrides("customer's assistant_overrides", overrides)
     _check_destination(checked)
@@ -262,10 +257,10 @@ def _check_customer_text(name: str, value: Any, longest: int) -> str | None:
         return None
     if not isinstance(value, str):
         hint = " (render_template_as_native_obj turns digits into a number)" * isinstance(value, int)
-        raise _refuse(f"customer's {name} must be a string; got {type(value).__name__}{hint}")
+        raise refuse(f"customer's {name} must be a string; got {type(value).__name__}{hint}")
     text = value.strip()
     if len(text) > longest:
-        raise _refuse(f"customer's {name} has {len(text)} characters; Vapi accepts at most {longest}")
+        raise refuse(f"customer's {name} has {len(text)} characters; Vapi accepts at most {longest}")
     return text
 
 
@@ -273,18 +268,18 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     """Check the number or SIP URI of a customer, under the API's own names."""
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
-        raise _refuse("customer must have either a number or a sip_uri, but not both")
+        raise refuse("customer must have either a number or a sip_uri, but not both")
     if sip_uri is not None and not re.fullmatch(_SIP_URI, sip_uri):
-        raise _refuse("customer's sip_uri must begin with sip: or sips:")
+        raise refuse("customer's sip_uri must begin with sip: or sips:")
     if number is None:
         return
     if customer.get("numberE164CheckEnabled") is False:
         if not re.fullmatch(_ANY_NUMBER, number):
-            raise _refuse(
+            raise refuse(
                 f"customer's number {mask_ending(number)} must be letters and digits with an optional leading plus, 3 to 40 characters in all"
             )
     elif not re.fullmatch(_E164, number):
-        raise _refuse(
+        raise refuse(
             f"customer's number {mask_ending(number)} is not in E.164 (a plus sign, the country code and the number; "
             "digits only, such as +12025550143). For the numbers of a SIP trunk, set number_e164_check_enabled to False"
         )
@@ -294,9 +289,9 @@ def _check_extra(parameter: str, value: Any) -> dict[str, Any]:
     checked = _check_object(parameter, value)
     for field, argument in _ARGUMENTS.items():
         if field in checked:
-            raise _refuse(f"extra_body must not contain {field}; use the argument {argument}")
+            raise refuse(f"extra_body must not contain {field}; use the argument {argument}")
     if "customers" in checked:
-        raise _refuse(
+        raise refuse(
             "extra_body must not contain customers; map the operator over them: .expand(customer=[...])"
         )
     _refuse_token(checked.get("squadOverrides"), "squadOverrides in extra_body")
@@ -311,7 +306,7 @@ def _refuse_unknown(parameter: str, given: Mapping[Any, Any], known: Iterable[st
         if name not in known
     )
     if unknown:
-        raise _refuse(f"{parameter} has unknown keys {unknown}; valid keys are {', '.join(known)}")
+        raise refuse(f"{parameter} has unknown keys {unknown}; valid keys are {', '.join(known)}")
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vapi_provider.client.arguments import check_instant
 from vapi_provider.exceptions import VapiConfigurationError
+from vapi_provider.placing.hours import refuse
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import Call
@@ -34,10 +35,10 @@ def check_schedule_plan(plan: Mapping[str, Any]) -> dict[str, str]:
         if instant is not None:
             checked[field] = instant
     if "earliestAt" not in checked:
-        raise _refuse("schedule_plan must have earliest_at")
+        raise refuse("schedule_plan must have earliest_at")
     earliest, latest = checked["earliestAt"], checked.get("latestAt")
     if latest and datetime.fromisoformat(latest) <= datetime.fromisoformat(earliest):
-        raise _refuse("schedule_plan's latest_at must be after its earliest_at")
+        raise refuse("schedule_plan's latest_at must be after its earliest_at")
     return checked
 
 
@@ -59,9 +60,9 @@ def fit_schedule(plan: Mapping[str, str], hours: Hours, now: datetime) -> dict[s
         closing = hours.closing(opening)
     latest = min(closing, datetime.fromisoformat(plan.get("latestAt", closing.isoformat())))
     if latest <= opening:
-        raise _refuse(f"schedule_plan ends before calling_hours open, at {hours.describe(opening)}")
+        raise refuse(f"schedule_plan ends before calling_hours open, at {hours.describe(opening)}")
     if latest - now < _SENDING_TIME:
-        raise _refuse(f"schedule_plan ends within {_SENDING_TIME.seconds} seconds")
+        raise refuse(f"schedule_plan ends within {_SENDING_TIME.seconds} seconds")
     return {"earliestAt": opening.isoformat(), "latestAt": latest.isoformat()}
 
 
@@ -90,7 +91,3 @@ def _end_of(plan: Mapping[str, Any] | None) -> datetime | None:
 
     plan = plan or {}
     return read_instant(plan.get("latestAt")) or read_instant(plan.get("earliestAt"))
-
-
-def _refuse(problem: str) -> VapiConfigurationError:
-    return VapiConfigurationError(f"{problem}. Nothing was sent.")

@@ -144,6 +144,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         # In reschedule mode, each poke runs in a process of its own.
         is_first = context.get("task_reschedule_count", 0) == 0
         state = WaitState(started_at=time.time()) if is_first else self._load_state(context)
+        # A sensor executed outside Airflow has no task instance.
         state.try_number = getattr(context.get("ti"), "try_number", None)
         pokes_once = self.reschedule and not self.deferrable
         self._wait = self._begin_wait(

@@ -68,7 +68,7 @@ class WaitsForCall(RendersFields):
     timeout: Any
     soft_fail: bool = False
     hang_up_on_kill: bool = False
-    """Whether to end the call if the task is stopped while deferred."""
+    """Whether to end the call if the task is stopped, deferred or not."""
     places_call: bool = False
     """Whether this task placed the call, so that a retry can place it again."""
     interval_argument: str = "poll_interval"
@@ -87,7 +87,7 @@ class WaitsForCall(RendersFields):
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
         self._saved = self._load_state(context)
         begun_by, try_number = self._saved.try_number, context["ti"].try_number
-        # A sensor's state from version 0.1.0 has no try number.
+        # A sensor's state that is lost, or from before it had a try number, names no try.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
         try:

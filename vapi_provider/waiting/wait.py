@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from vapi_provider.client.hang_up import hang_up
+from vapi_provider.client.hang_up import NOT_ENDED, hang_up
 from vapi_provider.exceptions import (
     VapiCallNotFoundError,
     VapiConcurrencyLimitError,
@@ -119,7 +119,7 @@ class CallWait:
     log: Any
     state: WaitState
     is_first: bool = True
-    """Whether this is the task's first process."""
+    """Whether its first poke is the task's first request, at which a transient error is raised, not waited out."""
     pokes_once: bool = False
     """Whether this process pokes only once, so that it has no earlier status to compare with."""
     results_are_complete: bool = False
@@ -255,7 +255,7 @@ class CallWait:
         try:
             self.fate = hang_up(self.hook.client, self.call_id)
         except VapiError as error:
-            self.fate = f"Call {self.call_id} could not be ended and may still be live. {error}"
+            self.fate = f"{NOT_ENDED.format(self.call_id)} {error}"
 
     def _url(self) -> str | None:
         try:

@@ -254,6 +254,7 @@ def test_refusal_shows_a_misspelt_time_or_zone(field: str, value: str) -> None:
         checked({**NEW_YORK, field: value})
 
 
-def test_time_at_the_end_of_the_calendar_is_refused() -> None:
+@pytest.mark.parametrize("instant", ["9999-06-01T00:00:00+00:00", "9999-12-31T23:00:00-05:00"])
+def test_time_at_the_end_of_the_calendar_is_refused(instant: str) -> None:
     with pytest.raises(VapiConfigurationError, match="the year 9999"):
-        hours().next_opening(datetime(9999, 6, 1, tzinfo=timezone.utc))
+        hours().next_opening(datetime.fromisoformat(instant))

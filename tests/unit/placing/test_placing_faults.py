@@ -187,6 +187,13 @@ def test_search_waits_for_the_connections_time_limit(
     assert model.now - began_at == seconds + KILL_SECONDS + LIST_LAG_SECONDS
 
 
+def test_lost_request_is_named_after_an_unreadable_list(model: AirflowModel) -> None:
+    lose_response(model, effect=False)
+    break_list(model, status=503, times=5)
+    assert failure_of(model.slot()).startswith("POST /call")
+    assert pages_read(model) > 5
+
+
 # The task state store.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -260,12 +261,23 @@ def test_base_of_these_cases_is_accepted() -> None:
     assert build_request(BASE).body["customer"] == PERSON
 
 
+@pytest.mark.parametrize("name", ["assistant_overrides", "customer", "extra_body"])
+def test_mapping_that_is_not_a_dict_is_accepted(name: str) -> None:
+    value: dict[str, Any] = {"customer": PERSON}.get(name, {"metadata": {"ward": 7}})
+    arguments = {**BASE, name: value}
+    assert build_request({**arguments, name: MappingProxyType(value)}) == build_request(arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "hidden"),
     [
         pytest.param({"customer": {"+12025550171": "Augusta"}}, ("0171", "Augusta"), id="number-as-a-key"),
         pytest.param(
             {"schedule_plan": {"earliest_at": "+12025550171"}}, ("0171",), id="number-as-an-instant"
+        ),
+        pytest.param({"schedule_plan": {"earliest_at": 12025550171}}, ("0171",), id="number-as-an-int"),
+        pytest.param(
+            {"schedule_plan": {"earliest_at": {"number": "+12025550171"}}}, ("0171",), id="number-in-a-dict"
         ),
     ],
 )
