@@ -174,7 +174,7 @@ class Target:
             pass
         if is_missing:
             raise VapiConfigurationError(
-                f"There is no bucket {bucket!r} on S3. Create it, or correct path, which names it."
+                f"There is no bucket {bucket!r} on S3. Create it, or correct the argument path, which names it."
             )
 
     def refuse_existing(self, if_exists: str) -> None:
