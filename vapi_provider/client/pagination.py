@@ -141,8 +141,8 @@ class _Pager(Generic[ViewT]):
     def _incomplete(self) -> VapiTransientError:
         return _error(
             "returned an incomplete page. The list cannot be paged without a gap: calls older than "
-            f"{self._oldest and self._oldest.isoformat()} exist, but they are missing from the page that should contain them. A later "
-            "try may succeed."
+            f"{self._oldest and self._oldest.isoformat()} exist, but they are missing from the page that should contain "
+            "them. A later try may succeed."
         )
 
     def _unfiltered(self) -> VapiTransientError:

@@ -110,22 +110,16 @@ class CallPoller:
         return _pollers[key]
 
     def _join(self, waiter: Waiter) -> None:
-        is_first = not self._calls
-        self._shorten(waiter.poll_interval)
-        if is_first:
-            # A pause that has grown while no task was waiting is too long for one.
-            self._shorten_pause()
+        # A pause that has grown while no task was waiting is too long for one.
+        self._shorten(waiter.poll_interval, ends_pause=not self._calls)
         self._calls.join(waiter)
 
-    def _shorten(self, interval: float) -> None:
-        if interval < self._shortest_interval:
-            self._shortest_interval = interval
-            self._shorten_pause()
-
-    def _shorten_pause(self) -> None:
-        """Let a pause after a failure end as if it were the first, by the interval of now."""
-        self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
-        self._hurry.set()
+    def _shorten(self, interval: float, *, ends_pause: bool = False) -> None:
+        if ends_pause or interval < self._shortest_interval:
+            self._shortest_interval = min(interval, self._shortest_interval)
+            # A pause after a failure ends as if it were the first, by the interval of now.
+            self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
+            self._hurry.set()
 
     def _stop_if_idle(self) -> None:
         if self._calls or self._listeners:
