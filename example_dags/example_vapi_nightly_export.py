@@ -37,7 +37,7 @@ with DAG(
 ) as dag:
     export = VapiCallsToObjectStorageOperator(
         task_id="export_calls",
-        path="{{ params.archive }}/calls/{{ ds }}.jsonl.gz",
+        path="{{ params.archive }}/calls/{{ data_interval_start | ds }}.jsonl.gz",
         include=["transcript", "cost_breakdown"],
     )
 
@@ -54,7 +54,7 @@ with DAG(
 
     VapiRecordingToObjectStorageOperator.partial(
         task_id="copy_recording",
-        path="{{ params.archive }}/recordings/{{ ds }}/",
+        path="{{ params.archive }}/recordings/{{ data_interval_start | ds }}/",
         if_exists="skip",
         # Limits concurrent downloads. Airflow maps up to 1,024 calls; raise [core] max_map_length for more.
         max_active_tis_per_dag=8,

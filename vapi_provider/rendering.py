@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, UndefinedError
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -25,7 +25,16 @@ _TEXT_FILTERS = frozenset(
 class MissingText(str):
     """The result of a template in which a value was None, undefined or empty."""
 
-    __slots__ = ()
+    problem: str = ""
+    """Why the template could not be rendered at all; empty if it could."""
+
+    @classmethod
+    def because(cls, error: UndefinedError) -> MissingText:
+        """Return the result of a template that failed."""
+        text = cls()
+        # It names attributes and types, never values.
+        text.problem = str(error)
+        return text
 
 
 class RendersFields(BaseOperator):
@@ -152,8 +161,8 @@ class RendersFields(BaseOperator):
         environment.filters = {**jinja_env.filters, **_checking_filters(jinja_env, check)}
         try:
             rendered = super().render_template(content, context, environment, seen_oids)
-        except UndefinedError:
-            return MissingText()
+        except UndefinedError as error:
+            return MissingText.because(error)
         is_nothing = rendered is None or (isinstance(rendered, str) and rendered.strip() in ("", "None"))
         return MissingText("" if rendered is None else rendered) if is_missing or is_nothing else rendered
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 
@@ -45,6 +47,26 @@ def test_mapped_group_labels_each_call(run_block: RunBlock, simulator: VapiSimul
     assert [call["name"] for call in simulator.calls.values()] == ["Reminder: completed"] * 2
     placed = [summary["id"] for summary in run.results("remind.call")]
     assert [summary["id"] for summary in run.results("remind.label")] == placed
+
+
+def test_run_without_a_logical_date_exports_a_day(
+    run_dag: Callable[..., Any],
+    load_dag_file: Callable[[Path], ModuleType],
+    simulator: VapiSimulator,
+    tmp_path: Path,
+) -> None:
+    block = block_with("exporting.md", "dag_run.run_after").replace("s3://bucket", f"file://{tmp_path}")
+    path = WRITTEN_DAGS / "docs_export.py"
+    path.write_text(
+        "from airflow.sdk import DAG\n"
+        "from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator\n"
+        "with DAG('docs_export', schedule=None) as dag:\n" + indent(block, "    ")
+    )
+    an_hour_ago = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat(timespec="milliseconds")
+    simulator.add_call(status="ended", body={"createdAt": an_hour_ago, "updatedAt": an_hour_ago})
+    run = run_dag(load_dag_file(path).dag)
+    assert run.states("export_calls") == ["success"]
+    assert run.results("export_calls")[0]["calls"] == 1
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def test_data_interval_is_exported_by_default(
     assert json.loads(line)["id"] == expected
 
 
+def test_failure_of_a_template_is_named(run: Run, simulator: VapiSimulator, dag_file: ModuleType) -> None:
+    assert run("broken_bound").state == "failed"
+    assert "created_at_ge: its template failed (" in str(dag_file.failures[0])
+    assert "has no attribute 'subtract'" in str(dag_file.failures[0])
+    assert simulator.requests == []
+
+
 @pytest.mark.parametrize("name", ["daily", "no_interval"])
 def test_run_without_an_interval_fails_with_advice(
     run: Run, simulator: VapiSimulator, dag_file: ModuleType, name: str

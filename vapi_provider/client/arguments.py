@@ -126,7 +126,7 @@ def check_instant(instant: Any, *, parameter: str) -> str | None:
     parsed = instant if isinstance(instant, datetime) else parse_instant(instant)
     if parsed is None or parsed.tzinfo is None:
         raise VapiConfigurationError(
-            f"{parameter} must be a datetime with a time zone, or one as an ISO 8601 string; got "
+            f"{parameter} must be a datetime with a time zone, or a string such as 2026-11-26T00:00:00Z; got "
             f"{_shown(instant) if _looks_like_a_date(instant) else show_kind(instant)}. Nothing was sent."
         )
     return parsed.isoformat()

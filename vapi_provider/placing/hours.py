@@ -174,7 +174,7 @@ def _check_zone(name: Any) -> ZoneInfo:
         except (KeyError, ValueError, OSError):
             pass
     raise refuse(
-        f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York'; got {_shown(name)}"
+        f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York', and no offset or abbreviation; got {_shown(name)}"
     )
 
 
@@ -182,9 +182,11 @@ def _check_days(value: Any) -> frozenset[int]:
     if value is None:
         return frozenset(range(len(DAYS)))
     days = list(value) if _is_collection(value) else []
-    if days and all(day in DAYS for day in days):
+    wrong = [f"one is {_shown(day)}" for day in days if day not in DAYS]
+    if days and not wrong:
         return frozenset(map(DAYS.index, days))
-    raise refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; got {_shown(value)}")
+    problem = wrong[0] if wrong else f"got {_shown(value)}"
+    raise refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; {problem}")
 
 
 def _check_closed(value: Any) -> frozenset[date]:

@@ -46,6 +46,7 @@ _CUSTOMER_TEXTS = {
     "external_id": ("externalId", 40),
 }
 
+_NONE_COUNTS = "(None counts as not given)"
 # As text, which re compiles on first use: a DAG file imports this module.
 _E164 = r"\+[1-9][0-9]{1,14}"
 _ANY_NUMBER = r"(?=.{3,40}$)\+?[A-Za-z0-9]+"
@@ -121,13 +122,14 @@ def find_misuse(arguments: Mapping[str, Any]) -> str | None:
     if len(given) != 1:
         return (
             "exactly one of assistant_id, squad_id and assistant is required; got "
-            f"{' and '.join(given) or 'none of them'}"
+            f"{' and '.join(given) or f'none of them {_NONE_COUNTS}'}"
         )
     if arguments["assistant_overrides"] is not None and not given[0].startswith("assistant"):
         return f"assistant_overrides requires an assistant; with {given[0]}, use squadOverrides in extra_body"
     for argument, field in (("customer", "customerId"), ("phone_number_id", "phoneNumber")):
         if (arguments[argument] is None) == (extra.get(field) is None):
-            return f"either {argument} or {field} in extra_body is required, but not both"
+            found = f"neither {_NONE_COUNTS}" if arguments[argument] is None else "both"
+            return f"either {argument} or {field} in extra_body is required; got {found}"
     return None
 
 
@@ -268,7 +270,8 @@ def _check_destination(customer: Mapping[str, Any]) -> None:
     """Check the number or SIP URI of a customer, under the API's own names."""
     number, sip_uri = customer.get("number"), customer.get("sipUri")
     if (number is None) == (sip_uri is None):
-        raise refuse("customer must have either a number or a sip_uri, but not both")
+        found = f"neither {_NONE_COUNTS}" if number is None else "both"
+        raise refuse(f"customer must have either a number or a sip_uri; got {found}")
     if sip_uri is not None and not re.fullmatch(_SIP_URI, sip_uri):
         raise refuse("customer's sip_uri must begin with sip: or sips:")
     if number is None:

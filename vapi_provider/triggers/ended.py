@@ -168,6 +168,8 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 def _check_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string; got {value!r}.")
+    if "{{" in value:
+        raise ValueError(f"{name} must be a constant: Airflow renders no templates in triggers.")
     return value.strip()
 
 

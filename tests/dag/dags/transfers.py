@@ -61,6 +61,9 @@ with new_dag("transfer_missing", schedule=None) as missing:
 with new_dag("transfer_day", schedule=None) as day:
     export(**DAY)
 
+with new_dag("transfer_broken_bound", schedule=None) as broken_bound:
+    export(created_at_ge="{{ dag_run.run_after.subtract(days=1) }}", created_at_lt="{{ dag_run.run_after }}")
+
 with new_dag("transfer_outlet", schedule=None) as outlet:
     export(**DAY, outlets=[exported], include=["transcript"])
 

@@ -190,7 +190,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "zone missing": ({"opens": "09:00", "closes": "20:00"}, "calling_hours.timezone must be a time zone"),
     "no days": ({**NEW_YORK, "days": []}, "calling_hours.days must be a list of mon"),
     "text for days": ({**NEW_YORK, "days": "mon"}, "calling_hours.days must be a list of mon"),
-    "unknown day": ({**NEW_YORK, "days": ["monday"]}, "calling_hours.days must be a list of mon"),
+    "unknown day": (
+        {**NEW_YORK, "days": ["mon", "monday"]},
+        "calling_hours.days must be a list of mon, tue, wed, thu, fri, sat, sun; one is ",
+    ),
     "no date": ({**NEW_YORK, "closed": ["2026-02-30"]}, "calling_hours.closed must be a list of dates"),
     "date of a week": (
         {**NEW_YORK, "closed": ["2026-W52-5"]},

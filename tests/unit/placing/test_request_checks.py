@@ -57,8 +57,8 @@ WRONG_TALKERS = [
 WRONG_PARTIES = [
     case("either phone_number_id", "no-phone-number", phone_number_id=None),
     case("either phone_number_id", "two-phone-numbers", extra_body={"phoneNumber": {"twilioPhoneNumber": NUMBER}}),
-    case("either customer", "no-customer", customer=None),
-    case("either customer", "two-customers", extra_body={"customerId": "c-1"}),
+    case("either customer .*got neither .None counts", "no-customer", customer=None),
+    case("either customer .* got both", "two-customers", extra_body={"customerId": "c-1"}),
 ]  # fmt: skip
 
 WRONG_NUMBERS = [
@@ -89,7 +89,7 @@ WRONG_CUSTOMERS = [
     case("customer's number must be a string; got int.*native", "number-int", customer={"number": 12025550143}),
     case("customer's number has 41 characters.* 40", "number-long", customer={"number": f"+{'1' * 40}"}),
     case("customer must have either a number or a sip_uri", "number-blank", customer={"number": "  "}),
-    case("customer must have either a number or a sip_uri", "number-none", customer={"number": None}),
+    case("customer must have either a number or a sip_uri; got neither .None counts", "number-none", customer={"number": None}),
     case("customer must be a dictionary that is not empty", "empty", customer={}),
     case("customer must have either a number or a sip_uri", "neither", customer={"name": "Ada"}),
     case("customer must have either a number or a sip_uri", "both",
