@@ -40,14 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(line, flush=True)
     except VapiError as error:
         print(error, file=sys.stderr)
-        return _FAILED
+        return _FOUND if found else _FAILED
     except Exception as error:
         # The message may contain secrets, so print only the type.
         problem = type(error).__name__
         print(
             f"The search failed ({problem}). The call may exist; check the Vapi dashboard.", file=sys.stderr
         )
-        return _FAILED
+        return _FOUND if found else _FAILED
     count = "1 call" if found == 1 else f"{found or 'No'} calls"
     print(f"{count} with token {options.token} created since {since.isoformat(timespec='minutes')}.")
     return _FOUND if found else _NONE
@@ -107,7 +107,9 @@ def _find(client: VapiClient, token: str, since: datetime, *, shows_people: bool
     from vapi_provider.placing.search import PAGE_SIZE, carried_token
 
     filters = {"createdAtGe": since.isoformat()}
-    for call in newest_first(lambda page: client.list_placed({**filters, **page}).rows, PAGE_SIZE):
+    for call in newest_first(
+        lambda page: client.list_placed({**filters, **page}).rows, PAGE_SIZE, is_exhaustive=True
+    ):
         if carried_token(call, [token]):
             status, outcome = clean_line(call.status) or "no status", call.outcome or "no outcome yet"
             shown = [clean_line(call.id) or "", status, str(outcome), client.settings.dashboard_url(call.id)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,11 +30,13 @@ class MissingText(str):
     """Why the template could not be rendered at all; empty if it could."""
 
     @classmethod
-    def because(cls, error: UndefinedError) -> MissingText:
+    def because(cls, error: UndefinedError, template: str) -> MissingText:
         """Return the result of a template that failed."""
-        text = cls()
-        # It names attributes and types, never values.
-        text.problem = str(error)
+        text, problem = cls(), str(error)
+        # In x[y] the name that is missing is the value of y, so it is shown only if the template contains it.
+        name = re.search(r"has no (?:attribute|element) '?(.*?)'?\Z", problem, re.DOTALL)
+        is_harmless = name is None or re.search(rf"\b{re.escape(name[1])}\b", template)
+        text.problem = problem if is_harmless else "it reads a value that does not exist"
         return text
 
 
@@ -162,7 +165,7 @@ class RendersFields(BaseOperator):
         try:
             rendered = super().render_template(content, context, environment, seen_oids)
         except UndefinedError as error:
-            return MissingText.because(error)
+            return MissingText.because(error, content)
         is_nothing = rendered is None or (isinstance(rendered, str) and rendered.strip() in ("", "None"))
         return MissingText("" if rendered is None else rendered) if is_missing or is_nothing else rendered
 
@@ -176,7 +179,11 @@ class RendersFields(BaseOperator):
         from vapi_provider.exceptions import VapiConfigurationError
 
         values = {name: self.rendered_fields.get(name, getattr(self, name)) for name in fields}
-        places = [place for name, value in values.items() for place in _missing_places(value, name)]
+        missing = [each for name, value in values.items() for each in _missing_places(value, name)]
+        for place, problem in missing:
+            if problem:
+                raise VapiConfigurationError(f"{place}: its template failed ({problem}). Nothing was sent.")
+        places = [place for place, _ in missing]
         if places:
             raise VapiConfigurationError(
                 f"{', '.join(places)}: a template, or an expression in it, rendered to None or an empty string. Nothing "
@@ -227,9 +234,10 @@ def _has_template(text: str, jinja_env: Environment) -> bool:
     return any(start in text for start in starts)
 
 
-def _missing_places(value: Any, place: str) -> Iterator[str]:
+def _missing_places(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield each place of a missing value, and why its template failed; empty if it did not."""
     if isinstance(value, MissingText):
-        yield place
+        yield place, value.problem
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _missing_places(item, f"{place}.{key}")

@@ -76,6 +76,12 @@ def test_failure_of_a_template_is_named(run: Run, simulator: VapiSimulator, dag_
     assert simulator.requests == []
 
 
+def test_failure_of_a_template_shows_no_value(run: Run, dag_file: ModuleType) -> None:
+    assert run("broken_path", conf={"customer": "Ada"}).state == "failed"
+    assert "path: its template failed (it reads a value that does not exist)" in str(dag_file.failures[0])
+    assert "Ada" not in str(dag_file.failures[0])
+
+
 @pytest.mark.parametrize("name", ["daily", "no_interval"])
 def test_run_without_an_interval_fails_with_advice(
     run: Run, simulator: VapiSimulator, dag_file: ModuleType, name: str

@@ -113,6 +113,12 @@ def test_failed_search_is_not_a_miss(
     assert simulator.api_key not in printed.err
 
 
+def test_page_that_is_empty_by_mistake_is_not_a_miss(simulator: VapiSimulator) -> None:
+    add_call(simulator)
+    simulator.faults.add(Fault(method="GET", path="/call", body="[]"))
+    assert main(["find", TOKEN]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -27,7 +27,7 @@ def newest_first(
 
     :param read_page: reads the page of a query
     :param page_size: how many calls to request at once
-    :param is_exhaustive: whether to verify with one more request that no call is older than the last one
+    :param is_exhaustive: whether to verify with one more request that no call is older than the last one, or that the list is empty
     :raises VapiTransientError: if calls could be missed, because more share one instant than fit on a page, because the
         list is not sorted, or because the last page is not the end of the list
     """
@@ -52,6 +52,7 @@ class _Pager(Generic[ViewT]):
         self._last_ids: set[str] = set()
         self._longest_page = 0
         self._may_be_cut = False
+        self._was_empty = False
 
     def query(self) -> dict[str, Any]:
         """Return the query for the next page."""
@@ -74,6 +75,8 @@ class _Pager(Generic[ViewT]):
             self._may_be_cut = len(page) >= self._longest_page
             if self._oldest is not None and (self._may_be_cut or self._is_exhaustive):
                 self.probe = {"limit": 1, "createdAtLt": self._oldest.isoformat()}
+            elif self._is_exhaustive and not self._seen:
+                self.probe = {"limit": 1}
             else:
                 self.is_done = True
         self._longest_page = max(self._longest_page, len(page))
@@ -88,6 +91,12 @@ class _Pager(Generic[ViewT]):
         """
         is_about_order = self.probe is not None and "createdAtGt" in self.probe
         self.probe = None
+        if not self._seen:
+            if rows and self._was_empty:
+                raise self._incomplete()
+            # A call may have been created meanwhile.
+            self._was_empty, self.is_done = True, not rows
+            return
         if is_about_order:
             if {call.id for call in rows} - self._last_ids:
                 raise self._unsorted()
@@ -139,10 +148,10 @@ class _Pager(Generic[ViewT]):
         )
 
     def _incomplete(self) -> VapiTransientError:
+        calls = "calls" if self._oldest is None else f"calls older than {self._oldest.isoformat()}"
         return _error(
-            "returned an incomplete page. The list cannot be paged without a gap: calls older than "
-            f"{self._oldest and self._oldest.isoformat()} exist, but they are missing from the page that should contain "
-            "them. A later try may succeed."
+            f"returned an incomplete page. The list cannot be paged without a gap: {calls} exist, but they are missing from "
+            "the page that should contain them. A later try may succeed."
         )
 
     def _unfiltered(self) -> VapiTransientError:

@@ -96,8 +96,8 @@ class VapiCreateCallOperator(PlacesCall):
 
     It sends ``POST /call`` (https://docs.vapi.ai/api-reference/calls/create). Without ``redial_on``, retries, killed
     workers, lost responses and cleared tasks do not make the phone ring a second time, because the call carries a token by
-    which every try finds it again. Map the operator over your callees with ``expand`` or ``expand_kwargs``. The XCom ``call_id`` exists as soon as
-    the call does.
+    which every try finds it again. Map the operator over your callees with ``expand`` or ``expand_kwargs``. The XCom
+    ``call_id`` exists as soon as the call does.
 
     :param assistant_id: the id of the assistant that talks; pass exactly one of this, ``squad_id`` and ``assistant``.
         (templated)

@@ -22,6 +22,7 @@ _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _NO_PLACE = r"(?i:localtime|factory|posixrules|(?:posix|right)/.*)"
 """Files of the time zone database that depend on the machine, or count leap seconds."""
 _TIME_OR_ZONE = r"\d{1,2}:\d\d|(?=.*(?:/|UTC))(?!(?:.*\d){5})[\w/:+-]{1,40}"
+_DAY = r"(?i:(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun)"
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _LONGEST_CLOSURE = timedelta(days=400)
 
@@ -174,7 +175,7 @@ def _check_zone(name: Any) -> ZoneInfo:
         except (KeyError, ValueError, OSError):
             pass
     raise refuse(
-        f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York', and no offset or abbreviation; got {_shown(name)}"
+        f"{_NAME}.timezone must be a time zone of the IANA database, such as 'America/New_York', not an offset such as UTC+5; got {_shown(name)}"
     )
 
 
@@ -182,7 +183,7 @@ def _check_days(value: Any) -> frozenset[int]:
     if value is None:
         return frozenset(range(len(DAYS)))
     days = list(value) if _is_collection(value) else []
-    wrong = [f"one is {_shown(day)}" for day in days if day not in DAYS]
+    wrong = [f"entry {n} is {_shown(day)}" for n, day in enumerate(days, 1) if day not in DAYS]
     if days and not wrong:
         return frozenset(map(DAYS.index, days))
     problem = wrong[0] if wrong else f"got {_shown(value)}"
@@ -192,21 +193,26 @@ def _check_days(value: Any) -> frozenset[int]:
 def _check_closed(value: Any) -> frozenset[date]:
     if value is None:
         return frozenset()
-    if _is_collection(value):
-        try:
-            return frozenset(_check_date(each) for each in value)
-        except (TypeError, ValueError):
-            pass
-    raise refuse(f"{_NAME}.closed must be a list of dates such as '2026-12-25'; got {_shown(value)}")
+    expected = f"{_NAME}.closed must be a list of dates such as '2026-12-25'"
+    if not _is_collection(value):
+        raise refuse(f"{expected}; got {_shown(value)}")
+    dates = [_read_date(each) for each in value]
+    if None in dates:
+        n = dates.index(None)
+        raise refuse(f"{expected}; entry {n + 1} is {_shown(list(value)[n])}")
+    return frozenset(each for each in dates if each)
 
 
-def _check_date(value: Any) -> date:
+def _read_date(value: Any) -> date | None:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     # From Python 3.11 on, fromisoformat accepts other forms, such as 2026-W52-5.
     if not isinstance(value, str) or not re.fullmatch(_DATE, value):
-        raise ValueError(value)
-    return date.fromisoformat(value)
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
 
 
 def _is_collection(value: Any) -> bool:
@@ -217,6 +223,6 @@ def _is_collection(value: Any) -> bool:
 def _shown(value: Any) -> str:
     from vapi_provider.client.arguments import show_kind
 
-    # If columns are mixed up, this is a person's name or number, so only times and zones are shown.
-    is_harmless = isinstance(value, str) and re.fullmatch(_TIME_OR_ZONE, value, re.ASCII)
+    # If columns are mixed up, this is a person's name or number, so only times, zones and days are shown.
+    is_harmless = isinstance(value, str) and re.fullmatch(f"{_TIME_OR_ZONE}|{_DAY}", value, re.ASCII)
     return repr(value) if is_harmless else show_kind(value)

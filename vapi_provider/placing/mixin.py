@@ -208,7 +208,7 @@ class PlacesCall(DefersPlacing):
         may_defer = self.deferrable and (resumed is None or resumed.is_placing)
         call = placed = self._place(context, self._hook, placement, may_defer=may_defer)
         is_within_limit = (call.limits or {}).get("concurrencyBlocked") is False
-        # Vapi may accept a call over the limit and end it undialled; a wait sees that by itself, but not when a line is free.
+        # Vapi may accept a call over the limit and end it undialled. A wait would see that, but not log when a line is free.
         must_watch = not is_within_limit if policy is None else self._limit_since is not None
         if must_watch:
             call = watch_dialling(client, call, self.log)

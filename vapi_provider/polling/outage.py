@@ -34,7 +34,7 @@ class Outage:
                 self._what,
                 self._conn_id,
                 pending,
-                # The poller retries even a refused request, since its connection may be mended.
+                # The poller retries even a refused request, because its connection may be corrected.
                 reason.removesuffix(NO_RETRY).rstrip(),
                 exc_info=traceback,
             )

@@ -117,7 +117,7 @@ class CallPoller:
     def _shorten(self, interval: float, *, ends_pause: bool = False) -> None:
         if ends_pause or interval < self._shortest_interval:
             self._shortest_interval = min(interval, self._shortest_interval)
-            # A pause after a failure ends as if it were the first, by the interval of now.
+            # Recompute a pause after a failure as if it were the first, with the current interval.
             self._not_before = min(self._not_before, time.monotonic() + self._back_off_pause(0))
             self._hurry.set()
 

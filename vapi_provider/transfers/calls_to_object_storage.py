@@ -46,8 +46,8 @@ class VapiCallsToObjectStorageOperator(RendersFields):
     a whole or not at all. Once the calls are over, the same interval gives the same bytes. By default, an object is
     never replaced by one with fewer calls.
 
-    :param path: the URL of the object, such as ``s3://bucket/calls/{{ ds }}.jsonl.gz``; ``.gz`` compresses it.
-        (templated)
+    :param path: the URL of the object, such as ``s3://bucket/calls/{{ data_interval_start | ds }}.jsonl.gz``;
+        ``.gz`` compresses it. (templated)
     :param storage_conn_id: the connection to the storage, unless the URL names it; None by default. (templated)
     :param created_at_ge: only calls created at or after this time; the start of the data interval by default.
         (templated)

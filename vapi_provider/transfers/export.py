@@ -85,7 +85,7 @@ def _read_bound(value: Any, name: str) -> datetime:
 
 
 def wait_for_list(end: datetime, log: Any) -> None:
-    """Wait until Vapi's list includes the last calls of an interval that ended a moment ago, or ends within 30 s."""
+    """Wait until Vapi's list includes the last calls of an interval that ended a moment ago or ends within 30 s."""
     left = (end - datetime.now(timezone.utc)).total_seconds() + LIST_LAG_SECONDS + CLOCK_SECONDS
     # An interval that ends later than that counts as unfinished.
     if 0 < left <= 2 * LIST_LAG_SECONDS + CLOCK_SECONDS:

@@ -109,8 +109,8 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         Copy the recording.
 
         :param context: the context of the running task
-        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; no request is
-            sent
+        :raises VapiConfigurationError: if an argument or a connection is invalid, or an S3 bucket does not exist; nothing is
+            sent to Vapi
         :raises VapiTransientError: for a transient failure, and if the file is missing while the call is live or ended
             less than 5 minutes ago
         :raises VapiPermanentError: if Vapi refuses, if the file is missing, past its retention, too large or at a

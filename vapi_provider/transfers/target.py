@@ -181,8 +181,10 @@ class Target:
         """
         Skip or fail the task if the object exists.
 
-        :param if_exists: ``skip`` or ``fail``; other values do nothing
+        :param if_exists: ``skip`` or ``fail``; with other values, only a local folder in the way is refused
         """
+        if self._is_local and os.path.isdir(self._path.path):
+            raise self._is_folder()
         if if_exists not in ("skip", "fail") or not self.exists():
             return
         if if_exists == "skip":
@@ -210,8 +212,11 @@ class Target:
                 "to list and read, or pass an if_exists that does not check: 'replace' for calls, 'overwrite' for a recording."
             )
         if info["type"] == "directory":
-            raise VapiConfigurationError(f"{self.url} is a folder; add the name of an object to path.")
+            raise self._is_folder()
         return True
+
+    def _is_folder(self) -> VapiConfigurationError:
+        return VapiConfigurationError(f"{self.url} is a folder; add the name of an object to path.")
 
     def count_lines(self) -> int:
         """

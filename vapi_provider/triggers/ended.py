@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-# Its base class; asset watchers import this module at parse time anyway.
+# The trigger's base class. Asset watchers import this module at parse time anyway.
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent  # noqa: TID253
 from vapi_provider.models.outcome import CallOutcome
 
@@ -168,8 +168,10 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 def _check_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string; got {value!r}.")
-    if "{{" in value:
-        raise ValueError(f"{name} must be a constant: Airflow renders no templates in triggers.")
+    if "{{" in value or "{%" in value:
+        raise ValueError(
+            f"{name} must be a constant, because Airflow does not render templates in asset triggers."
+        )
     return value.strip()
 
 

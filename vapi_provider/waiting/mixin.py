@@ -87,7 +87,7 @@ class WaitsForCall(RendersFields):
         # Airflow 3.0 also resumes the retry of a deferred task, which must start over.
         self._saved = self._load_state(context)
         begun_by, try_number = self._saved.try_number, context["ti"].try_number
-        # A sensor's state that is lost, or from before it had a try number, names no try.
+        # A sensor's state has no try number if it was lost, or if an older version saved it.
         if try_number > 1 and begun_by != try_number and (begun_by or self.places_call):
             return self._begin_anew(context)
         try:

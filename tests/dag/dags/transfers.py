@@ -64,6 +64,9 @@ with new_dag("transfer_day", schedule=None) as day:
 with new_dag("transfer_broken_bound", schedule=None) as broken_bound:
     export(created_at_ge="{{ dag_run.run_after.subtract(days=1) }}", created_at_lt="{{ dag_run.run_after }}")
 
+with new_dag("transfer_broken_path", schedule=None) as broken_path:
+    export(**DAY, path="{{ {}[dag_run.conf['customer']].name }}")
+
 with new_dag("transfer_outlet", schedule=None) as outlet:
     export(**DAY, outlets=[exported], include=["transcript"])
 

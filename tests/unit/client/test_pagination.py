@@ -339,6 +339,7 @@ def test_search_of_several_instants_needs_no_probe(api: requests_mock.Mocker) ->
 
 Rows = list[tuple[datetime, str]]
 FLAWED_PAGES: dict[str, Callable[[int, Rows], Rows]] = {
+    "first page empty": lambda number, rows: [] if number == 1 else rows,
     "second page empty": lambda number, rows: [] if number == 2 else rows,
     "third page empty": lambda number, rows: [] if number == 3 else rows,
     "overlap only": lambda number, rows: rows[:1] if number == 2 else rows,
@@ -357,6 +358,20 @@ def test_incomplete_page_does_not_end_the_list(
 
     api.get(f"{API}/call", json=respond)
     assert_whole_or_error(make_hook().list_calls(page_size=10), server)
+
+
+def test_page_that_is_empty_by_mistake_is_read_again(api: requests_mock.Mocker) -> None:
+    rows = page_of(("a", ms(30)))
+    pages = api.get(f"{API}/call", [{"json": page} for page in ([], rows, rows, [], [])])
+    assert [call.id for call in make_hook().list_calls()] == [rows[0]["id"]]
+    assert pages.call_count == 5
+
+
+def test_list_that_is_empty_again_and_again_is_an_error(api: requests_mock.Mocker) -> None:
+    rows = page_of(("a", ms(30)))
+    api.get(f"{API}/call", [{"json": page} for page in ([], rows, [], rows)])
+    with pytest.raises(VapiTransientError, match="gap: calls exist, but they are missing"):
+        list(make_hook().list_calls())
 
 
 def test_error_of_an_incomplete_page_names_its_time(api: requests_mock.Mocker) -> None:

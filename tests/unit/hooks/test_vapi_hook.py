@@ -330,7 +330,7 @@ def test_list_calls_passes_every_filter_on(api: requests_mock.Mocker, hook: Vapi
     )
     assert list(listed) == []
     bounds = dict.fromkeys(("createdatge", "createdatlt", "updatedatge", "updatedatlt"), [instant.lower()])
-    assert api.last_request.qs == {
+    assert api.request_history[0].qs == {
         "assistantid": [CALL_ID],
         "phonenumberid": [OTHER_ID],
         "limit": ["7"],

@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "text for days": ({**NEW_YORK, "days": "mon"}, "calling_hours.days must be a list of mon"),
     "unknown day": (
         {**NEW_YORK, "days": ["mon", "monday"]},
-        "calling_hours.days must be a list of mon, tue, wed, thu, fri, sat, sun; one is ",
+        "calling_hours.days must be a list of mon, tue, wed, thu, fri, sat, sun; entry 2 is 'monday'",
     ),
     "no date": ({**NEW_YORK, "closed": ["2026-02-30"]}, "calling_hours.closed must be a list of dates"),
     "date of a week": (

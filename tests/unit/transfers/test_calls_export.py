@@ -361,10 +361,13 @@ def test_existing_object_is_checked_before_any_request(
     assert (tmp_path / "calls.jsonl").read_text() == "there\n"
 
 
-def test_folder_as_path_is_refused(simulator: VapiSimulator, export: Export, tmp_path: Path) -> None:
+@pytest.mark.parametrize("if_exists", ["overwrite", "replace", "skip"])
+def test_folder_as_path_is_refused(
+    simulator: VapiSimulator, export: Export, tmp_path: Path, if_exists: str
+) -> None:
     (tmp_path / "calls.jsonl").mkdir()
     with pytest.raises(VapiConfigurationError, match="is a folder"):
-        export()
+        export(if_exists=if_exists)
     assert simulator.requests == []
 
 
