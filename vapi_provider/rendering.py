@@ -178,17 +178,30 @@ class RendersFields(BaseOperator):
         """
         from vapi_provider.exceptions import VapiConfigurationError
 
-        values = {name: self.rendered_fields.get(name, getattr(self, name)) for name in fields}
-        missing = [each for name, value in values.items() for each in _missing_places(value, name)]
-        for place, problem in missing:
-            if problem:
-                raise VapiConfigurationError(f"{place}: its template failed ({problem}). Nothing was sent.")
-        places = [place for place, _ in missing]
+        self.refuse_failed(*fields)
+        places = [place for place, _ in self._missing(fields)]
         if places:
             raise VapiConfigurationError(
                 f"{', '.join(places)}: a template, or an expression in it, rendered to None or an empty string. Nothing "
                 "was sent. Check the value that it reads, or give it a default with {{ ... | default('...', true) }}."
             )
+
+    def refuse_failed(self, *fields: str) -> None:
+        """
+        Raise an error if a template could not be rendered at all.
+
+        :param fields: the names of the fields to check
+        :raises VapiConfigurationError: if one could not; the message names its place and what failed
+        """
+        from vapi_provider.exceptions import VapiConfigurationError
+
+        for place, problem in self._missing(fields):
+            if problem:
+                raise VapiConfigurationError(f"{place}: its template failed ({problem}). Nothing was sent.")
+
+    def _missing(self, fields: Iterable[str]) -> list[tuple[str, str]]:
+        values = {name: self.rendered_fields.get(name, getattr(self, name)) for name in fields}
+        return [each for name, value in values.items() for each in _missing_places(value, name)]
 
     def refuse_none(self, *fields: str) -> None:
         """

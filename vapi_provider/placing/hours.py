@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+_T = TypeVar("_T")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _NAME = "calling_hours"
@@ -182,25 +183,34 @@ def _check_zone(name: Any) -> ZoneInfo:
 def _check_days(value: Any) -> frozenset[int]:
     if value is None:
         return frozenset(range(len(DAYS)))
-    days = list(value) if _is_collection(value) else []
-    wrong = [f"entry {n} is {_shown(day)}" for n, day in enumerate(days, 1) if day not in DAYS]
-    if days and not wrong:
-        return frozenset(map(DAYS.index, days))
-    problem = wrong[0] if wrong else f"got {_shown(value)}"
-    raise refuse(f"{_NAME}.days must be a list of {', '.join(DAYS)}; {problem}")
+    expected = f"{_NAME}.days must be a list of {', '.join(DAYS)}"
+    days = _read_entries(value, _read_day, expected)
+    if not days:
+        raise refuse(f"{expected}; got {_shown(value)}")
+    return days
 
 
 def _check_closed(value: Any) -> frozenset[date]:
     if value is None:
         return frozenset()
-    expected = f"{_NAME}.closed must be a list of dates such as '2026-12-25'"
+    return _read_entries(value, _read_date, f"{_NAME}.closed must be a list of dates such as '2026-12-25'")
+
+
+def _read_entries(value: Any, read: Callable[[Any], _T | None], expected: str) -> frozenset[_T]:
+    """Read each entry of a list; the error names the first that cannot be read."""
     if not _is_collection(value):
         raise refuse(f"{expected}; got {_shown(value)}")
-    dates = [_read_date(each) for each in value]
-    if None in dates:
-        n = dates.index(None)
-        raise refuse(f"{expected}; entry {n + 1} is {_shown(list(value)[n])}")
-    return frozenset(each for each in dates if each)
+    read_all = []
+    for number, entry in enumerate(value, 1):
+        found = read(entry)
+        if found is None:
+            raise refuse(f"{expected}; entry {number} is {_shown(entry)}")
+        read_all.append(found)
+    return frozenset(read_all)
+
+
+def _read_day(value: Any) -> int | None:
+    return DAYS.index(value) if value in DAYS else None
 
 
 def _read_date(value: Any) -> date | None:

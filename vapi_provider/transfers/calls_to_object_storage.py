@@ -123,6 +123,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         include = check_include(self.include)
         check_choice(self.unfinished, _UNFINISHED, parameter="unfinished")
         check_choice(self.if_exists, _IF_EXISTS, parameter="if_exists")
+        self.refuse_failed("created_at_ge", "created_at_lt")
         interval = read_interval(self.created_at_ge, self.created_at_lt)
         self.refuse_missing("path", "storage_conn_id", "assistant_id", "phone_number_id")
         # Without the filter, it would export all calls.

@@ -16,7 +16,6 @@ from vapi_provider.client.arguments import check_instant
 from vapi_provider.client.pagination import OVERLAP
 from vapi_provider.exceptions import VapiConfigurationError, VapiTransientError
 from vapi_provider.models.outcome import CallOutcome
-from vapi_provider.rendering import MissingText
 
 if TYPE_CHECKING:
     from vapi_provider.models.call import Call
@@ -74,8 +73,6 @@ def read_interval(created_at_ge: Any, created_at_lt: Any) -> Interval:
 
 
 def _read_bound(value: Any, name: str) -> datetime:
-    if isinstance(value, MissingText) and value.problem:
-        raise VapiConfigurationError(f"{name}: its template failed ({value.problem}). Nothing was sent.")
     if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
         raise VapiConfigurationError(
             f"{name} is empty; an export needs both bounds. A run without a logical date has no data "
