@@ -10,7 +10,7 @@ import os
 import random
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -404,14 +404,6 @@ def virtual_world(
             yield Triggerer(vapi)
         finally:
             assert_no_poller_left()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    for _ in range(20_000):
-        if is_so():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never came true")
 
 
 async def collect(iterator: AsyncIterator[Any]) -> list[Any]:

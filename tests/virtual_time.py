@@ -121,3 +121,12 @@ def run_virtually(main: Coroutine[Any, Any, T], clock: VirtualClock) -> T:
             loop.run_until_complete(asyncio.wait({task}))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+async def until(check: Callable[[], object]) -> None:
+    """Wait until a condition is true, in virtual time."""
+    for _ in range(10_000):
+        if check():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never came true")

@@ -113,6 +113,21 @@ def test_failed_search_is_not_a_miss(
     assert simulator.api_key not in printed.err
 
 
+@pytest.mark.parametrize("connection_extra", [{"max_retries": 0}], ids=["no-retries"])
+def test_found_call_counts_although_the_search_failed_later(
+    simulator: VapiSimulator, clock: ManualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older, newer = (
+        add_call(simulator, createdAt=(clock.now() - timedelta(minutes=age)).isoformat()) for age in (2, 1)
+    )
+    simulator.faults.add(Fault(method="GET", path=f"/call/{older}", status=503))
+    assert main(["find", TOKEN, "--show"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(newer)
+    assert len(printed.out.splitlines()) == 1
+    assert "A later try may succeed" in printed.err
+
+
 def test_page_that_is_empty_by_mistake_is_not_a_miss(simulator: VapiSimulator) -> None:
     add_call(simulator)
     simulator.faults.add(Fault(method="GET", path="/call", body="[]"))

@@ -19,7 +19,7 @@ from vapi_provider.client.decoding import COMPRESSED, PLAIN, decompressed
 from vapi_provider.client.failures import no_response
 from vapi_provider.client.responses import ApiRequest, is_repeatable_status
 from vapi_provider.client.session import open_session
-from vapi_provider.client.signed_urls import hide_signed_urls, is_signed
+from vapi_provider.client.signed_urls import hide_signed_urls
 from vapi_provider.exceptions import (
     VapiArtifactExpiredError,
     VapiArtifactNotFoundError,
@@ -221,18 +221,15 @@ class ArtifactDownload:
     def _over_network(self, work: Callable[[], T], link: _Link, limit: float) -> T:
         surrounding = sys.exc_info()[1]
         failure: VapiError
-        token = is_signed.set(True)
-        hide_signed_urls()
         try:
-            return work()
+            with hide_signed_urls():
+                return work()
         except VapiError as error:
             failure = error.with_traceback(None)
         except (OSError, ValueError) as error:
             settings = dataclasses.replace(self._settings, base_url=link.origin, label="the redirect")
             request = ApiRequest("GET", self._path)
             failure = no_response(error, settings, request, limit=limit, surrounding=surrounding)
-        finally:
-            is_signed.reset(token)
         # Outside the handler: exceptions of requests contain the signed URL.
         raise failure
 

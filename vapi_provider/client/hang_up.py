@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from vapi_provider.client.arguments import check_call_id
 from vapi_provider.client.client import VapiClient
 from vapi_provider.client.responses import ApiRequest
-from vapi_provider.client.signed_urls import hide_signed_urls, is_signed
+from vapi_provider.client.signed_urls import hide_signed_urls
 from vapi_provider.client.transport import VapiTransport
 from vapi_provider.exceptions import VapiCallNotFoundError, VapiError, VapiPermanentError, VapiTransientError
 
@@ -106,18 +106,16 @@ def _end_as_it_stands(client: VapiClient, call_id: str, *, is_first: bool) -> st
 def _end_live_call(client: VapiClient, call: Call) -> None:
     settings = dataclasses.replace(client.settings, base_url=_control_url(call, client.settings))
     transport = VapiTransport(settings, client.log, with_key=False)
-    token = is_signed.set(True)
-    hide_signed_urls()
     failure: VapiError
     try:
-        # The body of a success is undocumented.
-        transport.send_once(ApiRequest("POST", "", json={"type": "end-call"}, parses=False))
+        with hide_signed_urls():
+            # The body of a success is undocumented.
+            transport.send_once(ApiRequest("POST", "", json={"type": "end-call"}, parses=False))
         return
     except VapiError as error:
         # The original message may contain the URL.
         failure = _not_ended(call, error)
     finally:
-        is_signed.reset(token)
         transport.close()
     raise failure
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
-is_signed: ContextVar[bool] = ContextVar("is_signed", default=False)
+_is_signed: ContextVar[bool] = ContextVar("is_signed", default=False)
 """Whether this thread or task is sending a request to a URL that works without a key."""
 
 
@@ -14,7 +16,7 @@ class _NoSignedUrls(logging.Filter):
     """Drops what urllib3 logs about such a request, such as the path or, with a bad header, the whole URL."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not is_signed.get()
+        return not _is_signed.get()
 
 
 _FILTER = _NoSignedUrls()
@@ -25,8 +27,14 @@ _LOGGERS = tuple(
 )
 
 
-def hide_signed_urls() -> None:
-    """Keep urllib3 from logging requests while ``is_signed`` is set."""
+@contextmanager
+def hide_signed_urls() -> Iterator[None]:
+    """Keep urllib3 from logging what this thread or task requests meanwhile."""
     # Adding a filter twice has no effect.
     for logger in _LOGGERS:
         logger.addFilter(_FILTER)
+    token = _is_signed.set(True)
+    try:
+        yield
+    finally:
+        _is_signed.reset(token)

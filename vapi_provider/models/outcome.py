@@ -127,14 +127,13 @@ def _normalized(ended_reason: str | None) -> str:
     return (ended_reason or "").strip().lower()
 
 
-def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
+def parse_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     """
-    Validate an argument that lists outcomes, before a task's first request.
+    Return the outcomes that an argument lists.
 
     :param argument: the name of the argument
     :param outcomes: outcomes, or their values
-    :raises VapiConfigurationError: for an unknown outcome, or a single string instead of a list
-    :return: the outcomes
+    :raises ValueError: for an unknown outcome, or a single string instead of a list
     """
     try:
         if not isinstance(outcomes, str):
@@ -142,6 +141,16 @@ def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     except (TypeError, ValueError):
         pass
     known = ", ".join(outcome.value for outcome in CallOutcome)
-    raise VapiConfigurationError(
-        f"{argument} must be a list of known outcomes ({known}); got {outcomes!r}. Nothing was sent."
-    )
+    raise ValueError(f"{argument} must be a list of known outcomes ({known}); got {outcomes!r}.")
+
+
+def check_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
+    """
+    Return the outcomes that an argument lists, before a task's first request.
+
+    :raises VapiConfigurationError: as :func:`parse_outcomes` raises ValueError
+    """
+    try:
+        return parse_outcomes(argument, outcomes)
+    except ValueError as error:
+        raise VapiConfigurationError(f"{error} Nothing was sent.") from None

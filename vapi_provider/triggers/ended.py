@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 # The trigger's base class. Asset watchers import this module at parse time anyway.
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent  # noqa: TID253
-from vapi_provider.models.outcome import CallOutcome
+from vapi_provider.models.outcome import CallOutcome, parse_outcomes
 
 if TYPE_CHECKING:
     from vapi_provider.polling.listeners import EndListener
@@ -69,7 +69,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
         self.phone_number_id: str | None = (
             None if phone_number_id is None else _check_text("phone_number_id", phone_number_id)
         )
-        self.outcomes: list[str] = _check_outcomes(outcomes)
+        self.outcomes: list[str] = sorted({item.value for item in parse_outcomes("outcomes", outcomes)})
         self.poll_interval: float = _check_seconds(
             "poll_interval", poll_interval, MIN_POLL_SECONDS, MAX_POLL_SECONDS
         )
@@ -173,16 +173,6 @@ def _check_text(name: str, value: Any) -> str:
             f"{name} must be a constant, because Airflow does not render templates in asset triggers."
         )
     return value.strip()
-
-
-def _check_outcomes(outcomes: Any) -> list[str]:
-    try:
-        if not isinstance(outcomes, str):
-            return sorted({CallOutcome(outcome).value for outcome in outcomes})
-    except (TypeError, ValueError):
-        pass
-    known = ", ".join(outcome.value for outcome in CallOutcome)
-    raise ValueError(f"outcomes must be a list of outcomes among {known}; got {outcomes!r}.")
 
 
 def _check_seconds(name: str, value: Any, least: float, most: float) -> float:

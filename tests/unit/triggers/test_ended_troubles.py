@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import requests
 from end_listening import AssetStore, listening
 from polling_world import World, watching, written
+from virtual_time import until
 
 from vapi_provider.simulator import Fault
 from vapi_provider.triggers.ended import VapiCallEndedTrigger
@@ -30,15 +30,6 @@ def _log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
 def break_call(world: World, call_id: str, **fault: Any) -> None:
     """Make each request for a call fail."""
     world.simulator.faults.add(Fault(path=f"/call/{call_id}", times=None, **{"status": 500, **fault}))
-
-
-async def come_true(check: Callable[[], Any]) -> None:
-    """Wait until a condition is true, in virtual time."""
-    for _ in range(10_000):
-        if check():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it never came true")
 
 
 # One call fails
@@ -90,7 +81,7 @@ def test_stopped_poll_sends_nothing_more(world: World) -> None:
             await asyncio.sleep(70)
             world.request_seconds = 0.4
             sent = len(world.simulator.requests)
-            await come_true(lambda: len(world.simulator.requests) > sent)
+            await until(lambda: len(world.simulator.requests) > sent)
             assert world.simulator.requests[-1].path != "/call"
             sent = len(world.simulator.requests)
         await asyncio.sleep(10)
@@ -189,7 +180,7 @@ def test_listener_that_joins_in_a_walk_hears_its_first_pages(world: World, kept:
             # The first page has the calls that ended first, so no overlap shows them again.
             world.end(*reversed(call_ids), within=55)
             world.lie(break_second_page)
-            await come_true(lambda: is_broken)
+            await until(lambda: is_broken)
             async with listening(poll_interval=60, lookback=901, store=store) as second:
                 await asyncio.sleep(300)
                 assert sorted(second.call_ids) == sorted(call_ids)
@@ -213,7 +204,7 @@ def test_listener_that_joins_between_two_pages_hears_both(world: World) -> None:
             # The first page has the calls that ended first, so no overlap shows them again.
             world.end(*reversed(call_ids), within=55)
             world.lie(count)
-            await come_true(lambda: pages)
+            await until(lambda: pages)
             async with listening(poll_interval=60, lookback=901) as second:
                 await asyncio.sleep(300)
                 assert sorted(second.call_ids) == sorted(call_ids)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 from late_responses import HELD_SECONDS, HeldResponses, wait_until
-from polling_world import poller_threads
+from polling_world import come_true, poller_threads
 from triggerer_model import (
     CLOCK_CHECK,
     CONN_ID,
@@ -30,10 +30,9 @@ from triggerer_model import (
     ago,
     call_id_of,
     collect,
-    until,
     virtual_world,
 )
-from virtual_time import VirtualLoop, run_virtually
+from virtual_time import VirtualLoop, run_virtually, until
 
 from vapi_provider.polling.calls import Waiter
 from vapi_provider.polling.poller import CallPoller
@@ -503,7 +502,7 @@ def test_request_in_flight_ends_with_its_thread_and_socket(
             arguments = {"poll_interval": 0.01, "end_time": 4e9}
             trigger = VapiCallTrigger(vapi_conn_id=CONN_ID, call_id=call_id, **arguments)
             task = asyncio.get_running_loop().create_task(collect(trigger.run()))  # type: ignore[arg-type]
-            await until(lambda: bool(simulator.requests))
+            await come_true(lambda: bool(simulator.requests), "it polls")
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
