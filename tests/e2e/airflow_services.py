@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Airflow: scheduler, triggerer, dag-processor and API server as separate processes."""
+"""A complete Airflow: scheduler, triggerer, dag-processor and API server as separate processes."""
 
 from __future__ import annotations
 
@@ -102,6 +102,15 @@ class AirflowServices:
         return all(service.is_running for service in self.wanted) and all(
             (health.get(part) or {}).get("status") == "healthy" for part in parts
         )
+
+    def triggerers_alive(self) -> int:
+        """Return how many triggerers Airflow considers alive."""
+        rows = self.postgres.query(
+            "select count(*) from job where job_type = 'TriggererJob' and state = 'running'"
+            " and latest_heartbeat > now() - make_interval(secs => %s)",
+            [TRIGGERER_SILENT_SECONDS],
+        )
+        return int(rows[0][0])
 
     def wait_until(self, condition: Callable[[], object], timeout: float, what: str) -> float:
         """Wait for a condition, and restart services that end in the meantime."""

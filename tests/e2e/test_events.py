@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_lost_triggerer import triggerers
-
-from vapi_provider.simulator import Fault
 
 if TYPE_CHECKING:
     from airflow_services import AirflowServices
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-0000000000e1"
-DAG_NUMBER, TASK_NUMBER = "+12025550181", "+12025550182"
+DAG_NUMBER, TASK_NUMBER, LATE_NUMBER = "+12025550181", "+12025550182", "+12025550183"
 PARALLEL = 6
 """How many tasks the executor of these tests runs at once."""
 
@@ -104,18 +101,17 @@ def test_every_end_starts_the_dag_once(
     # Killed, with another triggerer beside it that takes over.
     airflow.wanted.append(airflow.second_triggerer)
     airflow.second_triggerer.start()
-    airflow.wait_until(lambda: triggerers(airflow) == 2, 60, "two triggerers are alive")
+    airflow.wait_until(lambda: airflow.triggerers_alive() == 2, 60, "two triggerers are alive")
     airflow.wanted.remove(airflow.triggerer)
     airflow.triggerer.kill()
     ended.end(calls[1])
     took("from the loss of a triggerer until the call is labelled", ended.wait_until_labelled(calls[1]))
 
-    # A revoked key, and a new one.
-    simulator.faults.add(Fault(path="/call", status=401, times=None))
-    time.sleep(15)
+    # A key that Vapi refuses, and one that it takes.
+    set_key(airflow, "0198a3f0-0000-7000-8000-00000000dead")
+    airflow.wait_until(lambda: simulator.requests[-1].status == 401, 120, "the key is refused")
     ended.end(calls[2])
     set_key(airflow, planted.api_key)
-    simulator.faults.clear()
     took("from a new key until the call is labelled", ended.wait_until_labelled(calls[2]))
 
     # A pause.
@@ -134,7 +130,7 @@ def test_every_end_starts_the_dag_once(
 
 def alerted(simulator: VapiSimulator) -> dict[str, list[str]]:
     """Return what was said to each number."""
-    said: dict[str, list[str]] = {DAG_NUMBER: [], TASK_NUMBER: []}
+    said: dict[str, list[str]] = {DAG_NUMBER: [], TASK_NUMBER: [], LATE_NUMBER: []}
     for call in simulator.calls.values():
         number: Any = (call.get("customer") or {}).get("number")
         if number in said:
@@ -160,7 +156,7 @@ def test_failures_ring_once_and_change_nothing(
         assert run(1) == "failed"
     finally:
         simulator.start()
-    assert alerted(simulator) == {DAG_NUMBER: [], TASK_NUMBER: []}
+    assert not any(alerted(simulator).values())
 
     assert run(50) == "failed"
     took(
@@ -171,3 +167,21 @@ def test_failures_ring_once_and_change_nothing(
     assert said[DAG_NUMBER] == ["alerting failed: task_failure"]
     assert 1 <= len(said[TASK_NUMBER]) <= PARALLEL
     assert said[TASK_NUMBER][0].startswith("alerting failed: task ")
+
+
+@pytest.mark.usefixtures("events_connection")
+def test_missed_deadline_phones_the_number_of_a_variable(
+    airflow: AirflowServices, simulator: VapiSimulator, took: Callable[[str, float], None]
+) -> None:
+    variable = {"key": "late_number", "value": LATE_NUMBER}
+    airflow.client.ask("POST", "/api/v2/variables", json=variable)
+    airflow.client.trigger("late", {})
+
+    def said() -> list[str]:
+        return alerted(simulator)[LATE_NUMBER]
+
+    took(
+        "from the run until the call about its deadline",
+        airflow.wait_until(said, 120, "the alert has called"),
+    )
+    assert said() == ["late failed: it missed a deadline"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from airflow_services import TRIGGERER_SILENT_SECONDS
 from processes import wait_until
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def test_killed_triggerers_lose_no_call(
     # Killed for good, with a second triggerer that has no trigger yet.
     airflow.wanted.append(airflow.second_triggerer)
     airflow.second_triggerer.start()
-    wait_until(lambda: triggerers(airflow) == 2, 60, "two triggerers are alive")
+    wait_until(lambda: airflow.triggerers_alive() == 2, 60, "two triggerers are alive")
     airflow.wanted.remove(airflow.triggerer)
     airflow.triggerer.kill()
     campaign.end(after_the_loss)
@@ -51,13 +50,3 @@ def test_killed_triggerers_lose_no_call(
     campaign.end(last)
     took("until 12 calls that ended after it are reported", campaign.wait_until_reported(last, 120))
     campaign.check_each_reported_once()
-
-
-def triggerers(airflow: AirflowServices) -> int:
-    """Return how many triggerers Airflow considers alive."""
-    rows = airflow.postgres.query(
-        "select count(*) from job where job_type = 'TriggererJob' and state = 'running'"
-        " and latest_heartbeat > now() - make_interval(secs => %s)",
-        [TRIGGERER_SILENT_SECONDS],
-    )
-    return int(rows[0][0])

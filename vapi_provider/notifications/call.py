@@ -153,10 +153,13 @@ class VapiNotifier(BaseNotifier):
         :param context: the context of the callback, which is not changed
         """
         try:
+            from asgiref.sync import sync_to_async
+
             from airflow.providers.common.compat.connection import get_async_connection
 
             self._refuse_misuse()
-            values = self._render_fields(context)
+            # In a thread of this kind, templates can read Variables and connections from the triggerer.
+            values = await sync_to_async(self._render_fields)(context)
             conn = await get_async_connection(values["vapi_conn_id"])
             await asyncio.to_thread(self._ring_over, conn, values)
         except Exception as error:
@@ -253,8 +256,15 @@ def _is_nothing(text: str) -> bool:
 
 
 def _complete(context: Context) -> dict[str, Any]:
-    """Return a copy of the context that has what the default message and key use."""
-    known: dict[str, Any] = dict(context)
+    """Return a copy of the context that has ``var`` and ``conn``, and what the default message and key use."""
+    from airflow.sdk.execution_time.context import ConnectionAccessor, VariableAccessor
+
+    # The contexts of a deadline, and of some callbacks of a DAG, lack them.
+    variables = {
+        "json": VariableAccessor(deserialize_json=True),
+        "value": VariableAccessor(deserialize_json=False),
+    }
+    known: dict[str, Any] = {"var": variables, "conn": ConnectionAccessor(), **context}
     known.setdefault("reason", "see its logs")
     run = known.get("dag_run")
     if isinstance(run, Mapping):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
@@ -61,6 +63,33 @@ with DAG(
         raise RuntimeError(f"task {number} has no rows")
 
     fail.expand(number=numbers())
+
+try:
+    from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+except ImportError:
+    # Not on Airflow 3.0.
+    pass
+else:
+    late = AsyncCallback(
+        VapiNotifier,
+        kwargs={
+            "customer": {"number": "{{ var.value.late_number }}"},
+            "assistant_id": ASSISTANT_ID,
+            "phone_number_id": PHONE_NUMBER_ID,
+            "vapi_conn_id": "vapi_events",
+        },
+    )
+    alert = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(seconds=1), callback=late
+    )
+
+    with DAG("late", schedule=None, is_paused_upon_creation=False, deadline=alert):
+
+        @task
+        def take_long() -> None:
+            time.sleep(30)
+
+        take_long()
 
 try:
     from airflow_inbound_webhooks import WebhookTopic

@@ -248,17 +248,21 @@ def deadline_trigger(context: Context, **arguments: Any) -> Any:
 
 
 def test_missed_deadline_places_the_call_in_the_triggerer(
-    simulator: VapiSimulator, notifier: MakeNotifier
+    simulator: VapiSimulator, notifier: MakeNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = {name: getattr(notifier(), name) for name in ("customer", "assistant_id", "phone_number_id")}
+    arguments = {name: getattr(notifier(), name) for name in ("assistant_id", "phone_number_id")}
     context = {"dag_run": {"dag_id": "sales", "dag_run_id": "run 1"}, "deadline": {"deadline_time": "soon"}}
-    trigger = deadline_trigger(context, **arguments, quiet_for=timedelta(minutes=5))
+    # Airflow gives a deadline no ``var``.
+    monkeypatch.setenv("AIRFLOW_VAR_ON_CALL", "+12025550143")
+    customer = {"number": "{{ var.value.on_call }}"}
+    trigger = deadline_trigger(context, customer=customer, **arguments, quiet_for=timedelta(minutes=5))
 
     async def run() -> list[str]:
         return [str(event.payload["state"]) async for event in trigger.run()]
 
     assert asyncio.run(run())[-1].lower().endswith("success")
     assert messages(simulator) == ["sales failed: it missed a deadline"]
+    assert [call["customer"]["number"] for call in simulator.calls.values()] == ["+12025550143"]
 
 
 def test_event_loop_is_not_blocked(
