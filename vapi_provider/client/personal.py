@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PERSONAL = frozenset(
-    "customer customers name number sipUri email externalId extension variableValues firstMessage twilioAuthToken".split()
+    "apiKey apiSecret authToken clientSecret content customer customers email endCallMessage extension externalId "
+    "firstMessage headers hmacSecret metadata name number secret sipUri twilioAuthToken variableValues "
+    "voicemailMessage".split()
 )
-"""Field names, at any depth of a body; everything below them is personal, too."""
+"""Field names, at any depth of a body; everything below them is personal or secret, too."""
 
 
 def personal_texts(value: Any, *, is_personal: bool = False) -> Iterator[str]:

@@ -74,7 +74,13 @@ def test_returned_call_is_not_masked() -> None:
 def test_personal_data_is_masked_at_any_depth() -> None:
     body = {
         "customers": [{"number": "+12025550171", "name": "Augusta"}],
-        "assistant": {"variableValues": {"street": "Main Street"}},
+        "assistant": {
+            "variableValues": {"street": "Main Street"},
+            "model": {"messages": [{"role": "system", "content": "You remind of debts."}]},
+            "voicemailMessage": "Pay us.",
+            "server": {"secret": "s3cr3t", "headers": {"X-Key": "k3yk3y"}},
+        },
+        "metadata": {"ward": "oncology"},
         "phoneNumber": {"twilioAuthToken": "0123456789abcdef"},
     }
     with requests_mock.Mocker() as api:
@@ -82,10 +88,11 @@ def test_personal_data_is_masked_at_any_depth() -> None:
         with pytest.raises(VapiPermanentError) as caught:
             make_client().run("POST", "/campaign", json=body)
     shown = str(caught.value)
-    assert not [
-        word for word in ("2025550171", "Augusta", "Main Street", "0123456789abcdef") if word in shown
-    ]
+    personal = ("2025550171", "Augusta", "Main Street", "debts", "Pay us", "oncology")
+    secret = ("0123456789abcdef", "s3cr3t", "k3yk3y")
+    assert not [word for word in (*personal, *secret) if word in shown]
     assert "cannot use" in shown
+    assert "system" in shown
 
 
 @pytest.mark.parametrize("spelling", ["12025550143", "%2B12025550143", "Ada%20Lovelace"])
