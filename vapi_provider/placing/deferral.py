@@ -98,6 +98,8 @@ class DefersPlacing(WaitsForCall):
                 "retries and retry_delay so that one starts within them.",
                 opening=error.opening,
             ) from None
+        if self._limit_since is not None:
+            self.log.info("No line became free within the calling hours.")
         self._limit_since, self._limit_waits = None, 0
         self.log.info("%s Waiting for the calling hours to open.", error)
         return opening if is_short else opening + delay_after_opening(self._execution_ends_at - opening)
@@ -130,6 +132,8 @@ class DefersPlacing(WaitsForCall):
 
     def _defer_placing(self, context: Context, placement: CallPlacement, until: float) -> None:
         """Leave the rest of this try to a later process, until it can be certain whether there is a call."""
+        if self.hang_up_on_kill:
+            self.log.info("Until then, stopping the task ends no call. %s", placement.advice)
         state = self._try_state(
             context,
             sent_at=placement.sent_at,

@@ -195,7 +195,7 @@ class PlacesCall(DefersPlacing):
         policy = self._wait_policy() if self.wait_for_completion else None
         redial = self._redial() if self.wait_for_completion else None
         self._check_waits()
-        self.refuse_missing(*REQUEST_FIELDS)
+        self.refuse_missing(*REQUEST_FIELDS, "vapi_conn_id")
         self.refuse_none("calling_hours", "schedule_plan")
         request = build_request({**vars(self), **self.rendered_fields})
         self._hook = self._hook or VapiHook(self.vapi_conn_id)

@@ -80,7 +80,7 @@ class CallPlacement:
         self._known_at = time.monotonic() - (max(0.0, time.time() - resumed.started_at) if resumed else 0.0)
         self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
-        self._has_searched = False
+        self._has_searched = resumed is not None and resumed.sent_at is not None
         self._lost: VapiError | None = None
         self._unreadable: VapiError | None = None
         self._placed: Call | None = None
@@ -94,7 +94,7 @@ class CallPlacement:
             known = self._state.at or (self._resumed.sent_at if self._resumed else None)
             # Without a record, an earlier try may have sent its request up to now.
             self.sent_at = min(known or time.time(), time.time())
-            if self._resumed is None or not self._resumed.is_unsent:
+            if (resumed := self._resumed) is None or not resumed.has_logged(self._state.token):
                 # Before the request, so that the log of a killed worker has it.
                 self._log.info("The call's token is %s.", self._state.token)
         return self._state
@@ -130,9 +130,9 @@ class CallPlacement:
                 self.call_id = recorded.call_id
                 return None
             if step is Step.TRY_LATER:
-                raise try_later(self._known.found, self._lost, self._unreadable, self._advice)
+                raise try_later(self._known.found, self._lost, self._unreadable, self.advice)
             if step is Step.GIVE_UP:
-                raise undecided("the list of calls is longer than the search may read.", self._advice)
+                raise undecided("the list of calls is longer than the search may read.", self.advice)
             if step is Step.WAIT and may_defer and self._search.seconds_left(self.sent_at) > SHORT_SECONDS:
                 self._check_stop()
                 return self._search.settles_at(self.sent_at)
@@ -221,10 +221,9 @@ class CallPlacement:
             self._write(Recorded.SENDING, at=time.time())
         except Exception as error:
             # This write is a fence, too: Airflow refuses it from a try that another one has superseded.
-            problem = type(error).__name__
-        else:
-            return
-        raise VapiTransientError(f"Could not write the task's state ({problem}), so this try placed no call.")
+            raise VapiTransientError(
+                f"Could not write the task's state ({type(error).__name__}), so this try placed no call."
+            ) from None
 
     def _record_unsent(self) -> None:
         """Record that the request had no effect; where that fails, the next try searches for the call."""
@@ -255,7 +254,7 @@ class CallPlacement:
             self._log.warning("%s", error)
             result = SearchResult(Found.UNREADABLE)
         except VapiPermanentError as error:
-            raise undecided(str(error), self._advice) from None
+            raise undecided(str(error), self.advice) from None
         self._learn(result, is_settled=began_at >= self._search.settles_at(self.sent_at))
 
     @cached_property
@@ -322,9 +321,10 @@ class CallPlacement:
         if self._stop.is_set:
             unsearched = dataclasses.replace(self._known, found=Found.NOT_SEARCHED)
             is_in_doubt = decide(unsearched).step is Step.SEARCH
-            doubt = f" A call may have been placed before. {self._advice}" * is_in_doubt
+            doubt = f" A call may have been placed before. {self.advice}" * is_in_doubt
             raise VapiTransientError(f"The task was stopped, so it sends nothing more.{doubt}")
 
     @property
-    def _advice(self) -> str:
+    def advice(self) -> str:
+        """How to find the call, as a sentence."""
         return how_to_find(self.state.token, self._client.settings.conn_id, self._sent_since)

@@ -98,6 +98,10 @@ class WaitState:
         """Whether the try was deferred before it had a call."""
         return self.is_unsent or self.sent_at is not None
 
+    def has_logged(self, token: str) -> bool:
+        """Return whether the process that saved this has logged the token."""
+        return self.is_unsent or self.token == token
+
     @classmethod
     def of(cls, stored: Any) -> WaitState:
         """Restore saved state, perhaps from another version of this package."""

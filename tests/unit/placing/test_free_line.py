@@ -270,13 +270,17 @@ def test_timeout_counts_from_the_placement(model: AirflowModel) -> None:
     assert wait_out(slot)["outcome"] == "completed"
 
 
-def test_wait_for_hours_ends_the_wait_for_a_line(model: AirflowModel) -> None:
+def test_wait_for_hours_ends_the_wait_for_a_line(
+    model: AirflowModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     # It is noon.
     hours = {"opens": "09:00", "closes": "12:02", "timezone": "UTC"}
     slot = model.slot(deferrable=True, calling_hours=hours, limit_timeout=600)
     deferred = deferral(slot)
     while deferred.trigger.end_time - model.now < 3600:
         deferred = resume(slot, deferred, await_event(model, deferred.trigger))
+    assert caplog.messages.count("No line became free within the calling hours.") == 1
     # All night; and then all lines are taken again.
     event = await_event(model, deferred.trigger)
     for _ in range(LIMIT):
@@ -314,7 +318,7 @@ def test_stopped_task_is_not_deferred(model: AirflowModel) -> None:
 
 
 @pytest.mark.parametrize("has_store", [False])
-def test_call_of_a_superseded_try_is_found_before_the_next_request(model: AirflowModel) -> None:
+def test_call_of_a_superseded_try_is_found_first(model: AirflowModel) -> None:
     slot = model.slot(deferrable=True)
     deferred = deferral(slot)
     model.pass_time(60 * MINUTES)

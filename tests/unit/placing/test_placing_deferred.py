@@ -106,6 +106,18 @@ def test_search_that_takes_a_minute_logs_one_line(
     assert lines == [f"A request may have been sent; searching for its call, for up to {seconds} s."]
 
 
+@pytest.mark.parametrize("point", ["send.POST", "sent.POST"])
+def test_token_and_search_are_logged_once_in_a_try(
+    model: AirflowModel, point: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = lose_worker(model, point=point)
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    go_on(slot, placing(slot))
+    for start in ("The call's token is ", "A request may have been sent"):
+        assert len([line for line in caplog.messages if line.startswith(start)]) == 1
+
+
 @pytest.mark.parametrize("has_store", [True])
 def test_short_wait_is_not_deferred(model: AirflowModel) -> None:
     slot = lose_worker(model, point="send.POST")
