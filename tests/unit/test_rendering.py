@@ -15,6 +15,8 @@ from vapi_provider.exceptions import VapiConfigurationError
 from vapi_provider.operators.call import VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.rendering import RendersFields, show_call_id
 from vapi_provider.sensors.call import VapiCallSensor
+from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToObjectStorageOperator
 
 CALL_ID = "019a7c2e-5f00-7000-8000-000000000001"
 SAID = "what the customer said"
@@ -239,6 +241,43 @@ def test_error_names_the_place_of_a_missing_value(where: str, native: bool) -> N
     with pytest.raises(VapiConfigurationError) as refusal:
         task.execute({})
     assert str(refusal.value).partition(":")[0] == where
+
+
+NIGHT = {"created_at_ge": "2026-03-10T00:00Z", "created_at_lt": "2026-03-11T00:00Z"}
+
+ALL_KINDS: dict[str, Callable[..., Any]] = {
+    "create": lambda **arguments: place(**arguments)(),
+    "update": lambda **arguments: VapiUpdateCallOperator(
+        **{"task_id": "task", "call_id": CALL_ID, "name": "A", **arguments}
+    ),
+    "sensor": lambda **arguments: VapiCallSensor(**{"task_id": "task", "call_id": CALL_ID, **arguments}),
+    "deferrable sensor": lambda **arguments: VapiCallSensor(
+        **{"task_id": "task", "call_id": CALL_ID, "deferrable": True, **arguments}
+    ),
+    "recording": lambda **arguments: VapiRecordingToObjectStorageOperator(
+        **{"task_id": "task", "call_id": CALL_ID, "path": "file:///tmp/vapi/", **arguments}
+    ),
+    "export": lambda **arguments: VapiCallsToObjectStorageOperator(
+        task_id="task", path="file:///tmp/vapi/calls.jsonl", **NIGHT, **arguments
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_missing_part_of_the_connection_id_is_refused(kind: str) -> None:
+    """Otherwise the task would use the connection vapi_None, or that of another organization."""
+    task = render(lambda: ALL_KINDS[kind](vapi_conn_id="vapi_{{ name }}"), name=None)
+    with pytest.raises(VapiConfigurationError, match="^vapi_conn_id: a template"):
+        task.execute({})
+
+
+@pytest.mark.parametrize("kind", ["update", "sensor", "deferrable sensor", "recording"])
+def test_failure_of_the_template_of_a_call_id_is_named(kind: str) -> None:
+    task = render(lambda: ALL_KINDS[kind](call_id="{{ listed.first.id }}"), listed={})
+    with pytest.raises(
+        VapiConfigurationError, match=r"^call_id: its template failed \(.* has no attribute 'first'\)"
+    ):
+        task.execute({})
 
 
 def test_update_refuses_a_missing_name() -> None:

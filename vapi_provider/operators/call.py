@@ -71,8 +71,9 @@ class VapiUpdateCallOperator(RendersFields):
         from vapi_provider.client.arguments import check_call_id
         from vapi_provider.hooks.vapi import VapiHook
 
+        self.refuse_failed("call_id")
         call_id = check_call_id(self.call_id)
-        self.refuse_missing("name")
+        self.refuse_missing("name", "vapi_conn_id")
         hook = VapiHook(self.vapi_conn_id)
         VapiCallLink().persist(context, hook.dashboard_url(call_id))
         # The hook refuses a name that is not a string.

@@ -137,10 +137,13 @@ class EndListener:
         return ListenedPoll(ended, self.read_until or self._since.result(), list(self.live_calls), anew_from)
 
     def _is_wanted(self, view: CallStatusView) -> bool:
-        return self.assistant_id in (None, view.assistant_id) and self.phone_number_id in (
-            None,
-            view.phone_number_id,
+        return _is_wanted(self.assistant_id, view.assistant_id) and _is_wanted(
+            self.phone_number_id, view.phone_number_id
         )
+
+
+def _is_wanted(wanted: str | None, found: str | None) -> bool:
+    return wanted is None or wanted.lower() == (found or "").lower()
 
 
 class EndListeners:

@@ -153,6 +153,7 @@ class VapiCallSensor(WaitsForCall, BaseSensorOperator):
         return self._wait
 
     def _awaited_call_id(self, context: Context) -> Any:
+        self.refuse_failed("call_id")
         return self.call_id
 
     def _refuse_arguments(self) -> None:

@@ -125,7 +125,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         check_choice(self.if_exists, _IF_EXISTS, parameter="if_exists")
         self.refuse_failed("created_at_ge", "created_at_lt")
         interval = read_interval(self.created_at_ge, self.created_at_lt)
-        self.refuse_missing("path", "storage_conn_id", "assistant_id", "phone_number_id")
+        self.refuse_missing("path", "storage_conn_id", "assistant_id", "phone_number_id", "vapi_conn_id")
         # Without the filter, it would export all calls.
         self.refuse_none("storage_conn_id", "assistant_id", "phone_number_id")
         target = Target(read_location(self.path, self.storage_conn_id))

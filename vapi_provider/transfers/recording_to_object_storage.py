@@ -124,12 +124,13 @@ class VapiRecordingToObjectStorageOperator(RendersFields):
         from vapi_provider.hooks.vapi import VapiHook
         from vapi_provider.transfers.target import Target, read_location
 
+        self.refuse_failed("call_id")
         call_id = check_call_id(self.call_id)
         artifact_path(call_id, self.kind)
         check_choice(self.missing, _MISSING, parameter="missing")
         check_choice(self.if_exists, _IF_EXISTS, parameter="if_exists")
         check_max_bytes(self.max_bytes)
-        self.refuse_missing("path", "storage_conn_id")
+        self.refuse_missing("path", "storage_conn_id", "vapi_conn_id")
         self.refuse_none("storage_conn_id")
         location = read_location(self.path, self.storage_conn_id, may_be_folder=True)
         self._refuse_shared_path(context, location, call_id)

@@ -243,6 +243,8 @@ class WaitsForCall(RendersFields):
         try:
             # Keep waiting for the same call, whatever the template renders now.
             call_id = state.call_id = check_call_id(state.call_id or self._awaited_call_id(context))
+            if state.vapi_conn_id is None:
+                self.refuse_missing("vapi_conn_id")
         except VapiConfigurationError as error:
             raise refused(error, soft_fail=self.soft_fail) from None
         self.vapi_conn_id = state.vapi_conn_id = state.vapi_conn_id or self.vapi_conn_id

@@ -593,7 +593,7 @@ def test_first_time_that_is_not_too_late_misleads_nothing(vapi: Vapi, off: timed
     assert vapi.unread(call_ids) == []
 
 
-def test_later_time_in_the_past_misleads_no_feed_that_has_seen_changes(vapi: Vapi) -> None:
+def test_later_time_in_the_past_misleads_no_feed_in_use(vapi: Vapi) -> None:
     call_ids, feed = vapi.add_and_poll(40)
     vapi.clock.now += 15
     vapi.change(call_ids)
