@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 #   make demo       run the main example in a real Airflow, against the simulator
-#   make play       start a whole Airflow to try in the browser, against the simulator
+#   make play       start a complete Airflow to try in the browser, against the simulator
 #   make test       tests/unit and tests/dag
 #   make test-deep  full searches: kills at every line, hundreds of schedules, a thousand calls (15 minutes)
 #   make mutations  break the package in more than a hundred ways, and check that the tests catch each (15 minutes)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Start a whole Airflow to try in the browser, with a simulated Vapi: ``make play``.
+Start a complete Airflow to try in the browser, with a simulated Vapi: ``make play``.
 
 Airflow and the simulator listen on free ports of 127.0.0.1 and keep their data in a temporary folder. Ctrl-C stops
 everything and removes the folder.

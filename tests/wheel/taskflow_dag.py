@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DAG in the TaskFlow style that uses every operator and the sensor; mypy checks it, and Airflow imports it."""
+"""A DAG in the TaskFlow style that uses every operator, the sensor, the notifier and the trigger of assets; mypy checks it, and Airflow imports it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, AssetWatcher, task
 from vapi_provider import CallOutcome, VapiCallSensor, VapiCreateCallOperator, VapiUpdateCallOperator
 from vapi_provider.models.summary import CallSummary  # noqa: TC001 - Airflow evaluates the annotations
+from vapi_provider.notifications.call import VapiNotifier
 from vapi_provider.placing.request import Customer
+from vapi_provider.transfers.calls_to_object_storage import VapiCallsToObjectStorageOperator
+from vapi_provider.transfers.recording_to_object_storage import VapiRecordingToObjectStorageOperator
+from vapi_provider.triggers.ended import VapiCallEndedTrigger
 
 ASSISTANT_ID = "0198a3f0-0000-7000-8000-000000000002"
 PHONE_NUMBER_ID = "0198a3f0-0000-7000-8000-000000000003"
 
-with DAG("taskflow", schedule=None) as dag:
+ended = Asset(
+    "ended",
+    watchers=[AssetWatcher(name="ended", trigger=VapiCallEndedTrigger(outcomes=[CallOutcome.FAILED]))],
+)
+phone_on_call = VapiNotifier(
+    customer=Customer(number="+12025550143"), assistant_id=ASSISTANT_ID, phone_number_id=PHONE_NUMBER_ID
+)
+
+with DAG("taskflow", schedule=[ended], on_failure_callback=phone_on_call) as dag:
 
     @task
     def choose_callee() -> Customer:
@@ -58,6 +70,20 @@ with DAG("taskflow", schedule=None) as dag:
         include=["transcript"],
     )
     VapiUpdateCallOperator(task_id="rename", call_id=call.output, name=label(call.output))
+
+    @task
+    def count(output: Any) -> int:
+        calls: int = output["calls"]
+        return calls
+
+    exported = VapiCallsToObjectStorageOperator(
+        task_id="export", path="s3://bucket/{{ ds }}.jsonl", include=["transcript"], if_exists="skip"
+    )
+    count(exported.output)
+    VapiRecordingToObjectStorageOperator(task_id="copy", call_id=call.output, path="s3://bucket/recordings/")
+    VapiRecordingToObjectStorageOperator.partial(task_id="copy_each", path="s3://bucket/recordings/").expand(
+        call_id=call.output.map(lambda summary: summary["id"])
+    )
 
     callee = Customer(
         number="3000", number_e164_check_enabled=False, assistant_overrides={"firstMessage": "Hi."}

@@ -170,7 +170,7 @@ def test_arguments_of_the_sensor() -> None:
 def test_arguments_of_the_transfers() -> None:
     for header, kind in (
         ("| argument |", VapiCallsToObjectStorageOperator),
-        ("| argument of it |", VapiRecordingToObjectStorageOperator),
+        ("| argument of the recording operator |", VapiRecordingToObjectStorageOperator),
     ):
         rows = columns("exporting.md", header)
         check_arguments(rows, kind.__init__)

@@ -28,7 +28,7 @@ from vapi_provider.waiting import given, mixin, wait
         ("how-it-works", "Up to 20 calls are read one by one", poller.REQUESTS_PER_POLL, 20),
         ("how-it-works", "at most 14 pages, normally of up to 100 calls and about 5 MB each", (poller.PAGES_PER_POLL, changes.PAGE_BYTES, walk.MOST_ROWS), (14, 5_000_000, 100)),
         ("how-it-works", "1,400 calls of up to 50 KB, or 70 MB", (poller.PAGES_PER_POLL * walk.MOST_ROWS, poller.PAGES_PER_POLL * changes.PAGE_BYTES), (1_400, 70_000_000)),
-        ("how-it-works", "in lots of 100", calls.LOT, 100),
+        ("how-it-works", "in batches of 100", calls.LOT, 100),
         ("how-it-works", "never less than 5 seconds", poller.MIN_INTERVAL_SECONDS, 5),
         ("how-it-works", "looks back over the last 15 minutes", changes.CATCH_UP_SECONDS, 900),
         ("how-it-works", "a killed task goes on for 5 seconds", search.KILL_SECONDS, 5),
