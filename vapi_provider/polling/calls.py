@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from vapi_provider.models.results import ARRIVED
@@ -104,10 +105,6 @@ class PolledCall:
         for waiter in self.waiters:
             waiter.end(verdict)
 
-    def take_turn(self) -> None:
-        """Record that the call is being read now."""
-        self.was_read, self.turn_at = True, time.monotonic()
-
     def judge(self, view: CallStatusView, waiters: Iterable[Waiter] | None = None) -> None:
         """End the waits that the call's state ends, and note when the others are due."""
         if not view.is_terminal:
@@ -130,6 +127,9 @@ class PolledCalls:
 
     def __init__(self) -> None:
         self._calls: dict[str, PolledCall] = {}
+        """By id, the one whose last turn is longest ago first."""
+        self._intervals: Counter[float] = Counter()
+        """How many waiters ask for each interval."""
         self._ended: dict[str, datetime] = {}
         """Recently ended calls, so that late joiners are notified at once."""
         self._late: list[Waiter] = []
@@ -148,12 +148,12 @@ class PolledCalls:
     @property
     def shortest_interval(self) -> float:
         """The shortest interval that a waiter asks for."""
-        waiters = (waiter for call in self._calls.values() for waiter in call.waiters)
-        return min((waiter.poll_interval for waiter in waiters), default=math.inf)
+        return min(self._intervals, default=math.inf)
 
     def join(self, waiter: Waiter) -> None:
         """Add a waiter."""
         self._calls.setdefault(waiter.call_id, PolledCall(waiter.call_id)).waiters.append(waiter)
+        self._intervals[waiter.poll_interval] += 1
         ended_at = self._ended.get(waiter.call_id)
         if ended_at is not None and waiter.since is not None and ended_at > waiter.since:
             self._late.append(waiter)
@@ -163,6 +163,7 @@ class PolledCalls:
         call = self._calls.get(waiter.call_id)
         if call is not None and waiter in call.waiters:
             call.waiters.remove(waiter)
+            self._intervals -= Counter([waiter.poll_interval])
             if not call.waiters:
                 del self._calls[waiter.call_id]
 
@@ -207,6 +208,11 @@ class PolledCalls:
         """Forget the ends that the list has shown."""
         self._ended.clear()
 
+    def take_turn(self, call: PolledCall) -> None:
+        """Record that a call is being read now."""
+        call.was_read, call.turn_at = True, time.monotonic()
+        self._calls[call.call_id] = self._calls.pop(call.call_id)
+
     def next_in_turn(self, number: int) -> list[PolledCall]:
         """
         Return the calls to read one by one.
@@ -215,12 +221,14 @@ class PolledCalls:
         longest time, so that every call gets a turn, whatever the list hides.
         """
         calls = self._calls.values()
-        urgent = (call for call in calls if not call.was_read or call.due_at is not None)
-        chosen = set(heapq.nsmallest((number + 1) // 2, urgent, key=_by_urgency))
+        most_urgent = (number + 1) // 2
+        chosen = set(islice((call for call in calls if not call.was_read), most_urgent))
+        due = (call for call in calls if call.due_at is not None and call not in chosen)
+        chosen.update(islice(due, most_urgent - len(chosen)))
         others = (call for call in calls if call not in chosen)
-        chosen.update(heapq.nsmallest(number - len(chosen), others, key=_by_turn))
+        chosen.update(islice(others, number - len(chosen)))
         # Last comes a call that fails every time, which ends the poll.
-        return sorted(chosen, key=_by_turn)
+        return sorted(chosen, key=lambda call: call.turn_at)
 
 
 async def in_lots(items: Collection[T]) -> AsyncIterator[T]:
@@ -243,11 +251,3 @@ def results_arrived(call_id: str) -> Verdict:
 
 def _is_news(row: CallStatusView, waiter: Waiter) -> bool:
     return waiter.since is None or row.updated_at is None or row.updated_at > waiter.since
-
-
-def _by_urgency(call: PolledCall) -> tuple[bool, float]:
-    return call.was_read, call.turn_at
-
-
-def _by_turn(call: PolledCall) -> float:
-    return call.turn_at

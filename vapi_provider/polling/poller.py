@@ -302,7 +302,7 @@ class CallPoller:
     async def _read_call(self, call: PolledCall) -> None:
         if call not in self._calls:
             return
-        call.take_turn()
+        self._calls.take_turn(call)
         try:
             view = await self._connection.get_status(call.call_id)
         except OversizedResponseError:
