@@ -116,7 +116,9 @@ class KeyMask:
     def _people(self) -> re.Pattern[str] | None:
         # Longest first, so that no part remains; texts of up to three letters occur in ordinary words.
         texts = [text for text in personal_texts(self._body) if len(text) > 3]
-        spellings = {form for text in texts for form in (text, quote(text, safe=""), text.removeprefix("+"))}
+        # A lone surrogate has no UTF-8.
+        quoted = [quote(text, safe="", errors="replace") for text in texts]
+        spellings = {*texts, *quoted, *(text.removeprefix("+") for text in texts)}
         words = sorted(spellings, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
 

@@ -293,7 +293,7 @@ class VapiHook(BaseHook):
         Pages are requested as you iterate, and one page is in memory at a time. A page of 100 calls can be megabytes.
 
         :param assistant_id: only calls of this assistant
-        :param phone_number_id: only calls over this phone number of yours
+        :param phone_number_id: only calls over your phone number with this id
         :param created_at_ge: only calls created at or after this time; a datetime with a time zone, or ISO 8601
         :param created_at_lt: only calls created before this time
         :param updated_at_ge: only calls updated at or after this time

@@ -134,6 +134,7 @@ def parse_outcomes(argument: str, outcomes: Any) -> tuple[CallOutcome, ...]:
     :param argument: the name of the argument
     :param outcomes: outcomes, or their values
     :raises ValueError: for an unknown outcome, or a single string instead of a list
+    :return: the outcomes
     """
     try:
         if not isinstance(outcomes, str):

@@ -44,7 +44,7 @@ class VapiNotifier(BaseNotifier):
 
     :param customer: the callee: ``number`` in E.164 or ``sip_uri``, and more, see
         :class:`~vapi_provider.placing.request.Customer`. (templated)
-    :param phone_number_id: the phone number of yours to call from. (templated)
+    :param phone_number_id: the id of your phone number to call from. (templated)
     :param assistant_id: the assistant that talks; this, ``squad_id`` or ``assistant``. (templated)
     :param squad_id: the squad that talks. (templated)
     :param assistant: an assistant made for this call, as the API takes it. (templated)
@@ -158,8 +158,8 @@ class VapiNotifier(BaseNotifier):
             from airflow.providers.common.compat.connection import get_async_connection
 
             self._refuse_misuse()
-            # In a thread of this kind, templates can read Variables and connections from the triggerer.
-            values = await sync_to_async(self._render_fields)(context)
+            # In a thread of asgiref's, templates can read Variables and connections; its shared one is Airflow's.
+            values = await sync_to_async(self._render_fields, thread_sensitive=False)(context)
             conn = await get_async_connection(values["vapi_conn_id"])
             await asyncio.to_thread(self._ring_over, conn, values)
         except Exception as error:
@@ -257,14 +257,13 @@ def _is_nothing(text: str) -> bool:
 
 def _complete(context: Context) -> dict[str, Any]:
     """Return a copy of the context that has ``var`` and ``conn``, and what the default message and key use."""
-    from airflow.sdk.execution_time.context import ConnectionAccessor, VariableAccessor
+    known: dict[str, Any] = dict(context)
+    if "var" not in known:
+        # As in the contexts of a deadline, and of some callbacks of a DAG.
+        from airflow.sdk.execution_time.context import ConnectionAccessor, VariableAccessor
 
-    # The contexts of a deadline, and of some callbacks of a DAG, lack them.
-    variables = {
-        "json": VariableAccessor(deserialize_json=True),
-        "value": VariableAccessor(deserialize_json=False),
-    }
-    known: dict[str, Any] = {"var": variables, "conn": ConnectionAccessor(), **context}
+        json, value = VariableAccessor(deserialize_json=True), VariableAccessor(deserialize_json=False)
+        known.update(var={"json": json, "value": value}, conn=ConnectionAccessor())
     known.setdefault("reason", "see its logs")
     run = known.get("dag_run")
     if isinstance(run, Mapping):

@@ -27,6 +27,7 @@ class DefersPlacing(WaitsForCall):
     on_limit: str
     limit_timeout: float | timedelta
     _stop: StopFlag
+    _placement: CallPlacement | None
     _try_started_at: float
     """When this try began, in seconds since 1970."""
     _attempt: int = 1
@@ -85,6 +86,8 @@ class DefersPlacing(WaitsForCall):
         """Return when to go on in the calling hours, in seconds since 1970, or end a try that cannot wait for them."""
         from vapi_provider.exceptions import VapiConfigurationError, VapiOutsideHoursError
 
+        if self._limit_since is not None:
+            self.log.info("No line became free within the calling hours.")
         if self.outside_hours == "skip":
             raise AirflowSkipException(str(error)) from None
         if self.outside_hours == "fail":
@@ -98,8 +101,6 @@ class DefersPlacing(WaitsForCall):
                 "retries and retry_delay so that one starts within them.",
                 opening=error.opening,
             ) from None
-        if self._limit_since is not None:
-            self.log.info("No line became free within the calling hours.")
         self._limit_since, self._limit_waits = None, 0
         self.log.info("%s Waiting for the calling hours to open.", error)
         return opening if is_short else opening + delay_after_opening(self._execution_ends_at - opening)
@@ -133,7 +134,10 @@ class DefersPlacing(WaitsForCall):
     def _defer_placing(self, context: Context, placement: CallPlacement, until: float) -> None:
         """Leave the rest of this try to a later process, until it can be certain whether there is a call."""
         if self.hang_up_on_kill:
-            self.log.info("Until then, stopping the task ends no call. %s", placement.advice)
+            self.log.info(
+                "While it is unknown whether a call was placed, stopping the task does not end it. %s",
+                placement.advice,
+            )
         state = self._try_state(
             context,
             sent_at=placement.sent_at,
@@ -155,6 +159,7 @@ class DefersPlacing(WaitsForCall):
             attempt=self._attempt,
             limit_since=self._limit_since,
             limit_waits=self._limit_waits,
+            logged_token=self._placement.state.token if self._placement else None,
         )
         return dataclasses.replace(state, **known)
 

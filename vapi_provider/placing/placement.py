@@ -80,7 +80,7 @@ class CallPlacement:
         self._known_at = time.monotonic() - (max(0.0, time.time() - resumed.started_at) if resumed else 0.0)
         self._repeats: RepeatBudget | None = None
         self._pause = _FIRST_PAUSE_SECONDS
-        self._has_searched = resumed is not None and resumed.sent_at is not None
+        self._has_logged_search = resumed is not None and resumed.sent_at is not None
         self._lost: VapiError | None = None
         self._unreadable: VapiError | None = None
         self._placed: Call | None = None
@@ -94,7 +94,7 @@ class CallPlacement:
             known = self._state.at or (self._resumed.sent_at if self._resumed else None)
             # Without a record, an earlier try may have sent its request up to now.
             self.sent_at = min(known or time.time(), time.time())
-            if (resumed := self._resumed) is None or not resumed.has_logged(self._state.token):
+            if self._resumed is None or self._resumed.logged_token != self._state.token:
                 # Before the request, so that the log of a killed worker has it.
                 self._log.info("The call's token is %s.", self._state.token)
         return self._state
@@ -242,10 +242,10 @@ class CallPlacement:
         time.sleep(pause)
 
     def _find(self) -> None:
-        if not self._has_searched:
+        if not self._has_logged_search:
             limit = f", for up to {left:.0f} s" if (left := self._search.seconds_left(self.sent_at)) else ""
             self._log.info("A request may have been sent; searching for its call%s.", limit)
-        self._has_searched = True
+        self._has_logged_search = True
         began_at = time.time()
         try:
             result = self._search_list()

@@ -163,7 +163,9 @@ class PolledCalls:
         call = self._calls.get(waiter.call_id)
         if call is not None and waiter in call.waiters:
             call.waiters.remove(waiter)
-            self._intervals -= Counter([waiter.poll_interval])
+            self._intervals[waiter.poll_interval] -= 1
+            if not self._intervals[waiter.poll_interval]:
+                del self._intervals[waiter.poll_interval]
             if not call.waiters:
                 del self._calls[waiter.call_id]
 

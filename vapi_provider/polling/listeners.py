@@ -137,12 +137,12 @@ class EndListener:
         return ListenedPoll(ended, self.read_until or self._since.result(), list(self.live_calls), anew_from)
 
     def _is_wanted(self, view: CallStatusView) -> bool:
-        return _is_wanted(self.assistant_id, view.assistant_id) and _is_wanted(
+        return _matches(self.assistant_id, view.assistant_id) and _matches(
             self.phone_number_id, view.phone_number_id
         )
 
 
-def _is_wanted(wanted: str | None, found: str | None) -> bool:
+def _matches(wanted: str | None, found: str | None) -> bool:
     return wanted is None or wanted.lower() == (found or "").lower()
 
 

@@ -50,7 +50,7 @@ class CallPoller:
     """
     Polls Vapi for all triggers of one connection in one event loop.
 
-    Each poll makes a bounded number of requests, however many calls are pending; docs/waiting.md explains how.
+    Each poll makes a bounded number of requests, however many calls are pending; docs/how-it-works.md explains how.
 
     :param conn_id: the connection's id
     """

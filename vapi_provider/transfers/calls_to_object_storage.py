@@ -53,7 +53,7 @@ class VapiCallsToObjectStorageOperator(RendersFields):
         (templated)
     :param created_at_lt: only calls created before this time; the end of the data interval by default. (templated)
     :param assistant_id: only calls of this assistant. (templated)
-    :param phone_number_id: only calls over this phone number of yours. (templated)
+    :param phone_number_id: only calls over your phone number with this id. (templated)
     :param include: content to add to each line, by name; see :meth:`vapi_provider.models.call.Call.summary`
     :param unfinished: what to do if calls are live or ended less than 60 seconds ago: ``retry`` writes the object and
         then fails while the task has retries left, ``keep`` succeeds with a warning

@@ -43,7 +43,7 @@ class VapiCallEndedTrigger(BaseEventTrigger):
 
     :param vapi_conn_id: the connection's id
     :param assistant_id: only calls of this assistant; all by default
-    :param phone_number_id: only calls over this phone number of yours; all by default
+    :param phone_number_id: only calls over your phone number with this id; all by default
     :param outcomes: only calls with these outcomes, see :class:`~vapi_provider.models.outcome.CallOutcome`; all by default
     :param poll_interval: the seconds between two polls, from 5 to a day; all triggers of a connection share the shortest
         one. 60 by default

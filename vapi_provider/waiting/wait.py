@@ -58,6 +58,7 @@ class WaitState:
         seconds since 1970
     :param has_sent: whether this try sent that request
     :param token: the token of the request for the call
+    :param logged_token: the token that the log has shown
     :param assistant_id: its assistant, to search for the call
     :param phone_number_id: its phone number, to search for the call
     :param is_unsent: whether the task waits for calling hours or a free line, certain that no call was placed
@@ -84,6 +85,7 @@ class WaitState:
     # If unknown, assume that it did, so that this try sends nothing more.
     has_sent: bool = True
     token: str | None = None
+    logged_token: str | None = None
     assistant_id: str | None = None
     phone_number_id: str | None = None
     missing_since: float | None = None
@@ -97,10 +99,6 @@ class WaitState:
     def is_placing(self) -> bool:
         """Whether the try was deferred before it had a call."""
         return self.is_unsent or self.sent_at is not None
-
-    def has_logged(self, token: str) -> bool:
-        """Return whether the process that saved this has logged the token."""
-        return self.is_unsent or self.token == token
 
     @classmethod
     def of(cls, stored: Any) -> WaitState:

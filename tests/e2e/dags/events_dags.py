@@ -67,7 +67,7 @@ with DAG(
 try:
     from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 except ImportError:
-    # Not on Airflow 3.0.
+    # Not before Airflow 3.2.
     pass
 else:
     late = AsyncCallback(

@@ -79,8 +79,9 @@ def test_personal_data_is_masked_at_any_depth() -> None:
             "model": {"messages": [{"role": "system", "content": "You remind of debts."}]},
             "voicemailMessage": "Pay us.",
             "server": {"secret": "s3cr3t", "headers": {"X-Key": "k3yk3y"}},
+            "credentials": [{"provider": "aws", "awsSecretAccessKey": "4ws4ws", "awsAccessKeyId": "AKIA"}],
         },
-        "metadata": {"ward": "oncology"},
+        "metadata": {"ward": "oncology", "kind": "customers", "limit": "string"},
         "phoneNumber": {"twilioAuthToken": "0123456789abcdef"},
     }
     with requests_mock.Mocker() as api:
@@ -89,10 +90,10 @@ def test_personal_data_is_masked_at_any_depth() -> None:
             make_client().run("POST", "/campaign", json=body)
     shown = str(caught.value)
     personal = ("2025550171", "Augusta", "Main Street", "debts", "Pay us", "oncology")
-    secret = ("0123456789abcdef", "s3cr3t", "k3yk3y")
+    secret = ("0123456789abcdef", "s3cr3t", "k3yk3y", "4ws4ws")
     assert not [word for word in (*personal, *secret) if word in shown]
-    assert "cannot use" in shown
-    assert "system" in shown
+    # What messages are made of stays.
+    assert not [word for word in ("cannot use", "system", '"customers"', "string") if word not in shown]
 
 
 @pytest.mark.parametrize("spelling", ["12025550143", "%2B12025550143", "Ada%20Lovelace"])
@@ -100,3 +101,9 @@ def test_encoded_personal_data_is_masked(spelling: str) -> None:
     error = failure_of(REQUEST, status_code=400, text=echo(f"cannot call {spelling} now"))
     assert spelling not in str(error)
     assert "cannot call *** now" in str(error)
+
+
+def test_lone_surrogate_in_a_request_breaks_no_error() -> None:
+    error = failure_of({**REQUEST, "name": "Ada\ud800"}, status_code=400, text=echo("name is not valid"))
+    assert type(error) is VapiPermanentError
+    assert "name is not valid" in str(error)

@@ -179,6 +179,6 @@ def test_arguments_of_the_transfers() -> None:
 
 def test_results_of_the_transfers() -> None:
     calls = sentence("exporting.md", r"The task returns (.*?)\. The same")
-    recording = sentence("exporting.md", r"It returns (.*?)\. The extension")
+    recording = sentence("exporting.md", r"It returns (.*?)\. The events")
     assert code_in(calls) == list(CallsExport.__annotations__)
     assert code_in(recording) == list(RecordingExport.__annotations__)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from markdown_pages import DOCS, read
+from markdown_pages import DOCS, README, read, table
 
 from airflow.configuration import conf
 from vapi_provider.client import artifact, deadline, hang_up, responses, transport
@@ -64,7 +65,7 @@ from vapi_provider.waiting import given, mixin, wait
         ("outcomes", "nesting deeper than 50 levels is cut", cleaning._MAX_DEPTH, 50),
         ("exporting", "ended less than 60 seconds ago", export.SETTLE_SECONDS, 60),
         ("exporting", "ended less than 30 seconds ago", export.LIST_LAG_SECONDS, 30),
-        ("exporting", "Until 5 minutes after it", artifact.ARRIVAL_SECONDS, 300),
+        ("exporting", "until 5 minutes after its end", artifact.ARRIVAL_SECONDS, 300),
         ("exporting", "64 KiB arrive in 30 seconds", (deadline.PACE_BYTES, deadline.PACE_SECONDS), (65_536, 30)),
         ("exporting", "| 1 GiB |", artifact.MAX_BYTES, 2**30),
         ("placing", "at most 30 characters", MAX_NAME_LENGTH, 30),
@@ -84,3 +85,13 @@ def test_figure_is_that_of_the_code(page: str, text: str, found: Any, stated: An
     whole = " ".join(read(DOCS / f"{page}.md").replace("*", "").split())
     assert text in whole
     assert found == stated, f"{page}.md says: {text}"
+
+
+def test_readme_has_the_measured_figures() -> None:
+    ours, theirs = re.findall(
+        r"with 1,000 calls, that is\s+(\d+) requests a second, and (\d+) with `HttpSensor`",
+        README.read_text(),
+    )[0]
+    rows = table("scaling.md", "| waiting for |")
+    first = next(number for number, row in enumerate(rows) if row[0] == "1,000 calls")
+    assert [float(row[2]) for row in rows[first : first + 2]] == [float(ours), float(theirs)]

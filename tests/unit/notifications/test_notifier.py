@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from airflow.sdk import DAG
 from vapi_provider.exceptions import VapiConfigurationError
@@ -262,6 +263,29 @@ def test_missed_deadline_places_the_call_in_the_triggerer(
 
     assert asyncio.run(run())[-1].lower().endswith("success")
     assert messages(simulator) == ["sales failed: it missed a deadline"]
+    assert [call["customer"]["number"] for call in simulator.calls.values()] == ["+12025550143"]
+
+
+def test_template_that_asks_the_triggerer_is_answered(
+    simulator: VapiSimulator, notifier: MakeNotifier, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's triggerer reads a Variable in its event loop, for a thread that waits."""
+    loops = []
+
+    async def answer() -> str:
+        loops.append(asyncio.get_running_loop())
+        return "+12025550143"
+
+    def ask(*_: Any) -> str:
+        return async_to_sync(answer)()
+
+    monkeypatch.setattr("airflow.sdk.execution_time.context._get_variable", ask)
+
+    async def notify() -> None:
+        await notifier(customer={"number": "{{ var.value.on_call }}"}).async_notify(context)
+        assert loops == [asyncio.get_running_loop()]
+
+    asyncio.run(notify())
     assert [call["customer"]["number"] for call in simulator.calls.values()] == ["+12025550143"]
 
 

@@ -270,6 +270,19 @@ def test_timeout_counts_from_the_placement(model: AirflowModel) -> None:
     assert wait_out(slot)["outcome"] == "completed"
 
 
+@pytest.mark.parametrize("has_store", [False])
+def test_new_token_after_a_wait_is_logged(model: AirflowModel, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a store, a try that goes on after a wait places what its templates render now."""
+    caplog.set_level(logging.INFO)
+    slot = model.slot(deferrable=True)
+    deferred = deferral(slot)
+    deferred = resume(slot, deferred, await_event(model, deferred.trigger))
+    other = "0198a3f0-0000-7000-8000-0000000000f1"
+    resume(slot, deferred, await_event(model, deferred.trigger), phone_number_id=other)
+    tokens = [line for line in caplog.messages if line.startswith("The call's token is ")]
+    assert len(tokens) == len(set(tokens)) == 2
+
+
 def test_wait_for_hours_ends_the_wait_for_a_line(
     model: AirflowModel, caplog: pytest.LogCaptureFixture
 ) -> None:

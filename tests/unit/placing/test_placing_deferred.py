@@ -88,6 +88,9 @@ def test_retry_after_a_lost_worker_is_deferred(
     # Without a record, the last request may have been sent up to now.
     assert deferred.trigger.end_time == began_at + GRACE_SECONDS - (1 if model.has_store else 0)
     assert deferred.timeout == timedelta(seconds=deferred.trigger.end_time - began_at + 120)
+    advice = [line for line in caplog.messages if "stopping the task does not end it" in line]
+    assert len(advice) == 1
+    assert "python -m vapi_provider find" in advice[0]
     again = go_on(slot, deferred)
     assert again.trigger.call_id == slot.xcoms["call_id"]
     assert model.posts() == 1
