@@ -158,7 +158,7 @@ class VapiNotifier(BaseNotifier):
             from airflow.providers.common.compat.connection import get_async_connection
 
             self._refuse_misuse()
-            # In a thread of asgiref's, templates can read Variables and connections; its shared one is Airflow's.
+            # In such a thread templates can read Variables; not in asgiref's shared one, in which Airflow reads connections.
             values = await sync_to_async(self._render_fields, thread_sensitive=False)(context)
             conn = await get_async_connection(values["vapi_conn_id"])
             await asyncio.to_thread(self._ring_over, conn, values)

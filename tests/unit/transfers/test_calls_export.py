@@ -177,8 +177,10 @@ def test_late_call_of_the_list_is_sorted(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_VAPI_DEFAULT", json.dumps({"conn_type": "vapi", "password": "the-key"}))
     calls = [(f"call-{number:03}", (NOON - timedelta(seconds=number)).isoformat()) for number in range(150)]
-    # Newer than the last call of the first page, but listed only on the second.
-    late = ("call-late", (NOON - timedelta(seconds=99) + timedelta(microseconds=500)).isoformat())
+    # Newer than the last two calls of the first page, but listed only on the second.
+    last = NOON - timedelta(seconds=99)
+    calls[98] = ("call-098", (last + timedelta(microseconds=300)).isoformat())
+    late = ("call-late", (last + timedelta(microseconds=500)).isoformat())
     with requests_mock.Mocker() as api:
         api.get("https://api.vapi.ai/call", json=ShuffledList(calls, [late]))
         export()
