@@ -80,8 +80,7 @@ class PlacesCall(DefersPlacing):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._stop = StopFlag()
-        self._wait_call_id: str | None = None
-        self._wait_token: str | None = None
+        self._wait: CallWait | None = None
         self._placement: CallPlacement | None = None
 
     def prepare_for_execution(self) -> Self:
@@ -109,6 +108,8 @@ class PlacesCall(DefersPlacing):
 
         try:
             summary = self._place_until_over(context, begin)
+        except AirflowTaskTimeout as error:
+            raise self._hung_up_at(error) from None
         except VapiNotReachedError as error:
             if error.was_dialled:
                 self._record_end(context, Recorded.NOT_REACHED)
@@ -145,7 +146,7 @@ class PlacesCall(DefersPlacing):
         store = PlacementStore(context)
         for pause in (*_RECORD_PAUSES, 0.0):
             try:
-                if store.record_end(self._call_id, self._wait_token, state):
+                if store.record_end(self._call_id, self._wait.state.token if self._wait else None, state):
                     return
             except Exception as error:
                 problem = type(error).__name__
@@ -190,7 +191,7 @@ class PlacesCall(DefersPlacing):
         from vapi_provider.placing.request import build_request
         from vapi_provider.placing.schedule import latest_ring
 
-        self._wait_call_id = None
+        self._wait = None
         include = check_include(self.include)
         policy = self._wait_policy() if self.wait_for_completion else None
         redial = self._redial() if self.wait_for_completion else None
@@ -231,13 +232,7 @@ class PlacesCall(DefersPlacing):
         wait = self._begin_wait(context, state, policy, is_first=False, pokes_once=False)
         if self.deferrable:
             return wait.poke() or self._defer_wait(context, wait)
-        try:
-            return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
-        except AirflowTaskTimeout as error:
-            self._hang_up_at_limit(wait)
-            if not wait.fate:
-                raise
-            raise AirflowTaskTimeout(f"{error}. {wait.fate}") from None
+        return wait.poke_until_over(self._interval_seconds()) or self._time_out(wait)
 
     def _place(self, context: Context, hook: VapiHook, placement: CallPlacement, *, may_defer: bool) -> Call:
         """Return the call as it was placed or read; its id is published before it is read."""
@@ -276,7 +271,8 @@ class PlacesCall(DefersPlacing):
 
     @property
     def _call_id(self) -> str | None:
-        return self._wait_call_id or (self._placement.call_id if self._placement else None)
+        known = self._wait or self._placement
+        return known.call_id if known else None
 
     def _begin_wait(self, context: Context, state: WaitState, policy: WaitPolicy, **kwargs: Any) -> CallWait:
         if state.may_redial:
@@ -287,17 +283,23 @@ class PlacesCall(DefersPlacing):
                 max_attempts=redial.max_attempts,
                 attempt=state.attempt,
             )
-        wait = super()._begin_wait(context, state, policy, **kwargs)
-        self._wait_call_id, self._wait_token = wait.call_id, state.token
-        return wait
+        self._wait = super()._begin_wait(context, state, policy, **kwargs)
+        return self._wait
 
     def _time_out(self, wait: CallWait) -> CallSummary:
-        self._hang_up_at_limit(wait)
-        return super()._time_out(wait)
-
-    def _hang_up_at_limit(self, wait: CallWait) -> None:
         if self.hang_up_on_timeout and not wait.state.has_ended:
             wait.hang_up()
+        return super()._time_out(wait)
+
+    def _hung_up_at(self, error: AirflowTaskTimeout) -> AirflowTaskTimeout:
+        """End the call if Airflow's own timer has struck, and return the error that says so."""
+        from vapi_provider.client.hang_up import hang_up
+
+        wait, call_id = self._wait, self._call_id
+        is_done = wait is not None and (wait.fate or wait.state.has_ended)
+        if is_done or not self.hang_up_on_timeout or self._hook is None or call_id is None:
+            return error
+        return AirflowTaskTimeout(f"{error}. {hang_up(self._hook.client, call_id)}")
 
     def on_kill(self) -> None:
         """Send nothing more, and end the call if that was asked for, within 3 seconds."""

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -563,6 +564,24 @@ def test_call_is_hung_up_at_the_execution_timeout(model: AirflowModel, point: st
     failure = run(slot)
     assert type(failure) is AirflowTaskTimeout
     assert str(failure) == f"execution_timeout. Call {the_call(model)['id']} was ended."
+    assert ended_by_us(model)
+
+
+@pytest.mark.parametrize("process", ["first", "second"])
+def test_execution_timeout_in_a_deferrable_task_hangs_up(model: AirflowModel, process: str) -> None:
+    model.simulator.timeline = LIVE
+    slot = model.slot(hang_up_on_timeout=True, deferrable=True)
+
+    def strike() -> None:
+        raise AirflowTaskTimeout("execution_timeout")
+
+    work: Callable[[], Any] = partial(deferral, slot)
+    if process == "second":
+        deferred = deferral(slot)
+        work = partial(resume, slot, deferred, reported("done", deferred.trigger.call_id))
+    during(model, "send.GET", strike)
+    with pytest.raises(AirflowTaskTimeout, match=r"^execution_timeout\. Call [0-9a-f-]+ was ended\.$"):
+        work()
     assert ended_by_us(model)
 
 
