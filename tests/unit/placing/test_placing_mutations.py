@@ -20,7 +20,7 @@ from vapi_provider.placing.placement import CallPlacement
 from vapi_provider.placing.request import CallRequest
 from vapi_provider.placing.search import CallSearch, SearchResult
 
-MOST_SCHEDULES = 40
+MOST_SCHEDULES = 100
 """How many are tried until one goes wrong: as many as ``make test`` plays."""
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
