@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _PERSONAL = re.compile(
@@ -23,25 +23,20 @@ def personal_texts(body: Any) -> frozenset[str]:
 
     Without the names of its fields and of JSON's types, which Vapi's messages are made of.
     """
-    return frozenset(_texts(body)) - frozenset(_field_names(body)) - _JSON_TYPES
+    texts: set[str] = set()
+    names: set[str] = set()
+    waiting = [(body, False)]
+    while waiting:
+        value, is_personal = waiting.pop()
+        if isinstance(value, Mapping):
+            names.update(map(str, value))
+            waiting += [(item, is_personal or _is_personal(name)) for name, item in value.items()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(item, is_personal) for item in value]
+        elif is_personal and value is not None and not isinstance(value, bool):
+            texts.add(str(value))
+    return frozenset(texts - names - _JSON_TYPES)
 
 
-def _texts(value: Any, *, is_personal: bool = False) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _texts(item, is_personal=is_personal or bool(_PERSONAL.fullmatch(str(name))))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item, is_personal=is_personal)
-    elif is_personal and value is not None and not isinstance(value, bool):
-        yield str(value)
-
-
-def _field_names(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield str(name)
-            yield from _field_names(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _field_names(item)
+def _is_personal(name: Any) -> bool:
+    return _PERSONAL.fullmatch(str(name)) is not None
